@@ -1,0 +1,70 @@
+"""Installation of lightning-blocks."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+PACKAGES = [
+    "activations",
+    "datamodules",
+    "evaluation",
+    "lightning_modules",
+    "lightning_modules.backbones",
+    "optim",
+]
+
+EXPORT = ["onnx>=1.18", "onnxscript>=0.5"]
+TEST = [
+    *EXPORT,
+    "hypothesis>=6.100",
+    "mpmath>=1.3",
+    "onnxruntime>=1.20",
+    "parameterfree>=0.0.1",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+]
+BENCH = ["kornia>=0.8"]
+
+setup(
+    name="lightning-blocks",
+    version="0.1.0",
+    description="Research blocks on PyTorch Lightning: activations, optimizers, data modules, a classifier, calibration",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=PACKAGES,
+    package_data={name: ["py.typed"] for name in PACKAGES if "." not in name},
+    install_requires=[
+        "torch>=2.11",
+        "torchvision>=0.26",
+        "pytorch-lightning>=2.6.6",
+        "torchmetrics>=1.9",
+        "timm>=1.0.20",
+        "faiss-gpu>=1.15",
+        "scikit-learn>=1.6",
+        "eli5>=0.16",
+        "tensorboard>=2.19",
+        "jsonargparse[signatures]>=4.50",
+        "rich>=13.9",
+        "matplotlib>=3.9",
+        # TensorBoard's HParams and jsonargparse's configuration files.
+        "pyyaml>=6.0",
+    ],
+    extras_require={
+        "export": EXPORT,
+        "test": TEST,
+        "bench": BENCH,
+        "dev": [*TEST, *BENCH, "mypy>=1.15", "ruff>=0.12", "types-PyYAML>=6.0"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
