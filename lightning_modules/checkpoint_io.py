@@ -1,0 +1,120 @@
+"""Checkpoints that are either whole or not there: written beside their target, synced, then renamed over it."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_warn
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint so that a kill or a full disk leaves the previous one untouched.
+
+    Lightning's own writer goes through the system's temporary folder, which on another file system means a copy: a kill
+    in its middle leaves half a file under the checkpoint's name. Here the bytes go to a hidden file in the same folder,
+    are synced to the disk, and ``os.replace`` puts them in place in one step.
+
+    When the disk refuses a save (full, over quota), the training goes on, the previous checkpoint stays, one warning
+    says so, and the path is kept in ``failed`` until a later save to it succeeds: a run must not be lost because a disk
+    was full for a minute.
+
+    Attributes:
+        failed: For each path whose newest save failed, the reason.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "last.ckpt"
+        >>> io = AtomicCheckpointIO()
+        >>> io.save_checkpoint({"state_dict": {}, "pytorch-lightning_version": "2.6.6"}, path)
+        >>> sorted(io.load_checkpoint(path))
+        ['pytorch-lightning_version', 'state_dict']
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: dict[Path, str] = {}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Save ``checkpoint`` at ``path``, or keep what is there and warn.
+
+        Raises:
+            TypeError: If ``storage_options`` are given: they belong to remote file systems.
+        """
+        if storage_options is not None:
+            raise TypeError(f"AtomicCheckpointIO writes local files and takes no storage_options, found {storage_options}")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            _write_synced(checkpoint, partial)
+            os.replace(partial, target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            self.failed[target] = error.strerror or str(error)
+            kept = "the previous checkpoint there is kept" if target.exists() else "there is no earlier one"
+            rank_zero_warn(
+                f"checkpoint {target} was not saved: {self.failed[target]}; {kept}, training goes on: make room on the disk"
+            )
+        else:
+            self.failed.pop(target, None)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a checkpoint, with ``weights_only=True`` unless told otherwise.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is truncated, or is not a Lightning checkpoint.
+        """
+        return read_checkpoint(path, map_location, weights_only=weights_only is not False)
+
+
+def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only: bool = True) -> dict[str, Any]:
+    """Read a Lightning checkpoint, or say in one line why that file is none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is truncated, or is not a Lightning checkpoint.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: check the path (--ckpt_path last takes the newest run's)")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"cannot read the checkpoint {path}: it is truncated or not a checkpoint ({reason[:120]}); "
+            "take another one, or start without --ckpt_path"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
+        found = f"keys {sorted(map(str, checkpoint))[:5]}" if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise ValueError(f"{path} is not a Lightning checkpoint (found {found}): give one that a training run has saved")
+    return checkpoint
+
+
+def _write_synced(checkpoint: dict[str, Any], path: Path) -> None:
+    with open(path, "wb") as file:
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:
+            # torch's zip writer turns the operating system's error into a RuntimeError without its number.
+            file.flush()
+            raise OSError(f"could not write {path}: {str(error).splitlines()[0]}") from error
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must survive a power cut too.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

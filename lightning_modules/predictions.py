@@ -1,0 +1,79 @@
+"""Predictions as a CSV file, written while they are made."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import BasePredictionWriter
+
+
+class PredictionCSV(BasePredictionWriter):
+    """Writes ``index, label, prediction, probability of each class`` for every example of the predict loader.
+
+    Takes the dictionaries that :meth:`ImageClassifier.predict_step` returns. The rows go to a hidden file that gets its
+    name when the last one is written, so that a stopped prediction leaves no half file.
+
+    Args:
+        path: The CSV file; an earlier one is replaced.
+        classes: The classes' names, in the order of the network's outputs.
+
+    Example:
+        >>> PredictionCSV("predictions.csv", ["cat", "dog"]).header
+        ['index', 'label', 'prediction', 'probability_cat', 'probability_dog']
+    """
+
+    def __init__(self, path: str | Path, classes: Sequence[str]) -> None:
+        super().__init__(write_interval="batch")
+        self.path, self.classes = Path(path), [str(name) for name in classes]
+        self.header = ["index", "label", "prediction", *(f"probability_{name}" for name in self.classes)]
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._file: IO[str] | None = None
+        self._index = 0
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the file.
+
+        Raises:
+            ValueError: If several processes predict: each would hold only a part of the rows.
+        """
+        if trainer.world_size > 1:
+            raise ValueError(f"predictions go to one file: use one device, found {trainer.world_size} processes")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file, self._index = open(self._partial, "w", newline=""), 0  # noqa: SIM115 (closed at the end of predict)
+        csv.writer(self._file).writerow(self.header)
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Append the batch's rows."""
+        columns = (prediction[name].tolist() for name in ("label", "prediction", "probabilities"))
+        rows = []
+        for label, predicted, probabilities in zip(*columns, strict=True):
+            rows.append([self._index, self.classes[label], self.classes[predicted], *(f"{p:.7g}" for p in probabilities)])
+            self._index += 1
+        csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the file in its place."""
+        self._close()
+        os.replace(self._partial, self.path)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave nothing half written."""
+        self._close()
+        self._partial.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,120 @@
+"""Progress of a training run: a live rich bar in a terminal, one plain line an epoch in a pipe."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from .hooks import skip_unused_hooks
+
+
+@skip_unused_hooks
+class TrainingProgress(ProgressBar):
+    """Shows the epoch, the batches, the newest epoch metrics and the time left.
+
+    Lightning's own bars do their work on every batch; this one looks at the clock and returns, but for
+    ``refresh_per_second`` times a second. Without a terminal it prints one line when an epoch has ended.
+
+    Args:
+        refresh_per_second: How often the bar is drawn.
+        console: Where to write; standard output by default.
+
+    Raises:
+        ValueError: If ``refresh_per_second`` is not positive.
+
+    Example:
+        >>> TrainingProgress(refresh_per_second=2).is_enabled
+        True
+    """
+
+    def __init__(self, refresh_per_second: float = 4.0, console: Console | None = None) -> None:
+        super().__init__()
+        if not refresh_per_second > 0:
+            raise ValueError(f"refresh_per_second must be positive, found {refresh_per_second}")
+        self.refresh_per_second = refresh_per_second
+        self.console = console or Console()
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._next_draw = 0.0
+        self._epoch_open = False
+        self._enabled = True
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is shown."""
+        return self._enabled
+
+    def enable(self) -> None:
+        """Show progress (on rank 0, where Lightning calls this)."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Show nothing; Lightning calls this on the other ranks."""
+        self._enabled = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar."""
+        if self._enabled and self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"))
+            self._bar = Progress(*columns, *times, console=self.console, auto_refresh=False)
+            self._bar.start()
+            self._task = self._bar.add_task("", metrics="")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the bar anew, or print the line of the epoch that has just ended."""
+        self._close_epoch(trainer)
+        if self._bar is not None:
+            total = None if trainer.num_training_batches == float("inf") else int(trainer.num_training_batches)
+            self._bar.reset(self._task, total=total, description=_epoch(trainer, trainer.current_epoch))
+            self._bar.update(self._task, metrics=_summary(trainer))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw when it is time."""
+        self._epoch_open = True
+        if self._bar is None or time.monotonic() < self._next_draw:
+            return
+        self._next_draw = time.monotonic() + 1 / self.refresh_per_second
+        description = _epoch(trainer, trainer.current_epoch)
+        self._bar.update(self._task, completed=batch_idx + 1, description=description, refresh=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self._close_epoch(trainer, last=True)
+        self._close_bar()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._close_bar()
+
+    def _close_epoch(self, trainer: pl.Trainer, last: bool = False) -> None:
+        if not self._epoch_open:
+            return
+        self._epoch_open = False
+        if self._enabled and (self._bar is None or last):
+            line = f"{_epoch(trainer, trainer.current_epoch - 1)}  step {trainer.global_step}  {_summary(trainer)}"
+            self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _epoch(trainer: pl.Trainer, epoch: int) -> str:
+    most = trainer.max_epochs
+    return f"epoch {epoch + 1}" + (f"/{most}" if most is not None and most > 0 else "")
+
+
+def _summary(trainer: pl.Trainer) -> str:
+    return "  ".join(
+        f"{name} {float(value):.4g}"
+        for name, value in trainer.callback_metrics.items()
+        if isinstance(value, Tensor) and value.numel() == 1
+    )

@@ -1,0 +1,111 @@
+"""Checkpoints are whole or not there."""
+
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+import torch
+
+from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+
+CHECKPOINT = {"state_dict": {"w": torch.arange(1000.0)}, "pytorch-lightning_version": "2.6.6"}
+
+
+def test_round_trip_and_no_litter(tmp_path):
+    path = tmp_path / "deep" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    assert torch.equal(AtomicCheckpointIO().load_checkpoint(path)["state_dict"]["w"], torch.arange(1000.0))
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_keeps_the_previous_checkpoint_and_says_so(tmp_path, monkeypatch, call):
+    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint(CHECKPOINT, path)
+    before = path.read_bytes()
+
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        with pytest.warns(UserWarning, match=r"last\.ckpt was not saved: No space left on device; the previous .* kept"):
+            io.save_checkpoint(CHECKPOINT | {"state_dict": {}}, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert io.failed == {path: "No space left on device"}
+    io.save_checkpoint(CHECKPOINT, path)
+    assert io.failed == {}
+
+
+def test_a_file_that_may_grow_no_further(tmp_path):
+    """The operating system itself refuses, in the middle of the write."""
+    code = f"""
+        import resource, signal, sys, warnings
+        from pathlib import Path
+        import torch
+        from lightning_modules.checkpoint_io import AtomicCheckpointIO
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        path = Path({str(tmp_path)!r}) / "last.ckpt"
+        io = AtomicCheckpointIO()
+        content = {{"state_dict": {{"w": torch.zeros(10)}}, "pytorch-lightning_version": "2.6.6"}}
+        io.save_checkpoint(content, path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        io.save_checkpoint(content | {{"state_dict": {{"w": torch.zeros(1_000_000)}}}}, path)
+        assert io.failed, "the save was not refused"
+        print(len(torch.load(path)["state_dict"]["w"]), sorted(p.name for p in path.parent.iterdir()))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "10 ['last.ckpt']", done.stderr
+    assert "the previous checkpoint there is kept" in done.stderr
+
+
+def test_first_save_that_fails_says_there_is_none(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.warns(UserWarning, match="there is no earlier one"):
+        AtomicCheckpointIO().save_checkpoint(CHECKPOINT, tmp_path / "a.ckpt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_checkpoints_are_named(tmp_path):
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*last\.ckpt"):
+        read_checkpoint(path)
+    AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    whole = path.read_bytes()
+    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"cannot read the checkpoint .*last\.ckpt: it is truncated"):
+            read_checkpoint(path)
+    path.write_text("not a checkpoint at all")
+    with pytest.raises(ValueError, match="truncated or not a checkpoint"):
+        read_checkpoint(path)
+    for foreign, found in [({"model": 1}, r"keys \['model'\]"), ([1, 2], "list"), (torch.zeros(3), "Tensor")]:
+        torch.save(foreign, path)
+        with pytest.raises(ValueError, match=f"not a Lightning checkpoint .found {found}"):
+            read_checkpoint(path)
+
+
+class Sneaky:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(CHECKPOINT | {"x": Sneaky()}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match="truncated or not a checkpoint"):
+        read_checkpoint(tmp_path / "a.ckpt")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_storage_options_are_refused(tmp_path):
+    with warnings.catch_warnings(), pytest.raises(TypeError, match="storage_options"):
+        AtomicCheckpointIO().save_checkpoint(CHECKPOINT, tmp_path / "a.ckpt", storage_options={"x": 1})

@@ -1,0 +1,69 @@
+"""The CSV log goes on where a checkpoint left it."""
+
+import csv
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_modules.loggers import CSVLog, TensorBoardLog, read_column
+
+
+def table(log):
+    return list(csv.DictReader(log.path.open()))
+
+
+def test_rows_and_new_columns(tmp_path):
+    log = CSVLog(tmp_path / "a" / "metrics.csv")
+    log.log_metrics({"x": 1.5}, step=0)
+    log.log_metrics({"y": 0.1, "x": 2.5}, step=7)
+    log.log_metrics({"z": 3}, step=9)
+    assert table(log) == [
+        {"step": "0", "x": "1.5", "y": "", "z": ""},
+        {"step": "7", "x": "2.5", "y": "0.1", "z": ""},
+        {"step": "9", "x": "", "y": "", "z": "3.0"},
+    ]
+    assert read_column(log.path, "x") == [(0, 1.5), (7, 2.5)]
+    with pytest.raises(ValueError, match="no column 'w': it has step, x, y, z"):
+        read_column(log.path, "w")
+    with pytest.raises(ValueError, match="named 'step'"):
+        log.log_metrics({"step": 1.0}, step=1)
+
+
+def test_a_resumed_log_drops_the_rows_after_the_checkpoint_and_keeps_the_others(tmp_path):
+    path = tmp_path / "metrics.csv"
+    log = CSVLog(path)
+    for step in range(5):
+        log.log_metrics({"x": step / 3}, step=step)
+        if step == 2:
+            state = log.state_dict()
+    whole = path.read_text()
+    with path.open("a") as file:
+        file.write("5,0.")  # a kill in the middle of a write...
+    path.write_text(path.read_text() + "\n6")  # ... and a short row
+    resumed = CSVLog(path)
+    resumed.load_state_dict(state)
+    assert resumed.rows == 3
+    for step in (3, 4):
+        resumed.log_metrics({"x": step / 3}, step=step)
+    assert path.read_text() == whole
+
+
+def test_state_of_a_longer_file_changes_nothing(tmp_path):
+    log = CSVLog(tmp_path / "metrics.csv")
+    log.log_metrics({"x": 1.0}, step=0)
+    log.load_state_dict({"rows": 10})
+    assert log.rows == 1
+
+
+def test_tensorboard_hyperparameters_come_with_the_final_metrics(tmp_path):
+    log = TensorBoardLog(tmp_path / "run" / "tensorboard")
+    log.log_hyperparams({"lr": 0.1})
+    log.log_metrics({"x": 1.0}, step=3)
+    log.log_hyperparams({"lr": 0.1}, {"final/test/accuracy": 0.75})
+    log.finalize("success")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert events.Scalars("final/test/accuracy")[0].value == 0.75
+    assert events.Scalars("x")[0].step == 3
+    plugin = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    assert b"final/test/accuracy" in plugin
+    assert not (tmp_path / "run" / "tensorboard" / "hparams.yaml").exists()

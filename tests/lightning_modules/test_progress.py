@@ -1,0 +1,53 @@
+"""The bar in a terminal, the lines in a pipe."""
+
+import io
+
+import pytest
+import pytorch_lightning as pl
+from reference.tiny import TinyLoader, TinyModule
+from rich.console import Console
+
+from lightning_modules.progress import TrainingProgress
+
+
+def fit(console, epochs=3, **options):
+    progress = TrainingProgress(refresh_per_second=1000, console=console)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False, enable_model_summary=False,
+        callbacks=[progress], **options,
+    )  # fmt: skip
+    trainer.fit(TinyModule(), TinyLoader(), TinyLoader(2))
+
+
+def test_a_pipe_gets_one_plain_line_an_epoch():
+    out = io.StringIO()
+    fit(Console(file=out, force_terminal=False))
+    lines = out.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert [line.split("  ")[1] for line in lines] == ["step 6", "step 12", "step 18"]
+    assert all("val/loss 0." in line for line in lines)
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_terminal_gets_a_bar():
+    out = io.StringIO()
+    fit(Console(file=out, force_terminal=True, width=140))
+    assert "\x1b" in out.getvalue()
+    assert "epoch 3/3" in out.getvalue()
+    assert "6/6" in out.getvalue()
+
+
+def test_the_bar_is_closed_when_training_breaks():
+    console = Console(file=io.StringIO(), force_terminal=True)
+    module = TinyModule()
+    module.training_step = lambda *args: 1 / 0
+    progress = TrainingProgress(console=console)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[progress], max_epochs=1)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(module, TinyLoader(), TinyLoader(2))
+    assert progress._bar is None
+
+
+def test_bad_rate():
+    with pytest.raises(ValueError, match="refresh_per_second must be positive, found 0"):
+        TrainingProgress(refresh_per_second=0)
