@@ -1,7 +1,5 @@
 """Callbacks that cost nothing for the hooks they do not use."""
 
-from typing import TypeVar
-
 from pytorch_lightning import Callback
 
 # What Lightning calls on every callback for every training batch, whether or not the callback overrides it.
@@ -14,16 +12,19 @@ _BATCH_HOOKS = (
     "on_train_batch_end",
 )
 
-CallbackClass = TypeVar("CallbackClass", bound=type[Callback])
 
-
-def skip_unused_hooks(cls: CallbackClass) -> CallbackClass:
-    """Class decorator: hooks of the training batch that ``cls`` does not override become ``None``.
+def skip_unused_hooks(callback: Callback) -> None:
+    """Make the training batch's hooks that ``callback`` does not override ``None``.
 
     Lightning wraps each of them, empty or not, in a profiler context for every batch, but passes over what is not
-    callable. On a small network those empty calls were a fifth of the whole step.
+    callable: with a handful of callbacks that is a fifth of the step of a small network.
+
+    Example:
+        >>> callback = Callback()
+        >>> skip_unused_hooks(callback)
+        >>> callback.on_train_batch_end is None, callable(callback.on_train_end)
+        (True, True)
     """
     for name in _BATCH_HOOKS:
-        if getattr(cls, name) is getattr(Callback, name):
-            setattr(cls, name, None)
-    return cls
+        if getattr(type(callback), name) is getattr(Callback, name):
+            setattr(callback, name, None)

@@ -9,10 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from .hooks import skip_unused_hooks
 
 
-@skip_unused_hooks
 class LastCheckpoint(Checkpoint):
     """Saves one file every ``every_n_train_steps`` optimizer steps, from which training goes on bit for bit.
 
@@ -98,12 +96,13 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the states until training starts: setting up may draw numbers."""
-        self._loaded = {name: checkpoint.get(name, []) for name in ("random_states", "loggers")}
+        if trainer.state.fn == "fit":
+            self._loaded = {name: checkpoint.get(name, []) for name in ("random_states", "loggers")}
 
     def _save(self, trainer: pl.Trainer) -> None:
         for logger in trainer.loggers:
             logger.save()  # what was logged before the checkpoint must be on the disk before it
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self.saved_step = trainer.global_step
 
     @staticmethod

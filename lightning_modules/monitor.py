@@ -10,14 +10,12 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .hooks import skip_unused_hooks
 
 
 class NonFiniteLossError(RuntimeError):
     """The training loss became NaN or infinite."""
 
 
-@skip_unused_hooks
 class TrainingMonitor(Callback):
     """Writes the training curves every ``trainer.log_every_n_steps`` steps and stops on a non-finite loss.
 

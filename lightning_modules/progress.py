@@ -9,10 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from .hooks import skip_unused_hooks
 
 
-@skip_unused_hooks
 class TrainingProgress(ProgressBar):
     """Shows the epoch, the batches, the newest epoch metrics and the time left.
 

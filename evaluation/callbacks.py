@@ -1,0 +1,222 @@
+"""Lightning callbacks that evaluate a classifier at each validation, from the outputs of its steps.
+
+They read what ``validation_step`` and ``test_step`` return: a dictionary with ``"logits"`` ``[N, K]`` and ``"labels"``
+``[N]``. The first validation loader is the validation split (``val/...``), a second one the test split, watched during
+training (``test/...``); further loaders are left out.
+"""
+
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from .figures import confusion_matrix_figure, mistakes_figure, to_rgb
+from .inputs import Norm, check_options
+from .metrics import accumulation_dtype, bin_sums, error_from_sums
+from .mistakes import MistakeRecord, Mistakes, merge
+
+_SPLITS = ("val", "test")
+
+
+def _logits_and_labels(outputs: Any, callback: pl.Callback) -> tuple[Tensor, Tensor]:
+    if not isinstance(outputs, dict) or not {"logits", "labels"} <= outputs.keys():
+        found = f"a dictionary of {sorted(outputs)}" if isinstance(outputs, dict) else type(outputs).__name__
+        name = type(callback).__name__
+        raise ValueError(f'{name} needs steps that return a dictionary with "logits" and "labels", got {found}')
+    return outputs["logits"].detach(), outputs["labels"].long()
+
+
+class CalibrationMonitor(pl.Callback):
+    """Log the calibration error as ``val/ece`` and ``test/ece``.
+
+    It holds three sums a bin and equals :func:`evaluation.calibration_error` of all logits of the epoch, on all
+    processes. The names are the same for every norm. A split without a sample is not logged; NaN logits give NaN.
+
+    Args:
+        n_bins: Number of bins of equal width.
+        norm: ``"l1"`` (expected), ``"l2"`` (root mean square) or ``"max"`` (maximum calibration error).
+
+    Raises:
+        ValueError: For an unknown option; during evaluation, if a step does not return logits and labels.
+
+    Example:
+        >>> trainer = pl.Trainer(callbacks=[CalibrationMonitor()], logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(self, n_bins: int = 15, norm: Norm = "l1") -> None:
+        check_options(n_bins, norm, "uniform")
+        self.n_bins, self.norm = n_bins, norm
+        self._sums = torch.zeros(0)
+
+    def _start(self, pl_module: pl.LightningModule) -> None:
+        dtype = accumulation_dtype(pl_module.device)
+        self._sums = torch.zeros(len(_SPLITS), 3, self.n_bins, dtype=dtype, device=pl_module.device)
+
+    def _add(self, outputs: Any, split: int) -> None:
+        logits, labels = _logits_and_labels(outputs, self)
+        self._sums[split] += bin_sums(logits, labels, self.n_bins, from_logits=True)
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        sums = cast(Tensor, trainer.strategy.reduce(self._sums, reduce_op="sum"))
+        for split, of_split in zip(_SPLITS, sums, strict=True):
+            if of_split[0].any():
+                # The same on each process; sync_dist only keeps Lightning from warning.
+                pl_module.log(f"{split}/ece", error_from_sums(of_split, self.norm), sync_dist=True)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start with empty bins."""
+        self._start(pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a batch to the bins of its split."""
+        if not trainer.sanity_checking and dataloader_idx < len(_SPLITS):
+            self._add(outputs, dataloader_idx)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log ``val/ece`` and, for a second loader, ``test/ece``."""
+        if not trainer.sanity_checking:
+            self._log(trainer, pl_module)
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start with empty bins."""
+        self._start(pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a batch of the first test loader."""
+        if dataloader_idx == 0:
+            self._add(outputs, _SPLITS.index("test"))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log ``test/ece``."""
+        self._log(trainer, pl_module)
+
+
+class MistakesMonitor(pl.Callback):
+    """Put the confusion matrix and a grid of the worst mistakes of the validation split into TensorBoard.
+
+    The images ``val/confusion_matrix`` and ``val/mistakes`` go to every ``TensorBoardLogger`` of the trainer, at its
+    global step; without one, nothing is computed. Class names, ``mean`` and ``std`` come from the trainer's data module
+    where it has them. Without ``mean`` and ``std`` the images are scaled from their least to their greatest value.
+    Batches are ``(images, labels)``; where the images are not ``[N, C, H, W]``, there is only the confusion matrix.
+    During an epoch the current worst images and the matrix stay on the device. Drawing takes some tenths of a second of
+    the CPU: raise ``every_n_epochs`` where a training epoch takes only seconds.
+
+    Args:
+        images: Number of mistakes in the grid, those of highest cross-entropy.
+        every_n_epochs: Draw at the validations of every n-th training epoch, and at the last one (``max_epochs``,
+            ``max_steps``). ``trainer.validate`` always draws.
+
+    Raises:
+        ValueError: If an argument is not a positive integer; during validation, if a step does not return logits and
+            labels.
+
+    Example:
+        >>> trainer = pl.Trainer(callbacks=[MistakesMonitor(images=16)], logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(self, images: int = 25, every_n_epochs: int = 1) -> None:
+        for name, value in (("images", images), ("every_n_epochs", every_n_epochs)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        self.images, self.every_n_epochs = images, every_n_epochs
+        self._record: MistakeRecord | None = None
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start with an empty record, if this validation is one to draw."""
+        self._record = MistakeRecord(self.images) if self._wanted(trainer) else None
+
+    def _wanted(self, trainer: pl.Trainer) -> bool:
+        if trainer.sanity_checking or not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+            return False
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        return last or epoch % self.every_n_epochs == 0 or trainer.state.fn != TrainerFn.FITTING
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a batch of the validation split to the record."""
+        if self._record is not None and dataloader_idx == 0:
+            logits, labels = _logits_and_labels(outputs, self)
+            images = batch[0] if isinstance(batch, list | tuple) else None
+            self._record.update(logits, labels, images if isinstance(images, Tensor) and images.ndim == 4 else None)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, on the first process, what all processes have seen."""
+        if self._record is None:
+            return
+        parts = _gather(self._record.cpu(), trainer)
+        self._record = None
+        matrices = [matrix for matrix, _ in parts if matrix is not None]
+        mistakes = [found for _, found in parts if found is not None]
+        if matrices:
+            matrix = torch.stack(matrices).sum(dim=0)
+            self._draw(trainer, matrix, merge(mistakes, self.images) if mistakes else None)
+
+    def _draw(self, trainer: pl.Trainer, matrix: Tensor, mistakes: Mistakes | None) -> None:
+        datamodule = getattr(trainer, "datamodule", None)
+        classes = getattr(datamodule, "classes", None)
+        if classes is None or len(classes) != len(matrix):
+            classes = [str(index) for index in range(len(matrix))]
+        pictures = {"val/confusion_matrix": to_rgb(confusion_matrix_figure(matrix, classes))}
+        if mistakes is not None:
+            images = viewable(mistakes["image"], getattr(datamodule, "mean", None), getattr(datamodule, "std", None))
+            found = mistakes["label"], mistakes["prediction"], mistakes["confidence"]
+            pictures["val/mistakes"] = to_rgb(mistakes_figure(images, *found, classes))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for tag, picture in pictures.items():
+                    logger.experiment.add_image(tag, picture, trainer.global_step, dataformats="HWC")
+
+
+def _gather(found: tuple[Tensor | None, Mistakes | None], trainer: pl.Trainer) -> list[Any]:
+    """Return what each process has found, on the first process; on the others, nothing."""
+    if trainer.world_size == 1 or not (dist.is_available() and dist.is_initialized()):
+        return [found]
+    parts: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
+    dist.gather_object(found, parts, dst=0)
+    return parts or []
+
+
+def viewable(images: Tensor, mean: Any, std: Any) -> Tensor:
+    """Undo a normalisation: float images ``[M, C, H, W]`` in [0, 1].
+
+    Args:
+        images: The normalised images.
+        mean: What was subtracted, a number or one for each channel; None: scale from least to greatest value instead.
+        std: What was divided by.
+    """
+    if mean is not None and std is not None:
+        mean, std = (torch.as_tensor(value, dtype=images.dtype, device="cpu").flatten() for value in (mean, std))
+        if mean.shape == std.shape and len(mean) in (1, images.shape[1]):
+            return (images * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
+    if images.numel() == 0:
+        return images
+    low, high = images.amin(), images.amax()
+    return (images - low) / (high - low).clamp(min=torch.finfo(images.dtype).tiny)

@@ -1,0 +1,197 @@
+"""Factories as plain data: what a checkpoint can hold and `torch.load(weights_only=True)` can read.
+
+A factory is something that is called to build a part of a network or of its training: a class, a function or a
+`functools.partial` of one. `plain` writes it as strings, numbers, lists and dictionaries; `factory` reads that back.
+"""
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, get_type_hints
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+Plain: TypeAlias = str | dict[str, Any]
+ActivationFactory: TypeAlias = Callable[[], nn.Module]
+BackboneFactory: TypeAlias = Callable[[int, tuple[int, ...], ActivationFactory], nn.Module]
+OptimizerFactory: TypeAlias = Callable[[Iterable], Optimizer]
+SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
+
+_PRODUCTS = (nn.Module, Optimizer, LRScheduler)
+
+
+def plain(value: Any, where: str, product: type | tuple[type, ...] = _PRODUCTS) -> Plain:
+    """Write a factory as plain data.
+
+    Args:
+        value: A class, a function, a `functools.partial` of one, an import path, or a dictionary
+            `{"class_path": path, "init_args": {...}}` (what the command line writes).
+        where: The argument's name, for messages.
+        product: What the factory makes. A class must be a subclass of it and a function must be annotated as returning
+            it, so that a checkpoint from elsewhere cannot name an arbitrary callable such as `os.system`.
+
+    Returns:
+        An import path, or such a dictionary where arguments are bound. The same as the input if that is plain already.
+
+    Raises:
+        ValueError: If the value cannot be rebuilt from an import path (a lambda, a closure, an object), or makes
+            something else.
+
+    >>> plain(nn.ReLU, "activation")
+    'torch.nn.ReLU'
+    >>> plain(functools.partial(nn.LeakyReLU, 0.2), "activation")
+    {'class_path': 'torch.nn.LeakyReLU', 'init_args': {'negative_slope': 0.2}}
+    >>> plain(lambda: nn.ReLU(), "activation")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: activation: ... is a lambda or defined inside a function: define it at the top level of a module
+    """
+    if isinstance(value, str):
+        _check_product(_import(value, where), value, where, product)
+        return value
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, where, product)
+    if isinstance(value, functools.partial):
+        target, arguments = _unbind(value, where)
+        return _with_arguments(plain(target, where, product), arguments, where)
+    if not (inspect.isclass(value) or inspect.isroutine(value)):
+        raise ValueError(f"{where}: {_shown(value)} is an object, not a factory: give a class, a function or a partial")
+    path = _path(value, where)
+    _check_product(value, path, where, product)
+    return path
+
+
+def factory(spec: Plain, where: str, product: type | tuple[type, ...] = _PRODUCTS) -> Callable[..., Any]:
+    """Read plain data back as a callable.
+
+    Args:
+        spec: What `plain` returned.
+        where: The argument's name, for messages.
+        product: What the factory makes; see `plain`.
+
+    Returns:
+        The class or function, with its arguments bound.
+
+    Raises:
+        ValueError: If the path cannot be imported or makes something else.
+
+    >>> factory({"class_path": "torch.nn.LeakyReLU", "init_args": {"negative_slope": 0.2}}, "activation")()
+    LeakyReLU(negative_slope=0.2)
+    """
+    path, arguments = (spec, {}) if isinstance(spec, str) else (spec["class_path"], spec.get("init_args", {}))
+    target = _import(path, where)
+    _check_product(target, path, where, product)
+    bound = {name: _revive(value, f"{where}.{name}") for name, value in arguments.items()}
+    return functools.partial(target, **bound) if bound else target
+
+
+def _plain_mapping(value: Mapping[str, Any], where: str, product: type | tuple[type, ...]) -> Plain:
+    unknown = set(value) - {"class_path", "init_args"}
+    if "class_path" not in value or unknown:
+        keys = sorted(map(str, value))
+        raise ValueError(f"{where}: a dictionary needs 'class_path' and may have 'init_args', found the keys {keys}")
+    path = plain(value["class_path"], where, product)
+    return _with_arguments(path, value.get("init_args") or {}, where)
+
+
+def _with_arguments(base: Plain, arguments: Mapping[str, Any], where: str) -> Plain:
+    if not arguments:
+        return base
+    path = base if isinstance(base, str) else base["class_path"]
+    return {"class_path": path, "init_args": {name: _data(v, f"{where}.{name}") for name, v in arguments.items()}}
+
+
+def _data(value: Any, where: str) -> Any:
+    """Plain data for one bound argument; a factory among them becomes a dictionary, so that strings stay strings."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_data(item, where) for item in value]
+    if isinstance(value, Mapping) and "class_path" not in value:
+        return {str(name): _data(item, f"{where}.{name}") for name, item in value.items()}
+    spec = plain(value, where)
+    return {"class_path": spec} if isinstance(spec, str) else spec
+
+
+def _revive(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        if "class_path" in value:
+            return factory(dict(value), where)
+        return {name: _revive(item, f"{where}.{name}") for name, item in value.items()}
+    return [_revive(item, where) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _unbind(value: functools.partial, where: str) -> tuple[Any, dict[str, Any]]:
+    """The target of a partial and all its bound arguments by name."""
+    target, positional = value.func, value.args
+    if getattr(target, "__module__", "").startswith("jsonargparse."):
+        # The command line's factories are `partial(instantiate, instantiator, target, **arguments)`.
+        target, positional = positional[-1], ()
+    if not positional:
+        return target, dict(value.keywords)
+    try:
+        bound = inspect.signature(target).bind_partial(*positional)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {_shown(target)} does not take the bound arguments ({error})") from None
+    kinds = inspect.signature(target).parameters
+    if any(kinds[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for name in bound.arguments):
+        raise ValueError(f"{where}: bind the arguments of {_shown(target)} by keyword, found {positional!r}")
+    return target, {**bound.arguments, **value.keywords}
+
+
+def _path(value: Any, where: str) -> str:
+    """The shortest public import path of a class or function."""
+    name, module = getattr(value, "__qualname__", ""), getattr(value, "__module__", None) or ""
+    if "<" in name:
+        raise ValueError(
+            f"{where}: {_shown(value)} is a lambda or defined inside a function: define it at the top level of a module"
+        )
+    parents = module.split(".")
+    for depth in range(1, len(parents) + 1):
+        parent = ".".join(parents[:depth])
+        if _attribute(sys.modules.get(parent), name) is value:
+            return f"{parent}.{name}"
+    raise ValueError(f"{where}: {_shown(value)} cannot be imported from {module or 'any module'}: give its import path")
+
+
+def _attribute(holder: Any, dotted: str) -> Any:
+    return functools.reduce(lambda at, part: getattr(at, part, None), dotted.split("."), holder)
+
+
+def _import(path: str, where: str) -> Any:
+    parts = path.split(".")
+    for depth in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:depth])
+        try:
+            found = _attribute(importlib.import_module(module), ".".join(parts[depth:]))
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise ValueError(f"{where}: importing {path!r} failed: {error}") from None
+            continue
+        if found is not None:
+            return found
+    raise ValueError(f"{where}: nothing can be imported as {path!r}: give a full import path such as 'torch.nn.ReLU'")
+
+
+def _check_product(target: Any, path: str, where: str, product: type | tuple[type, ...]) -> None:
+    names = " or ".join(kind.__name__ for kind in (product if isinstance(product, tuple) else (product,)))
+    if inspect.isclass(target):
+        if not issubclass(target, product):
+            raise ValueError(f"{where}: {path} is not a subclass of {names}")
+        return
+    if not inspect.isfunction(target):
+        raise ValueError(f"{where}: {path} is neither a class nor a function")
+    try:
+        made = get_type_hints(target).get("return")
+    except NameError:
+        made = None
+    if not (inspect.isclass(made) and issubclass(made, product)):
+        raise ValueError(f"{where}: the function {path} must be annotated as returning {names}, found {made!r}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= 80 else text[:77] + "..."

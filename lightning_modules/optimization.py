@@ -1,0 +1,147 @@
+"""How the classifier builds its optimizer and its learning rate schedule."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+HOUSE_LR = 3e-3
+HOUSE_WEIGHT_DECAY = 0.05
+# The cycle's first and last learning rate over its peak.
+START = 1 / 25
+END = START / 1e4
+
+
+def house_optimizer(params: Iterable[Any]) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), what `optimizer=None` means."""
+    return AdamW(params, lr=HOUSE_LR, weight_decay=HOUSE_WEIGHT_DECAY)
+
+
+def house_scheduler(optimizer: Optimizer, total_steps: Callable[[], float]) -> LambdaLR:
+    """One cycle over the whole training, stepped after every optimizer step.
+
+    A function of step and total, not torch's `OneCycleLR`: that one keeps its total in the checkpoint and refuses to
+    go on when a run is resumed with more epochs.
+
+    Args:
+        optimizer: The optimizer; its learning rates are the peaks.
+        total_steps: Says the number of optimizer steps of the whole training. It is asked after the first step only:
+            Lightning's answer sets the training data up, and done before a checkpoint is restored that would lose the
+            position of the loader.
+
+    Returns:
+        The scheduler. Its first step after an optimizer step raises a ValueError if the number has no limit.
+    """
+    total = functools.cache(lambda: _finite(total_steps()))
+
+    # A function, which the scheduler keeps out of its state, and not an object, whose attributes it would save.
+    def factor(step: int) -> float:
+        return START if step == 0 else one_cycle(step, total=total())
+
+    return LambdaLR(optimizer, factor)
+
+
+def one_cycle(step: int, *, total: int, warmup: float = 0.3) -> float:
+    """Learning rate over its peak, after Smith and Topin 2018 with cosine parts, as in torch's `OneCycleLR`.
+
+    Args:
+        step: Number of steps taken, from 0; beyond the last step the rate stays at its end.
+        total: Number of steps of the cycle.
+        warmup: Share of the steps that rise.
+
+    Returns:
+        A factor in (0, 1].
+
+    >>> [round(one_cycle(step, total=11, warmup=2 / 11), 2) for step in (0, 1, 6, 10)]
+    [0.04, 1.0, 0.41, 0.0]
+    """
+    peak, last = warmup * total - 1, total - 1
+    if step == 0 or step < peak:
+        return _cosine(START, 1.0, step / peak if step else 0.0)
+    return _cosine(1.0, END, min((step - peak) / (last - peak), 1.0))
+
+
+def _finite(total_steps: float) -> int:
+    if not math.isfinite(total_steps):
+        raise ValueError(
+            "the default one-cycle schedule needs a finite number of training steps: "
+            "set the Trainer's max_steps, or give an optimizer (and a lr_scheduler)"
+        )
+    return int(total_steps)
+
+
+def _cosine(first: float, last: float, progress: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def parameter_groups(module: nn.Module, no_decay_on_1d: bool) -> list[Any]:
+    """Trainable parameters for an optimizer.
+
+    Args:
+        module: The network.
+        no_decay_on_1d: Whether tensors with fewer than two dimensions (biases, norm scales, activations' parameters)
+            get a group of their own with `weight_decay=0`.
+
+    Returns:
+        A list of tensors, or of one or two group dictionaries.
+    """
+    params = [param for param in module.parameters() if param.requires_grad]
+    if not no_decay_on_1d:
+        return params
+    groups: list[dict[str, Any]] = [
+        {"params": [param for param in params if param.ndim >= 2]},
+        {"params": [param for param in params if param.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(make: Callable[..., Optimizer], module: nn.Module, no_decay_on_1d: bool) -> Optimizer:
+    """Build the optimizer of a network.
+
+    Args:
+        make: Factory called with the parameters or groups.
+        module: The network.
+        no_decay_on_1d: See `parameter_groups`.
+
+    Returns:
+        The optimizer.
+
+    Raises:
+        ValueError: If the network has nothing to train, or `no_decay_on_1d` is asked of an optimizer without decay.
+    """
+    params = parameter_groups(module, no_decay_on_1d)
+    if not params:
+        raise ValueError("the network has no parameter with requires_grad=True: there is nothing to train")
+    optimizer = make(params)
+    if no_decay_on_1d and "weight_decay" not in optimizer.defaults:
+        raise ValueError(
+            f"no_decay_on_1d needs an optimizer with weight_decay, {type(optimizer).__name__} has none: drop the option"
+        )
+    return optimizer
+
+
+def penalty(module: nn.Module, l1: float, l2: float) -> Tensor | float:
+    """`l1 * sum |w| + l2 * sum w^2` over the trainable tensors with at least two dimensions.
+
+    Weight matrices and kernels are penalised; biases and norm scales are not.
+
+    Args:
+        module: The network.
+        l1: Weight of the absolute values.
+        l2: Weight of the squares (no factor 1/2: its gradient is `2 * l2 * w`).
+
+    Returns:
+        A 0-d tensor with a graph, or 0.0 if both weights are zero.
+    """
+    total: Tensor | float = 0.0
+    for weight in module.parameters() if l1 or l2 else ():
+        if weight.requires_grad and weight.ndim >= 2:
+            if l1:
+                total = total + l1 * weight.abs().sum()
+            if l2:
+                total = total + l2 * weight.square().sum()
+    return total

@@ -1,0 +1,319 @@
+"""Train, validate, test an image classifier, or predict with it, on any data set of the house.
+
+    python scripts/train.py                                     # digits, no download
+    python scripts/train.py fit --config scripts/recipes/mnist_two_layer.yaml
+    python scripts/train.py --data MNISTDataModule --model.backbone TwoLayerNet --optimizer AdamW --optimizer.lr 1e-3
+    python scripts/train.py --ckpt_path last                    # go on with the newest run
+    python scripts/train.py test --ckpt_path runs/.../checkpoints/best.ckpt
+
+Without a subcommand it means ``fit``: train, test the best checkpoint, write the run's ``results.json``.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from command_line import one_line_errors
+from export import check_exporter, export_onnx
+from names import YAML_WITH_NAMES, expand_arguments
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from rich.console import Console
+from rich.table import Table
+from runs import find_last, new_run, run_of, shell, write_json
+
+from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
+from lightning_modules import ImageClassifier
+from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.hooks import skip_unused_hooks
+from lightning_modules.last_checkpoint import LastCheckpoint
+from lightning_modules.loggers import CSVLog, TensorBoardLog
+from lightning_modules.monitor import TrainingMonitor
+from lightning_modules.predictions import PredictionCSV
+from lightning_modules.progress import TrainingProgress
+
+DEFAULTS = {
+    "trainer.default_root_dir": "runs",
+    "trainer.max_epochs": 30,
+    "data": "datamodules.DigitsDataModule",
+}
+
+
+class TrainCLI(LightningCLI):
+    """The command line of ``scripts/train.py``: a LightningCLI with runs, resuming, results and short names."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments = arguments
+        modes = {"parser_mode": YAML_WITH_NAMES, "exit_on_error": False}
+        super().__init__(
+            ImageClassifier,
+            pl.LightningDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs=modes | {name: dict(modes) for name in self.subcommands()},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What a LightningCLI does not have: optimizers at the top level, checkpoints, exports."""
+        parser.set_defaults(DEFAULTS)
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")
+        parser.add_argument("--optimizer", type=OptimizerCallable | None, help="Short name or class of the optimizer.")
+        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, help="Short name or class of the schedule.")
+        parser.link_arguments("optimizer", "model.optimizer")
+        parser.link_arguments("lr_scheduler", "model.lr_scheduler")
+        parser.add_lightning_class_args(TrainingMonitor, "monitor")
+        parser.add_argument("--monitor_metric", default="val/accuracy", help="What the best checkpoint is best in.")
+        parser.add_argument("--monitor_mode", type=Literal["max", "min"], default="max", help="Whether more is better.")
+        parser.add_argument("--save_every", type=int, default=200, help="Optimizer steps between two last checkpoints.")
+        parser.add_argument("--init_from", type=str | None, help="Checkpoint whose weights training starts from.")
+        parser.add_argument("--export", type=Literal["onnx"] | None, help="Write the trained network in this format.")
+        parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph for TensorBoard.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, with ``fit`` for no subcommand, short names, and ``last`` made a path."""
+        self.config = parser.parse_args(prepare(self.arguments))
+        checkpoint = self._option("ckpt_path")
+        if checkpoint is not None:
+            read_checkpoint(checkpoint)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the run's config.yaml says how its model was built, not only its hyperparameters."""
+
+    def _option(self, name: str) -> Any:
+        return self.config[self.config.subcommand][name]
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run's folder, and every mistake that can be found before the data is read."""
+        checkpoint, self.resumed = self._option("ckpt_path"), False
+        run = run_of(checkpoint) if checkpoint else None
+        if self.subcommand != "fit":
+            if checkpoint is None:
+                raise ValueError(f"{self.subcommand} needs a trained network: add --ckpt_path FILE, or --ckpt_path last")
+            self.run_folder = run or new_run(self._option("trainer.default_root_dir"))
+            return
+        self.resumed = run is not None and Path(checkpoint).name == "last.ckpt"
+        self.run_folder = run if run is not None and self.resumed else new_run(self._option("trainer.default_root_dir"))
+        if self._option("init_from") is not None:
+            read_checkpoint(self._option("init_from"))
+        if self._option("export") is not None:
+            check_exporter()
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the Trainer with the run's loggers, callbacks and checkpoints."""
+        trainer_config = self._get(self.config_init, "trainer")
+        own = [*(trainer_config.get("callbacks") or []), CalibrationMonitor(), MistakesMonitor()]
+        if trainer_config.get("enable_progress_bar") is not False and self.subcommand == "fit":
+            own.append(TrainingProgress())
+        if self.subcommand == "predict":
+            own.append(PredictionCSV(self.run_folder / "predictions.csv", self.datamodule.classes))
+        kwargs.setdefault("enable_progress_bar", self.subcommand == "fit" and trainer_config.get("enable_progress_bar"))
+        kwargs.setdefault("enable_model_summary", trainer_config.get("enable_model_summary") or False)
+        checkpoints = self._checkpoints() if self._saves(trainer_config) else []
+        kwargs.setdefault("callbacks", own + checkpoints)
+        kwargs.setdefault("enable_checkpointing", bool(checkpoints))
+        kwargs.setdefault("plugins", [*(trainer_config.get("plugins") or []), AtomicCheckpointIO()])
+        if trainer_config.get("logger") in (None, True):
+            kwargs.setdefault("logger", self._loggers() if self.subcommand == "fit" else False)
+        trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.callbacks:
+            skip_unused_hooks(callback)
+        return trainer
+
+    def _saves(self, trainer_config: Any) -> bool:
+        wanted = trainer_config.get("enable_checkpointing") is not False and not trainer_config.get("fast_dev_run")
+        return self.subcommand == "fit" and wanted
+
+    def _checkpoints(self) -> list[pl.Callback]:
+        folder = self.run_folder / "checkpoints"
+        best = ModelCheckpoint(
+            folder,
+            filename="best",
+            monitor=self._option("monitor_metric"),
+            mode=self._option("monitor_mode"),
+            save_on_train_epoch_end=False,  # what is saved there does not resume exactly
+            enable_version_counter=False,
+        )
+        return [best, LastCheckpoint(folder / "last.ckpt", self._option("save_every"))]
+
+    def _loggers(self) -> list[Any]:
+        step = read_checkpoint(self._option("ckpt_path"))["global_step"] if self.resumed else None
+        tensorboard = TensorBoardLog(self.run_folder / "tensorboard", step, self._option("log_graph"))
+        return [tensorboard, CSVLog(self.run_folder / "metrics.csv")]
+
+    def fit(self, model: ImageClassifier, **kwargs: Any) -> None:
+        """Train, then test the best weights and write down what came out."""
+        self._save_config()
+        if self._option("log_graph"):
+            model.example_input_array = torch.zeros(1, *model.hparams["image_shape"])
+        if self._option("init_from") is not None and kwargs.get("ckpt_path") is None:
+            report(model.load_weights(read_checkpoint(self._option("init_from"))["state_dict"]))
+        try:
+            self.trainer.fit(model, **kwargs | {"weights_only": True})
+        except SIGTERMException:
+            report(f"stopped by SIGTERM; go on with\n  {self._command()} --ckpt_path last")
+            raise SystemExit(143) from None
+        except BaseException:
+            self._remove_empty_run()
+            raise
+        if not self.trainer.fast_dev_run:
+            self._finish(model)
+
+    def _finish(self, model: ImageClassifier) -> None:
+        best = self.trainer.checkpoint_callback.best_model_path if self.trainer.checkpoint_callback else ""
+        speed = next(c.examples_per_second for c in self.trainer.callbacks if isinstance(c, TrainingMonitor))
+        self.trainer.loggers, loggers = [], self.trainer.loggers  # the curves end with the training
+        metrics = self.trainer.test(model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True)[0]
+        results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
+        results["train/examples_per_second"] = speed
+        results["parameters"] = sum(p.numel() for p in model.parameters())
+        if self._option("export") == "onnx":
+            export_onnx(model, self.run_folder / "model.onnx")
+        self._write_results(results, loggers, best)
+        failed = self.trainer.strategy.checkpoint_io.failed
+        if failed:
+            raise OSError("; ".join(f"{path} is not the newest: {reason}" for path, reason in failed.items()))
+
+    @rank_zero_only
+    def _write_results(self, results: dict[str, Any], loggers: list[Any], best: str) -> None:
+        write_json(self.run_folder / "results.json", results)
+        for logger in loggers:
+            final = {f"final/{name}": value for name, value in results.items() if name != "parameters"}
+            logger.log_hyperparams(self._flat_config(), final)
+            logger.save()
+        print_table("best checkpoint on the test split" if best else "last weights on the test split", results)
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"run         {self.run_folder}")
+        console.print(f"watch       {shell('tensorboard', '--logdir', self.run_folder.parent)}")
+        if self.trainer.checkpoint_callback is None:
+            return
+        last = self.run_folder / "checkpoints" / "last.ckpt"
+        console.print(f"train on    {self._command()} fit --ckpt_path {shell(last)} --trainer.max_epochs N")
+        console.print(f"test again  {self._command()} test --ckpt_path {shell(best or last)}")
+
+    def validate(self, model: ImageClassifier, **kwargs: Any) -> None:
+        """Validate a checkpoint."""
+        self._evaluate("validate", model, **kwargs)
+
+    def test(self, model: ImageClassifier, **kwargs: Any) -> None:
+        """Test a checkpoint."""
+        self._evaluate("test", model, **kwargs)
+
+    def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
+        """Write a checkpoint's predictions for the test split into the run's ``predictions.csv``."""
+        self.trainer.predict(model, **kwargs | {"return_predictions": False, "weights_only": True})
+        report(f"predictions {self.run_folder / 'predictions.csv'}")
+
+    def _evaluate(self, name: str, model: ImageClassifier, **kwargs: Any) -> None:
+        splits = getattr(self.trainer, name)(model, **kwargs | {"verbose": False, "weights_only": True})
+        metrics = {key: value for split in splits for key, value in split.items()}
+        if self.trainer.is_global_zero:
+            write_json(self.run_folder / f"{name}.json", metrics)
+            print_table(str(kwargs["ckpt_path"]), metrics)
+
+    @rank_zero_only
+    def _save_config(self) -> None:
+        path = self.run_folder / "config.yaml"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = self._parser("fit").dump(self.config["fit"], skip_none=False, format="yaml")
+            path.write_text(text)
+
+    def _flat_config(self) -> dict[str, Any]:
+        config = self.config["fit"].clone()
+        chosen = {key: config[key] for key in ("seed_everything", "data", "model", "optimizer", "lr_scheduler")}
+        return flatten(chosen) | {"max_epochs": config["trainer.max_epochs"], "max_steps": config["trainer.max_steps"]}
+
+    @rank_zero_only
+    def _remove_empty_run(self) -> None:
+        """A run that failed before its first checkpoint leaves nothing behind."""
+        if self.resumed or any(self.run_folder.glob("checkpoints/*.ckpt")):
+            return
+        for path in sorted(self.run_folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        if self.run_folder.exists():
+            self.run_folder.rmdir()
+
+    @staticmethod
+    def _command() -> str:
+        return shell("python", os.path.relpath(__file__))
+
+
+def prepare(arguments: list[str]) -> list[str]:
+    """Complete a command line: ``fit`` when no subcommand is given, full class paths, checkpoints with their config."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["fit", *arguments]
+    arguments = expand_arguments(arguments)
+    place = next((i for i, word in enumerate(arguments) if word.partition("=")[0] == "--ckpt_path"), None)
+    if place is None:
+        return arguments
+    option, equals, value = arguments[place].partition("=")
+    words = 1 if equals else 2
+    value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+    root = _value(arguments, "--trainer.default_root_dir") or DEFAULTS["trainer.default_root_dir"]
+    checkpoint = find_last(root) if value == "last" else Path(value)
+    arguments[place : place + words] = [option, str(checkpoint)]
+    run = run_of(checkpoint)
+    if run is not None and _value(arguments, "--config") is None and _value(arguments, "-c") is None:
+        arguments[1:1] = ["--config", str(run / "config.yaml")]
+    return arguments
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested configuration as ``a.b.c`` -> plain value."""
+    if hasattr(config, "as_dict"):
+        config = config.as_dict()
+    if not isinstance(config, dict):
+        return {prefix: config if isinstance(config, (int, float, str, bool)) else str(config)}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, prefix if key == "init_args" else f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+@rank_zero_only
+def report(message: str) -> None:
+    """Print to the terminal, on rank 0."""
+    print(message, flush=True)
+
+
+def print_table(title: str, metrics: dict[str, Any]) -> None:
+    """Print metrics as a table."""
+    table = Table("metric", "value", title=title, title_justify="left")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:,.4f}")
+    Console().print(table)
+
+
+def main(args: list[str] | None = None) -> TrainCLI:
+    """Run the command line ``args`` (the process's own by default)."""
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with one_line_errors(), warnings.catch_warnings():
+        # Said of Lightning's own code, and of data sets with fewer batches than a logging window.
+        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")
+        warnings.filterwarnings("ignore", message=r".*smaller than the logging interval")
+        warnings.filterwarnings("ignore", message=r".*does not have many workers")
+        return TrainCLI(sys.argv[1:] if args is None else list(args))
+
+
+if __name__ == "__main__":
+    main()

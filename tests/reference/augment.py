@@ -1,0 +1,42 @@
+"""Slow, readable twin of the batched augmentation: one image at a time, one pixel at a time where it matters."""
+
+import numpy as np
+import torch
+
+
+def augment_one(image, *, padding=0, top=0, left=0, flip=False, cut_row=None, cut_column=None, cutout=0, mean, std):
+    """uint8 [C, H, W] to float32 [C, H, W]: pad, crop, flip, normalise, cut out.
+
+    `top` and `left` run from -padding to padding: where the crop begins, relative to the unpadded image.
+    """
+    channels, height, width = image.shape
+    padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), dtype=np.uint8)
+    padded[:, padding : padding + height, padding : padding + width] = image
+    crop = padded[:, padding + top : padding + top + height, padding + left : padding + left + width]
+    if flip:
+        crop = crop[:, :, ::-1]
+    result = np.empty(crop.shape, dtype=np.float32)
+    for c in range(channels):
+        shift = np.float32(255.0 * mean[c])
+        scale = np.float32(1.0 / (255.0 * (std[c] if std[c] > 0 else 1.0)))
+        result[c] = (crop[c].astype(np.float32) - shift) * scale
+    if cutout:
+        for y in range(height):
+            for x in range(width):
+                in_rows = cut_row - cutout // 2 <= y < cut_row - cutout // 2 + cutout
+                if in_rows and cut_column - cutout // 2 <= x < cut_column - cutout // 2 + cutout:
+                    result[:, y, x] = 0.0
+    return result
+
+
+def augment_batch(images, plan, *, padding=0, cutout=0, mean, std):
+    """The float32 batch [B, C, H, W] of the positions of a plan; images is uint8 [N, C, H, W]."""
+    batch = []
+    for position, index in enumerate(plan.order.tolist()):
+        values = {
+            name: getattr(plan, name)[position].item()
+            for name in ("top", "left", "flip", "cut_row", "cut_column")
+            if getattr(plan, name) is not None
+        }
+        batch.append(augment_one(images[index], padding=padding, cutout=cutout, mean=mean, std=std, **values))
+    return torch.from_numpy(np.stack(batch))

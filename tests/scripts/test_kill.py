@@ -1,0 +1,196 @@
+"""A run that is killed, at any moment and any number of times, ends as the run that was left alone."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules.loggers import read_column
+
+RUN = [
+    *("--model.backbone", "MLP", "--model.backbone.dropout", "0.3", "--data.crop_padding", "1", "--data.flip", "random"),
+    *("--data.watch_test", "true", "--trainer.max_epochs", "8", "--trainer.log_every_n_steps", "3", "--save_every", "4"),
+    *("--trainer.accelerator", "cpu", "--trainer.num_sanity_val_steps", "1"),
+]
+
+# A server that has imported everything once: each run is a fork of it, as fresh as a new process and much faster.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["train"])
+
+
+def _run(arguments: list[str], kill_at: str | None) -> None:
+    """The body of a process: train, and die at the named moment."""
+    torch.set_num_threads(1)
+    import train
+
+    if kill_at is not None:
+        _arm(*kill_at.split(":"))
+    train.main(arguments)
+
+
+def _arm(moment: str, count: str) -> None:
+    from lightning_modules import ImageClassifier, checkpoint_io
+
+    left = int(count)
+
+    def dying(function):
+        def wrapper(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    if moment == "validation":
+        ImageClassifier.validation_step = dying(ImageClassifier.validation_step)
+    elif moment == "step":
+        ImageClassifier.training_step = dying(ImageClassifier.training_step)
+    elif moment == "before the rename":
+        checkpoint_io.os.replace = dying(os.replace)
+    elif moment == "half written":
+        whole = torch.save
+
+        def half(checkpoint, file):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                file.write(b"PK\x03\x04 half a checkpoint")
+                file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            whole(checkpoint, file)
+
+        checkpoint_io.torch.save = half
+
+
+def start(root: Path, *more: str, kill_at: str | None = None):
+    process = PROCESSES.Process(target=_run, args=([*RUN, "--trainer.default_root_dir", str(root), *more], kill_at))
+    process.start()
+    return process
+
+
+def finish(process) -> int | None:
+    process.join(timeout=240)
+    return process.exitcode
+
+
+def resume(root: Path, kill_at: str | None = None):
+    """The same command with ``--ckpt_path last``, if the run has come as far as a checkpoint."""
+    started = any(root.glob("*/checkpoints/last.ckpt"))
+    return start(root, *(("--ckpt_path", "last") if started else ()), kill_at=kill_at)
+
+
+def outcome(root: Path) -> tuple[dict[str, torch.Tensor], dict[str, list[tuple[int, float]]], str]:
+    """Final weights, everything logged, and the kept configuration of the only run that has checkpoints."""
+    (last,) = root.glob("*/checkpoints/last.ckpt")
+    run = last.parent.parent
+    header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+    logged = {name: read_column(run / "metrics.csv", name) for name in header[1:] if not name.endswith("per_second")}
+    assert (run / "results.json").exists()
+    return torch.load(last, weights_only=True)["state_dict"], logged, (run / "config.yaml").read_text()
+
+
+def same(left, right) -> None:
+    for name, weight in left[0].items():
+        assert torch.equal(weight, right[0][name]), name
+    assert left[1] == right[1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that was left alone, and how long it took."""
+    root = tmp_path_factory.mktemp("whole")
+    began = time.monotonic()
+    assert finish(start(root)) == 0
+    return outcome(root), time.monotonic() - began
+
+
+def test_the_run_says_something(whole):
+    weights, logged, _ = whole[0]
+    assert len(logged["train/loss"]) == len(logged["val/accuracy"]) == len(logged["test/accuracy"]) == 8
+    assert sum(weight.numel() for weight in weights.values()) > 1000
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kills_at_random_moments(tmp_path, whole, seed):
+    draw, kills = random.Random(seed), 0
+    process = start(tmp_path)
+    config = None
+    while kills < 6:
+        time.sleep(draw.uniform(0.1, 1.0) * whole[1])
+        if process.exitcode is not None:  # it was faster than the kill: begin another life from its last checkpoint
+            assert process.exitcode == 0
+        else:
+            os.kill(process.pid, signal.SIGKILL)
+            assert finish(process) == -signal.SIGKILL
+        kills += 1
+        for path in tmp_path.glob("*/checkpoints/last.ckpt"):
+            config = config or (path.parent.parent / "config.yaml").read_text()
+        process = resume(tmp_path)
+    assert finish(process) == 0
+    result = outcome(tmp_path)
+    same(result, whole[0])
+    assert config in (None, result[2])
+
+
+@pytest.mark.parametrize(
+    "kill_at",
+    ["step:0", "step:17", "validation:0", "validation:7", "before the rename:0", "before the rename:5", "half written:6"],
+)
+def test_kills_at_chosen_moments(tmp_path, whole, kill_at):
+    process = start(tmp_path, kill_at=kill_at)
+    assert finish(process) == -signal.SIGKILL
+    assert finish(resume(tmp_path, kill_at="validation:3")) == -signal.SIGKILL
+    assert finish(resume(tmp_path)) == 0
+    same(outcome(tmp_path), whole[0])
+
+
+def test_sigterm_saves_and_ends_cleanly(tmp_path, whole, capfd):
+    process = start(tmp_path)
+    while not any(tmp_path.glob("*/metrics.csv")):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process) == 143
+    assert "--ckpt_path last" in capfd.readouterr().out
+    (last,) = tmp_path.glob("*/checkpoints/last.ckpt")
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < step < 80
+    assert not list(tmp_path.glob("**/.*partial"))
+    assert finish(resume(tmp_path)) == 0
+    same(outcome(tmp_path), whole[0])
+
+
+def test_resume_from_best_goes_on_exactly_in_a_folder_of_its_own(tmp_path, whole):
+    assert finish(start(tmp_path, kill_at="validation:9")) == -signal.SIGKILL
+    (best,) = tmp_path.glob("*/checkpoints/best.ckpt")
+    before = sorted(path.name for path in best.parent.parent.iterdir())
+    time.sleep(1.1)  # run folders are named by the second
+    assert finish(start(tmp_path, "--ckpt_path", str(best))) == 0
+    assert sorted(path.name for path in best.parent.parent.iterdir()) == before
+    finished = next(path for path in tmp_path.glob("*/checkpoints/last.ckpt") if path.parent != best.parent)
+    weights = torch.load(finished, weights_only=True)["state_dict"]
+    for name, weight in whole[0][0].items():
+        assert torch.equal(weight, weights[name]), name
+
+
+def test_last_without_a_run_is_an_error(tmp_path, capfd):
+    assert finish(start(tmp_path, "--ckpt_path", "last")) == 1
+    assert "no run under" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_last_passes_over_a_truncated_checkpoint(tmp_path, capfd):
+    assert finish(start(tmp_path, "--trainer.max_epochs", "1")) == 0
+    (good,) = tmp_path.glob("*/checkpoints/last.ckpt")
+    newer = tmp_path / "99990101-000000" / "checkpoints" / "last.ckpt"
+    newer.parent.mkdir(parents=True)
+    newer.write_bytes(good.read_bytes()[:1000])
+    assert finish(start(tmp_path, "--ckpt_path", "last", "--trainer.max_epochs", "2")) == 0
+    assert "truncated" in capfd.readouterr().err
+    assert torch.load(good, weights_only=True)["epoch"] == 2

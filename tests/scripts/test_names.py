@@ -1,0 +1,141 @@
+"""Short names: every one works, and ours come before torch's before timm's."""
+
+import pytest
+import timm.layers.activations
+import timm.optim
+import torch
+from names import (
+    activation_modules,
+    backbones,
+    data_modules,
+    expand_arguments,
+    expand_config,
+    full_path,
+    lr_schedulers,
+    optimizers,
+)
+from torch import nn
+from train import TrainCLI
+
+import activations
+import optim
+
+
+@pytest.fixture(scope="module")
+def parser():
+    """The parser of ``train.py fit``, built once and run on nothing."""
+
+    class Unrun(TrainCLI):
+        def parse_arguments(self, parser, args):
+            raise InterruptedError
+
+    try:
+        cli = Unrun.__new__(Unrun)
+        cli.__init__([])
+    except InterruptedError:
+        return cli._subcommand_parsers["fit"]
+
+
+# What a class cannot be built without; none of these has a default that could be guessed.
+NEEDED = {
+    "Threshold": ["threshold=0.1", "value=0.0"],
+    "StepLR": ["step_size=2"],
+    "MultiStepLR": ["milestones=[1,2]"],
+    "ExponentialLR": ["gamma=0.9"],
+    "CosineAnnealingLR": ["T_max=3"],
+    "CosineAnnealingWarmRestarts": ["T_0=3"],
+    "CyclicLR": ["base_lr=0.1", "max_lr=0.2"],
+    "OneCycleLR": ["max_lr=0.1", "total_steps=10"],
+    "LambdaLR": ["lr_lambda=math.sqrt"],
+    "MultiplicativeLR": ["lr_lambda=math.sqrt"],
+}
+# Built from other schedulers or a closure over the module: nothing that a command line could say.
+FROM_PYTHON = {"SequentialLR", "ChainedScheduler"}
+
+
+def parse(parser, key, name):
+    options = [f"--{key}.{option}" for option in NEEDED.get(name, [])]
+    return parser.parse_args(expand_arguments([f"--{key}", name, *options]))[key]
+
+
+@pytest.mark.parametrize("name", sorted(activation_modules()))
+def test_every_activation(parser, name):
+    assert parse(parser, "model.activation", name).class_path.endswith(f".{name}")
+
+
+@pytest.mark.parametrize("name", sorted(optimizers()))
+def test_every_optimizer(parser, name):
+    assert parse(parser, "optimizer", name).class_path.endswith(f".{name}")
+
+
+@pytest.mark.parametrize("name", sorted(set(lr_schedulers()) - FROM_PYTHON))
+def test_every_scheduler(parser, name):
+    assert parse(parser, "lr_scheduler", name).class_path.endswith(f".{name}")
+
+
+@pytest.mark.parametrize("name", sorted(backbones()))
+def test_every_backbone(parser, name):
+    value = parse(parser, "model.backbone", name)
+    assert name in str(getattr(value, "class_path", value))
+
+
+@pytest.mark.parametrize("name", sorted(data_modules()))
+def test_every_data_module(parser, name):
+    arguments = expand_arguments(["--data", name])
+    assert arguments[1] == f"datamodules.{name}"
+
+
+def test_tables_leave_nothing_out():
+    assert {"SGD", "Adam", "AdamW", "LBFGS", "Lion", "Lamb", "LAMB", "COCOB"} <= set(optimizers())
+    assert {"ReLU", "LeakyReLU", "ELU", "Sigmoid", "PReLU", "GELU", "QuickGELU", "SPOCU"} <= set(activation_modules())
+    assert {"StepLR", "OneCycleLR", "ReduceLROnPlateau"} <= set(lr_schedulers())
+    assert {"TwoLayerNet", "MLP", "SmallConvNet", "resnet20"} <= set(backbones())
+    assert set(data_modules()) == {
+        *("DigitsDataModule", "MNISTDataModule", "CIFAR10DataModule", "ImageFolderDataModule", "TabularDataModule")
+    }
+
+
+def test_ours_before_torchs_before_timms():
+    assert activation_modules()["Hardshrink"] == "activations.Hardshrink"
+    assert activations.Hardshrink is not nn.Hardshrink
+    assert activation_modules()["PReLU"] == "torch.nn.PReLU"
+    assert timm.layers.activations.PReLU is not nn.PReLU
+    assert activation_modules()["GELUTanh"] == "timm.layers.activations.GELUTanh"
+    assert optimizers()["LAMB"] == "optim.LAMB"
+    assert optim.LAMB is not timm.optim.Lamb
+    assert optimizers()["Adafactor"] == "torch.optim.Adafactor"
+    assert timm.optim.Adafactor is not torch.optim.Adafactor
+    assert optimizers()["Lion"] == "timm.optim.Lion"
+
+
+def test_both_forms_of_an_option_and_what_is_left_alone():
+    given = ["fit", "--optimizer=SGD", "--optimizer.base_optimizer", "Adam", "--model.activation.help", "ELU"]
+    assert expand_arguments(given) == [
+        *("fit", "--optimizer=torch.optim.SGD", "--optimizer.base_optimizer", "torch.optim.Adam"),
+        *("--model.activation.help", "torch.nn.ELU"),
+    ]
+    untouched = ["--config", "SGD", "--optimizer", "my.own.SGD", "--optimizer", "null", "--optimizer", '{"class_path": "x.Y"}']
+    assert expand_arguments(untouched) == untouched
+
+
+def test_configuration_files():
+    config = {
+        "optimizer": {"class_path": "SAM", "init_args": {"base_optimizer": "LAMB"}},
+        "model": {"activation": "PReLU", "backbone": {"class_path": "MLP", "init_args": {"hidden": [3]}}},
+        "data": {"class_path": "MNISTDataModule"},
+    }
+    assert expand_config(config) == {
+        "optimizer": {"class_path": "optim.SAM", "init_args": {"base_optimizer": "optim.LAMB"}},
+        "model": {
+            "activation": "torch.nn.PReLU",
+            "backbone": {"class_path": "lightning_modules.backbones.MLP", "init_args": {"hidden": [3]}},
+        },
+        "data": {"class_path": "datamodules.MNISTDataModule"},
+    }
+
+
+def test_unknown_names_list_the_nearest():
+    with pytest.raises(ValueError, match="unknown optimizer 'adamw2': the nearest are AdamW"):
+        full_path("optimizer", "adamw2")
+    with pytest.raises(ValueError, match="unknown data module 'zzz': known are CIFAR10DataModule"):
+        full_path("data", "zzz")

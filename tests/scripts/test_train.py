@@ -1,0 +1,276 @@
+"""scripts/train.py from its command line, in this process."""
+
+import csv
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import train
+import yaml
+from reference.tensorboard_server import tensorboard_server
+from sklearn.metrics import accuracy_score, log_loss
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from datamodules import DigitsDataModule
+from evaluation import calibration_error
+from lightning_modules import ImageClassifier
+
+RECIPES = Path(train.__file__).parent / "recipes"
+SMALL = ["--model.backbone", "TwoLayerNet", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "5"]
+ON_CPU = ["--trainer.accelerator", "cpu"]
+
+
+def run(root, *arguments):
+    return train.main([*arguments, *ON_CPU, "--trainer.default_root_dir", str(root)])
+
+
+def refused(capsys, root, *arguments):
+    """The one line that a mistake ends in."""
+    with pytest.raises(SystemExit) as stop:
+        run(root, *arguments)
+    assert stop.value.code not in (0, None)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with everything on."""
+    root = tmp_path_factory.mktemp("runs")
+    extras = ["--data.watch_test", "true", "--log_graph", "true", "--export", "onnx", "--model.activation", "LeakyReLU"]
+    cli = run(root, *SMALL, *extras, "--model.activation.negative_slope", "0.3")
+    return cli.run_folder
+
+
+def test_results_are_those_of_the_best_checkpoint(trained):
+    results = json.loads((trained / "results.json").read_text())
+    keys = {"test/accuracy", "test/nll", "test/ece", "train/examples_per_second", "parameters"}
+    assert keys <= results.keys()
+    model = ImageClassifier.load_from_checkpoint(trained / "checkpoints" / "best.ckpt", weights_only=True).eval()
+    data = DigitsDataModule()
+    data.setup("test")
+    batches = list(data.test_dataloader())
+    labels = torch.cat([labels for _, labels in batches])
+    with torch.no_grad():
+        logits = torch.cat([model(images) for images, _ in batches]).double()
+    probabilities = logits.softmax(1)
+    assert results["test/accuracy"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
+    assert results["test/nll"] == pytest.approx(log_loss(labels, probabilities, labels=range(10)), rel=1e-5)
+    assert results["test/ece"] == pytest.approx(float(calibration_error(probabilities, labels)), rel=1e-5)
+    assert results["parameters"] == sum(p.numel() for p in model.parameters())
+    assert results["train/examples_per_second"] > 10
+    assert model.backbone.activation.negative_slope == 0.3
+
+
+def test_the_run_folder_is_whole(trained):
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    assert {"config.yaml", "metrics.csv", "results.json", "model.onnx", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    assert not [name for name in names if "partial" in name]
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["activation"]["class_path"] == "torch.nn.LeakyReLU"
+    for name in ("best", "last"):
+        torch.load(trained / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def test_event_files_hold_the_curves_images_graph_and_hyperparameters(trained):
+    events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
+    scalars = set(events.Tags()["scalars"])
+    curves = {"train/loss", "train/accuracy", "val/accuracy", "val/nll", "val/ece", "test/accuracy", "test/ece"}
+    windows = {"train/loss_window", "train/learning_rate", "train/gradient_norm", "train/examples_per_second"}
+    assert curves | windows <= scalars
+    assert [event.step for event in events.Scalars("val/accuracy")] == [9, 19]
+    assert [event.step for event in events.Scalars("train/loss_window")] == [4, 9, 14, 19]
+    assert {"val/confusion_matrix", "val/mistakes"} <= set(events.Tags()["images"])
+    assert len(events.Images("val/mistakes")) == 2
+    assert events.Tags()["graph"]
+    results = json.loads((trained / "results.json").read_text())
+    assert events.Scalars("final/test/accuracy")[0].value == pytest.approx(results["test/accuracy"])
+    session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"model.activation" in session or b"model" in session
+
+
+def test_the_real_tensorboard_shows_it(trained):
+    with tensorboard_server(trained.parent, tags=("train/loss",)) as get:
+        (name,) = get("/data/plugin/scalars/tags")
+        points = get("/data/plugin/scalars/scalars", run=name, tag="val/accuracy")
+        assert [step for _, step, _ in points] == [9, 19]
+        assert "val/mistakes" in get("/data/plugin/images/tags")[name]
+
+
+def test_the_exported_network_gives_the_same_logits(trained):
+    model = ImageClassifier.load_from_checkpoint(trained / "checkpoints" / "best.ckpt").eval()
+    session = onnxruntime.InferenceSession(trained / "model.onnx", providers=["CPUExecutionProvider"])
+    for size in (1, 7):
+        images = torch.randn(size, 1, 8, 8)
+        (logits,) = session.run(None, {"images": images.numpy()})
+        np.testing.assert_allclose(logits, model(images).detach(), atol=1e-5)
+
+
+def test_predictions(trained, tmp_path):
+    run(tmp_path, "predict", "--ckpt_path", str(trained / "checkpoints" / "best.ckpt"))
+    rows = list(csv.DictReader((trained / "predictions.csv").open()))
+    results = json.loads((trained / "results.json").read_text())
+    assert len(rows) == 359
+    assert np.mean([row["label"] == row["prediction"] for row in rows]) == pytest.approx(results["test/accuracy"])
+    for row in rows[:20]:
+        probabilities = [float(row[f"probability_{digit}"]) for digit in range(10)]
+        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+        assert row["prediction"] == str(np.argmax(probabilities))
+
+
+def test_test_and_validate_rebuild_model_and_data_from_the_runs_config(trained, tmp_path):
+    results = json.loads((trained / "results.json").read_text())
+    run(tmp_path, "test", "--ckpt_path", str(trained / "checkpoints" / "best.ckpt"))
+    assert json.loads((trained / "test.json").read_text())["test/accuracy"] == results["test/accuracy"]
+    run(trained.parent, "validate", "--ckpt_path", "last")
+    assert 0 <= json.loads((trained / "validate.json").read_text())["val/accuracy"] <= 1
+    assert json.loads((trained / "results.json").read_text()) == results
+
+
+def test_a_finished_run_goes_on_in_its_folder(tmp_path):
+    first = run(tmp_path, *SMALL).run_folder
+    config = (first / "config.yaml").read_text()
+    again = run(tmp_path, "--ckpt_path", "last", "--trainer.max_epochs", "3", "--optimizer", "SGD", "--optimizer.lr", "0.1")
+    assert again.run_folder.absolute() == first.absolute()
+    assert (first / "config.yaml").read_text() == config
+    steps = [row["step"] for row in csv.DictReader((first / "metrics.csv").open()) if row["val/accuracy"]]
+    assert steps == ["9", "19", "29"]
+
+
+def test_two_runs_with_one_seed_are_the_same(tmp_path):
+    weights = []
+    for seed in ("1", "1", "2"):
+        folder = run(tmp_path / seed, *SMALL, "--seed_everything", seed).run_folder
+        weights.append(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_init_from_starts_from_weights(trained, tmp_path, capsys):
+    best = trained / "checkpoints" / "best.ckpt"
+    frozen = ["--optimizer", "SGD", "--optimizer.lr", "0.0"]
+    folder = run(tmp_path, *SMALL, *frozen, "--init_from", str(best)).run_folder
+    kept = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    given = torch.load(best, weights_only=True)["state_dict"]
+    assert all(torch.equal(kept[name], given[name]) for name in given)
+    line = refused(capsys, tmp_path, "--model.backbone", "SmallConvNet", "--init_from", str(best))
+    assert "no weight" in line
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_parse(recipe, monkeypatch):
+    class Unrun(train.TrainCLI):
+        def before_instantiate_classes(self):
+            raise InterruptedError
+
+    cli = Unrun.__new__(Unrun)
+    with pytest.raises(InterruptedError):
+        cli.__init__(["fit", "--config", str(recipe)])
+    config = cli.config["fit"]
+    assert config.optimizer.class_path == "torch.optim.SGD"
+    assert config.data.class_path.startswith("datamodules.")
+    assert config.optimizer.init_args.lr == 0.1
+
+
+def test_without_validation_the_last_weights_are_tested(tmp_path, capsys):
+    folder = run(tmp_path, *SMALL, "--data.val_size", "0", "--data.watch_test", "true").run_folder
+    assert "last weights" in capsys.readouterr().out
+    assert not (folder / "checkpoints" / "best.ckpt").exists()
+    rows = [row for row in csv.DictReader((folder / "metrics.csv").open()) if row["test/accuracy"]]
+    results = json.loads((folder / "results.json").read_text())
+    assert float(rows[-1]["test/accuracy"]) == pytest.approx(results["test/accuracy"])
+
+
+MISTAKES = {
+    "unknown optimizer": (["--optimizer", "Adamm"], "unknown optimizer 'Adamm': the nearest are Adam"),
+    "unknown activation": (["--model.activation", "Relu7"], "unknown activation 'Relu7'"),
+    "unknown data": (["--data", "MNIST"], "unknown data module 'MNIST': the nearest are MNISTDataModule"),
+    "unknown backbone": (["--model.backbone", "resnet21"], "unknown backbone 'resnet21'"),
+    "unknown option": (["--optimizer", "AdamW", "--optimizer.lrr", "1"], "--optimizer has no option 'lrr'"),
+    "unknown argument": (["--trainer.maxepochs", "3"], "unrecognized arguments: --trainer.maxepochs"),
+    "wrong type": (["--trainer.max_epochs", "many"], "--trainer.max_epochs: expected int, found many"),
+    "wrong type below": (["--optimizer", "AdamW", "--optimizer.lr", "x"], "--optimizer.lr: expected float, found x"),
+    "bad value": (["--model.label_smoothing", "2"], r"label_smoothing must be in [0, 1), found 2.0"),
+    "bad data value": (["--data.batch_size", "0"], "batch_size must be"),
+    "bad rate": (["--optimizer", "AdamW", "--optimizer.lr", "-1"], "Invalid learning rate: -1.0"),
+    "missing folder": (["--data", "MNISTDataModule", "--data.data_dir", "/nowhere"], "/nowhere"),
+    "missing images": (["--data", "ImageFolderDataModule", "--data.data_dir", "/nowhere"], "/nowhere"),
+    "missing config": (["--config", "/nowhere.yaml"], "File does not exist: '/nowhere.yaml'"),
+    "missing checkpoint": (["--ckpt_path", "/nowhere.ckpt"], "no checkpoint at /nowhere.ckpt"),
+    "missing weights": (["--init_from", "/nowhere.ckpt"], "no checkpoint at /nowhere.ckpt"),
+    "no last": (["--ckpt_path", "last"], "no run under"),
+    "bad export": (["--export", "tflite"], "--export: expected 'onnx', found tflite"),
+    "bad cadence": (["--save_every", "0"], "every_n_train_steps must be at least 1, found 0"),
+    "linked": (["--model.num_classes", "7"], "num_classes"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_ends_in_one_line_and_leaves_nothing(capsys, tmp_path, arguments, message):
+    assert message in refused(capsys, tmp_path, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_test_without_a_checkpoint(capsys, tmp_path):
+    assert "test needs a trained network" in refused(capsys, tmp_path, "test")
+
+
+def test_broken_and_foreign_checkpoints(capsys, tmp_path, trained):
+    whole = (trained / "checkpoints" / "last.ckpt").read_bytes()
+    broken = tmp_path / "broken.ckpt"
+    broken.write_bytes(whole[: len(whole) // 2])
+    assert "broken.ckpt: it is truncated" in refused(capsys, tmp_path / "runs", "--ckpt_path", str(broken))
+    torch.save({"weights": 1}, broken)
+    assert "is not a Lightning checkpoint" in refused(capsys, tmp_path / "runs", "--ckpt_path", str(broken))
+    other = ["--model.backbone", "SmallConvNet", "--config", str(trained / "config.yaml")]
+    line = refused(capsys, tmp_path / "runs", "test", *other, "--ckpt_path", str(trained / "checkpoints" / "last.ckpt"))
+    assert "loading state_dict" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(capsys, tmp_path):
+    line = refused(capsys, tmp_path, *SMALL, "--optimizer", "SGD", "--optimizer.lr", "1e30", "--model.l2", "1e30")
+    assert "the training loss is" in line
+    assert "learning rate 1e+30" in line
+    assert "last.ckpt" in line
+    off = ["--monitor.stop_on_non_finite", "false", "--data.val_size", "0"]
+    run(tmp_path / "off", *SMALL, "--optimizer", "SGD", "--optimizer.lr", "1e30", "--model.l2", "1e30", *off)
+
+
+def test_a_full_disk_at_the_end_is_said_and_is_no_success(tmp_path, monkeypatch, capsys):
+    from lightning_modules import checkpoint_io
+
+    saves = 0
+
+    def refuse(*args):
+        nonlocal saves
+        saves += 1
+        if saves > 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_io.os, "fsync", refuse)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        line = refused(capsys, tmp_path, *SMALL)
+    assert "last.ckpt is not the newest: No space left on device" in line
+    assert any("the previous checkpoint there is kept" in str(warning.message) for warning in caught)
+    (last,) = tmp_path.glob("*/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 0
+    assert list(tmp_path.glob("*/results.json"))
+
+
+def test_the_default_run_is_quiet_about_what_is_not_the_users(tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    run(tmp_path, *SMALL)
+    captured = capsys.readouterr()
+    assert "litlogger" not in captured.err + captured.out
+    assert "tensorboard --logdir" in captured.out
+    assert "--ckpt_path" in captured.out
+    assert os.fspath(tmp_path) in captured.out
