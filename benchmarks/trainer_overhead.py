@@ -139,7 +139,9 @@ def ours(backbone: str, network: Network, loader: TimedLoader, folder: Path) -> 
     ])  # fmt: skip
 
 
-def measure(name: str, network: Network, shape: tuple[int, ...], batch: int, warm_up: int, steps: int, rounds: int) -> Table:
+def measure(
+    name: str, network: Network, shape: tuple[int, ...], batch: int, warm_up: int, steps: int, rounds: int
+) -> Table:
     """Time every variant once a round and give the table of ratios to the hand-written loop."""
     count = min(warm_up + steps + 1, 64)
     images, labels = torch.randn(count, batch, *shape), torch.randint(10, (count, batch))
@@ -182,7 +184,9 @@ def main(rounds: int = 11, steps: int = 1000, resnet_rounds: int = 9, resnet_ste
     console.print(measure("TwoLayerNet", two_layer, (1, 28, 28), 100, WARM_UP, steps, rounds))
     resnet = lambda: resnet20(10, (3, 32, 32), torch.nn.ReLU)  # noqa: E731
     console.print(measure("resnet20", resnet, (3, 32, 32), 128, 2, resnet_steps, resnet_rounds))
-    console.print("scripts/train.py: curves every 50 steps, last checkpoint every 200 steps, bar drawn 4 times a second")
+    console.print(
+        "scripts/train.py: curves every 50 steps, last checkpoint every 200 steps, bar drawn 4 times a second"
+    )
 
 
 if __name__ == "__main__":

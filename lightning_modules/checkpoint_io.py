@@ -45,7 +45,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             TypeError: If ``storage_options`` are given: they belong to remote file systems.
         """
         if storage_options is not None:
-            raise TypeError(f"AtomicCheckpointIO writes local files and takes no storage_options, found {storage_options}")
+            raise TypeError(
+                f"AtomicCheckpointIO writes local files and takes no storage_options, found {storage_options}"
+            )
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -94,8 +96,12 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
             "take another one, or start without --ckpt_path"
         ) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
-        found = f"keys {sorted(map(str, checkpoint))[:5]}" if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise ValueError(f"{path} is not a Lightning checkpoint (found {found}): give one that a training run has saved")
+        found = (
+            f"keys {sorted(map(str, checkpoint))[:5]}" if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        )
+        raise ValueError(
+            f"{path} is not a Lightning checkpoint (found {found}): give one that a training run has saved"
+        )
     return checkpoint
 
 

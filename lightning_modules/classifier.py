@@ -125,6 +125,7 @@ class ImageClassifier(LightningModule):
             self.backbone.to(memory_format=torch.channels_last)
         self._train_sums = EpochSums("loss", "accuracy")
         self._eval_sums: dict[str, EpochSums] = {}
+        self._average: WeightAverage | None = None
         self._compile_tried = False
         for hook in _BATCH_HOOKS:
             if getattr(type(self), hook) is getattr(LightningModule, hook):
@@ -205,7 +206,10 @@ class ImageClassifier(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the average of the weights."""
-        return [] if self.ema_decay is None else [WeightAverage(self.ema_decay, self.trainer.strategy.root_device)]
+        if self.ema_decay is None:
+            return []
+        self._average = WeightAverage(self.ema_decay, self.trainer.strategy.root_device)
+        return [self._average]
 
     def setup(self, stage: str) -> None:
         """Forget an earlier training's sums; compile."""
@@ -217,9 +221,8 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the sums of the epoch so far, over all processes."""
         checkpoint["epoch_sums"] = self._reduced(self._train_sums).cpu()
-        for callback in self.trainer.callbacks if "current_model_state" not in checkpoint else ():
-            if isinstance(callback, WeightAverage):  # which Lightning does not ask when it saves the weights alone
-                callback.replace_weights(checkpoint)
+        if self._average is not None and "current_model_state" not in checkpoint:
+            self._average.replace_weights(checkpoint)  # Lightning does not ask it when it saves the weights alone
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the saved sums, which one process takes."""

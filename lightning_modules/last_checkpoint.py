@@ -10,7 +10,6 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 
-
 class LastCheckpoint(Checkpoint):
     """Saves one file every ``every_n_train_steps`` optimizer steps, from which training goes on bit for bit.
 
@@ -79,7 +78,9 @@ class LastCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """On SIGTERM at the end of an epoch, where Lightning stops by itself, save that point."""
-        at_epoch_end = trainer.fit_loop.epoch_progress.current.completed == trainer.fit_loop.epoch_progress.current.ready
+        at_epoch_end = (
+            trainer.fit_loop.epoch_progress.current.completed == trainer.fit_loop.epoch_progress.current.ready
+        )
         if trainer.received_sigterm and trainer.training and at_epoch_end:
             self._save(trainer)
 
@@ -120,7 +121,13 @@ def _random_state() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
         "python": random.getstate(),
     }
 

@@ -110,7 +110,12 @@ class TensorBoardLog(TensorBoardLogger):
     def __init__(self, folder: str | Path, purge_step: int | None = None, log_graph: bool = False) -> None:
         folder = Path(folder)
         super().__init__(
-            folder.parent, name="", version=folder.name, default_hp_metric=False, log_graph=log_graph, purge_step=purge_step
+            folder.parent,
+            name="",
+            version=folder.name,
+            default_hp_metric=False,
+            log_graph=log_graph,
+            purge_step=purge_step,
         )
 
     @rank_zero_only

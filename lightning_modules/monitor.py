@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-
 class NonFiniteLossError(RuntimeError):
     """The training loss became NaN or infinite."""
 
@@ -133,7 +132,9 @@ class TrainingMonitor(Callback):
         self._check_finite(trainer)
         losses = torch.stack([loss.detach().float().cpu() for loss in self._losses]).double()
         self._stop_clock()
-        rate = self._window_examples * trainer.world_size / self._window_seconds if self._window_seconds > 0 else math.nan
+        rate = (
+            self._window_examples * trainer.world_size / self._window_seconds if self._window_seconds > 0 else math.nan
+        )
         metrics = {"train/loss_window": float(losses.mean()) * self._accumulate, "train/examples_per_second": rate}
         if self._gradient_norm is not None:
             metrics["train/gradient_norm"] = float(self._gradient_norm)

@@ -59,7 +59,9 @@ class PredictionCSV(BasePredictionWriter):
         columns = (prediction[name].tolist() for name in ("label", "prediction", "probabilities"))
         rows = []
         for label, predicted, probabilities in zip(*columns, strict=True):
-            rows.append([self._index, self.classes[label], self.classes[predicted], *(f"{p:.7g}" for p in probabilities)])
+            rows.append(
+                [self._index, self.classes[label], self.classes[predicted], *(f"{p:.7g}" for p in probabilities)]
+            )
             self._index += 1
         csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]
 

@@ -10,7 +10,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 
-
 class TrainingProgress(ProgressBar):
     """Shows the epoch, the batches, the newest epoch metrics and the time left.
 

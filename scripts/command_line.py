@@ -66,4 +66,6 @@ def _union_error(text: str) -> str:
     literals = re.findall(r"Expected a typing\.Literal\[([^\]]*)\]", text)
     expected = dict.fromkeys([name for name in classes if name != "NoneType"] + literals)
     value = re.findall(r"Given value: (.+?)(?:\. Got value.*)?$", text, flags=re.MULTILINE)
-    return f"{option}: expected {' or '.join(expected) or 'another type'}, found {value[0] if value else 'another value'}"
+    return (
+        f"{option}: expected {' or '.join(expected) or 'another type'}, found {value[0] if value else 'another value'}"
+    )

@@ -103,7 +103,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence with the known names that look most like ``name``."""
     folded = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), folded, n=5, cutoff=0.5)
-    return f"the nearest are {', '.join(folded[c] for c in close)}" if close else f"known are {', '.join(sorted(known))}"
+    return (
+        f"the nearest are {', '.join(folded[c] for c in close)}" if close else f"known are {', '.join(sorted(known))}"
+    )
 
 
 def expand_arguments(arguments: list[str]) -> list[str]:

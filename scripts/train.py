@@ -32,6 +32,7 @@ from runs import find_last, new_run, run_of, shell, write_json
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
 from lightning_modules import ImageClassifier
 from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.fine_tuning import load_matching
 from lightning_modules.hooks import skip_unused_hooks
 from lightning_modules.last_checkpoint import LastCheckpoint
 from lightning_modules.loggers import CSVLog, TensorBoardLog
@@ -44,6 +45,16 @@ DEFAULTS = {
     "trainer.max_epochs": 30,
     "data": "datamodules.DigitsDataModule",
 }
+
+EXPECTED = (
+    r".*LeafSpec.* is deprecated",  # Lightning's own code
+    r".*smaller than the logging interval",  # small data sets have fewer batches than a logging window
+    r".*across ranks is zero",  # data without a validation split
+    r"Couldn't infer the batch indices",  # the prediction file counts by itself
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its folder
+    r".*callbacks used to create the checkpoint need to be provided",  # test and predict need none of them
+)
+"""What Lightning warns of, as regular expressions, although it is meant so here."""
 
 
 class TrainCLI(LightningCLI):
@@ -68,7 +79,9 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")
         parser.add_argument("--optimizer", type=OptimizerCallable | None, help="Short name or class of the optimizer.")
-        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, help="Short name or class of the schedule.")
+        parser.add_argument(
+            "--lr_scheduler", type=LRSchedulerCallable | None, help="Short name or class of the schedule."
+        )
         parser.link_arguments("optimizer", "model.optimizer")
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
         parser.add_lightning_class_args(TrainingMonitor, "monitor")
@@ -98,7 +111,9 @@ class TrainCLI(LightningCLI):
         run = run_of(checkpoint) if checkpoint else None
         if self.subcommand != "fit":
             if checkpoint is None:
-                raise ValueError(f"{self.subcommand} needs a trained network: add --ckpt_path FILE, or --ckpt_path last")
+                raise ValueError(
+                    f"{self.subcommand} needs a trained network: add --ckpt_path FILE, or --ckpt_path last"
+                )
             self.run_folder = run or new_run(self._option("trainer.default_root_dir"))
             return
         self.resumed = run is not None and Path(checkpoint).name == "last.ckpt"
@@ -135,6 +150,9 @@ class TrainCLI(LightningCLI):
 
     def _checkpoints(self) -> list[pl.Callback]:
         folder = self.run_folder / "checkpoints"
+        last = LastCheckpoint(folder / "last.ckpt", self._option("save_every"))
+        if not getattr(self.datamodule, "val_size", True):
+            return [last]  # without a validation split there is nothing to choose the best by
         best = ModelCheckpoint(
             folder,
             filename="best",
@@ -143,7 +161,7 @@ class TrainCLI(LightningCLI):
             save_on_train_epoch_end=False,  # what is saved there does not resume exactly
             enable_version_counter=False,
         )
-        return [best, LastCheckpoint(folder / "last.ckpt", self._option("save_every"))]
+        return [best, last]
 
     def _loggers(self) -> list[Any]:
         step = read_checkpoint(self._option("ckpt_path"))["global_step"] if self.resumed else None
@@ -156,7 +174,8 @@ class TrainCLI(LightningCLI):
         if self._option("log_graph"):
             model.example_input_array = torch.zeros(1, *model.hparams["image_shape"])
         if self._option("init_from") is not None and kwargs.get("ckpt_path") is None:
-            report(model.load_weights(read_checkpoint(self._option("init_from"))["state_dict"]))
+            skipped = load_matching(model, read_checkpoint(self._option("init_from"))["state_dict"])
+            report(f"weights from {self._option('init_from')}" + (f", but not {', '.join(skipped)}" if skipped else ""))
         try:
             self.trainer.fit(model, **kwargs | {"weights_only": True})
         except SIGTERMException:
@@ -169,7 +188,8 @@ class TrainCLI(LightningCLI):
             self._finish(model)
 
     def _finish(self, model: ImageClassifier) -> None:
-        best = self.trainer.checkpoint_callback.best_model_path if self.trainer.checkpoint_callback else ""
+        best = next((c.best_model_path for c in self.trainer.callbacks if isinstance(c, ModelCheckpoint)), "")
+        best = best if Path(best).is_file() else ""  # a full disk may have refused it
         speed = next(c.examples_per_second for c in self.trainer.callbacks if isinstance(c, TrainingMonitor))
         self.trainer.loggers, loggers = [], self.trainer.loggers  # the curves end with the training
         metrics = self.trainer.test(model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True)[0]
@@ -194,7 +214,7 @@ class TrainCLI(LightningCLI):
         console = Console(soft_wrap=True, highlight=False)
         console.print(f"run         {self.run_folder}")
         console.print(f"watch       {shell('tensorboard', '--logdir', self.run_folder.parent)}")
-        if self.trainer.checkpoint_callback is None:
+        if not self._saves(self.config["fit"]["trainer"]):
             return
         last = self.run_folder / "checkpoints" / "last.ckpt"
         console.print(f"train on    {self._command()} fit --ckpt_path {shell(last)} --trainer.max_epochs N")
@@ -308,10 +328,8 @@ def main(args: list[str] | None = None) -> TrainCLI:
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     with one_line_errors(), warnings.catch_warnings():
-        # Said of Lightning's own code, and of data sets with fewer batches than a logging window.
-        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")
-        warnings.filterwarnings("ignore", message=r".*smaller than the logging interval")
-        warnings.filterwarnings("ignore", message=r".*does not have many workers")
+        for message in EXPECTED:
+            warnings.filterwarnings("ignore", message=message)
         return TrainCLI(sys.argv[1:] if args is None else list(args))
 
 

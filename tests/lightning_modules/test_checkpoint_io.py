@@ -33,7 +33,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_says_so(tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse)
-        with pytest.warns(UserWarning, match=r"last\.ckpt was not saved: No space left on device; the previous .* kept"):
+        with pytest.warns(
+            UserWarning, match=r"last\.ckpt was not saved: No space left on device; the previous .* kept"
+        ):
             io.save_checkpoint(CHECKPOINT | {"state_dict": {}}, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from torch import Tensor, nn
@@ -54,7 +54,11 @@ class Points:
 
 def classifier(backbone: Any = TwoLayerNet, **options: Any) -> ImageClassifier:
     torch.manual_seed(0)
-    options = {"num_classes": 7, "image_shape": SHAPE, "optimizer": functools.partial(torch.optim.SGD, lr=0.5)} | options
+    options = {
+        "num_classes": 7,
+        "image_shape": SHAPE,
+        "optimizer": functools.partial(torch.optim.SGD, lr=0.5),
+    } | options
     return ImageClassifier(backbone, **options)
 
 
@@ -228,7 +232,7 @@ def test_no_decay_on_1d_makes_two_groups():
 
 def test_no_decay_needs_an_optimizer_with_decay():
     make = functools.partial(torch.optim.Rprop, lr=0.1)
-    with pytest.raises(ValueError, match="no_decay_on_1d.*Rprop"):
+    with pytest.raises(ValueError, match=r"no_decay_on_1d.*Rprop"):
         classifier(optimizer=make, no_decay_on_1d=True).configure_optimizers()
 
 
@@ -277,7 +281,7 @@ def test_one_cycle_of_few_steps(total):
 
 
 def test_one_cycle_needs_an_end():
-    with pytest.raises(ValueError, match="one-cycle.*max_steps"):
+    with pytest.raises(ValueError, match=r"one-cycle.*max_steps"):
         trainer(max_epochs=-1).fit(classifier(optimizer=None), Points())
 
 
@@ -309,7 +313,9 @@ def test_a_scheduler_counts_epochs_or_steps(interval):
 
 def test_plateau_watches_validation():
     rates = Rates()
-    make = functools.partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.1, patience=0, threshold=10.0, threshold_mode="abs")
+    make = functools.partial(
+        torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.1, patience=0, threshold=10.0, threshold_mode="abs"
+    )
     run = trainer(max_epochs=3, callbacks=[rates])
     run.fit(classifier(lr_scheduler=make), Points(), Points(20, seed=1))
     assert run.lr_scheduler_configs[0].monitor == "val/nll"
@@ -437,8 +443,8 @@ class Stop(Exception):
     pass
 
 
-class SaveAndStop(Callback):
-    """Saves after some steps, as a callback that is called after every other one, and ends the run there."""
+class SaveAndStop(Checkpoint):
+    """Saves after some steps and ends the run there; as a Checkpoint it is called after every other callback."""
 
     def __init__(self, path: Any, step: int) -> None:
         self.path, self.step = path, step
@@ -457,7 +463,7 @@ def test_resume_in_mid_epoch_is_exact(tmp_path, step, ema_decay):
 
     def fit(*callbacks: Callback, ckpt_path: Any = None) -> tuple[ImageClassifier, list[dict[str, float]]]:
         model, record = build(), Record()
-        run = trainer(max_epochs=3, callbacks=[record, *callbacks])
+        run = trainer(max_epochs=3, callbacks=[record, *callbacks], enable_checkpointing=bool(callbacks))
         run.fit(model, Points(), Points(20, seed=1), ckpt_path=ckpt_path)
         return model, [*record.train, {name: float(value) for name, value in run.callback_metrics.items()}]
 

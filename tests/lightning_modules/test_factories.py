@@ -168,6 +168,4 @@ def test_reading_checks_too():
     with pytest.raises(ValueError, match="annotated"):
         factory({"class_path": "subprocess.run", "init_args": {"args": "x"}}, "activation", nn.Module)
     with pytest.raises(ValueError, match="annotated"):
-        factory(
-            {"class_path": "torch.nn.ELU", "init_args": {"alpha": {"class_path": "subprocess.run"}}}, "activation"
-        )
+        factory({"class_path": "torch.nn.ELU", "init_args": {"alpha": {"class_path": "subprocess.run"}}}, "activation")

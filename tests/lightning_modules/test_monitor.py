@@ -60,7 +60,9 @@ def test_curves_are_what_they_say(tmp_path, accumulate):
 
 def test_a_non_finite_loss_stops_with_step_checkpoint_and_rate(tmp_path):
     last = LastCheckpoint(tmp_path / "last.ckpt", every_n_train_steps=2)
-    with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 5, learning rate .*last finite checkpoint is .*last.ckpt"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"loss is nan at step 5, learning rate .*last finite checkpoint is .*last.ckpt"
+    ):
         fit(tmp_path, TinyModule(break_at=4), last, window=50, max_epochs=3)
     saved = torch.load(last.path, weights_only=True)
     assert saved["global_step"] <= 4

@@ -42,7 +42,9 @@ def test_the_bar_is_closed_when_training_breaks():
     module = TinyModule()
     module.training_step = lambda *args: 1 / 0
     progress = TrainingProgress(console=console)
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[progress], max_epochs=1)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[progress], max_epochs=1
+    )
     with pytest.raises(ZeroDivisionError):
         trainer.fit(module, TinyLoader(), TinyLoader(2))
     assert progress._bar is None

@@ -78,5 +78,7 @@ def test_resume_from_every_checkpoint_is_exact(tmp_path, options):
         if checkpoint.name.startswith("step"):
             done = torch.load(checkpoint, weights_only=True)["global_step"]
             assert resumed.validations == [step for step in whole.validations if step > done], checkpoint.name
-            assert whole.epoch_ends[len(whole.epoch_ends) - len(resumed.epoch_ends) :] == resumed.epoch_ends, checkpoint.name
+            assert whole.epoch_ends[len(whole.epoch_ends) - len(resumed.epoch_ends) :] == resumed.epoch_ends, (
+                checkpoint.name
+            )
             assert rows(resumed_log) == rows(log), checkpoint.name

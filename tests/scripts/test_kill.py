@@ -13,8 +13,26 @@ import torch
 from lightning_modules.loggers import read_column
 
 RUN = [
-    *("--model.backbone", "MLP", "--model.backbone.dropout", "0.3", "--data.crop_padding", "1", "--data.flip", "random"),
-    *("--data.watch_test", "true", "--trainer.max_epochs", "8", "--trainer.log_every_n_steps", "3", "--save_every", "4"),
+    *(
+        "--model.backbone",
+        "MLP",
+        "--model.backbone.dropout",
+        "0.3",
+        "--data.crop_padding",
+        "1",
+        "--data.flip",
+        "random",
+    ),
+    *(
+        "--data.watch_test",
+        "true",
+        "--trainer.max_epochs",
+        "8",
+        "--trainer.log_every_n_steps",
+        "3",
+        "--save_every",
+        "4",
+    ),
     *("--trainer.accelerator", "cpu", "--trainer.num_sanity_val_steps", "1"),
 ]
 
@@ -141,7 +159,15 @@ def test_kills_at_random_moments(tmp_path, whole, seed):
 
 @pytest.mark.parametrize(
     "kill_at",
-    ["step:0", "step:17", "validation:0", "validation:7", "before the rename:0", "before the rename:5", "half written:6"],
+    [
+        "step:0",
+        "step:17",
+        "validation:0",
+        "validation:7",
+        "before the rename:0",
+        "before the rename:5",
+        "half written:6",
+    ],
 )
 def test_kills_at_chosen_moments(tmp_path, whole, kill_at):
     process = start(tmp_path, kill_at=kill_at)

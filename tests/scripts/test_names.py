@@ -114,7 +114,16 @@ def test_both_forms_of_an_option_and_what_is_left_alone():
         *("fit", "--optimizer=torch.optim.SGD", "--optimizer.base_optimizer", "torch.optim.Adam"),
         *("--model.activation.help", "torch.nn.ELU"),
     ]
-    untouched = ["--config", "SGD", "--optimizer", "my.own.SGD", "--optimizer", "null", "--optimizer", '{"class_path": "x.Y"}']
+    untouched = [
+        "--config",
+        "SGD",
+        "--optimizer",
+        "my.own.SGD",
+        "--optimizer",
+        "null",
+        "--optimizer",
+        '{"class_path": "x.Y"}',
+    ]
     assert expand_arguments(untouched) == untouched
 
 

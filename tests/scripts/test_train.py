@@ -71,7 +71,14 @@ def test_results_are_those_of_the_best_checkpoint(trained):
 
 def test_the_run_folder_is_whole(trained):
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
-    assert {"config.yaml", "metrics.csv", "results.json", "model.onnx", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    assert {
+        "config.yaml",
+        "metrics.csv",
+        "results.json",
+        "model.onnx",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    } <= names
     assert not [name for name in names if "partial" in name]
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["model"]["activation"]["class_path"] == "torch.nn.LeakyReLU"
@@ -137,7 +144,7 @@ def test_test_and_validate_rebuild_model_and_data_from_the_runs_config(trained, 
 def test_a_finished_run_goes_on_in_its_folder(tmp_path):
     first = run(tmp_path, *SMALL).run_folder
     config = (first / "config.yaml").read_text()
-    again = run(tmp_path, "--ckpt_path", "last", "--trainer.max_epochs", "3", "--optimizer", "SGD", "--optimizer.lr", "0.1")
+    again = run(tmp_path, "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert again.run_folder.absolute() == first.absolute()
     assert (first / "config.yaml").read_text() == config
     steps = [row["step"] for row in csv.DictReader((first / "metrics.csv").open()) if row["val/accuracy"]]
@@ -229,7 +236,7 @@ def test_broken_and_foreign_checkpoints(capsys, tmp_path, trained):
     assert "broken.ckpt: it is truncated" in refused(capsys, tmp_path / "runs", "--ckpt_path", str(broken))
     torch.save({"weights": 1}, broken)
     assert "is not a Lightning checkpoint" in refused(capsys, tmp_path / "runs", "--ckpt_path", str(broken))
-    other = ["--model.backbone", "SmallConvNet", "--config", str(trained / "config.yaml")]
+    other = ["--config", str(trained / "config.yaml"), "--model.backbone", "SmallConvNet"]
     line = refused(capsys, tmp_path / "runs", "test", *other, "--ckpt_path", str(trained / "checkpoints" / "last.ckpt"))
     assert "loading state_dict" in line
     assert not (tmp_path / "runs").exists()

@@ -1,0 +1,212 @@
+"""Input: images per second of our loader against torchvision's DataLoader and kornia, and the memory of the set.
+
+    OMP_NUM_THREADS=2 python benchmarks/input_pipeline.py
+
+All make the same thing from the same 50,000 uint8 images of CIFAR-10's shape: batches of float32 images, each with its
+own crop (padding 4) and flip, normalised. In each round every variant makes some batches, one after the other, and its
+rate is divided by that of the best torchvision DataLoader of the round. The memory is measured in a process of its own.
+"""
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning
+import torch
+from jsonargparse import auto_cli
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import v2
+
+from datamodules.image import ImageDataModule
+
+SHAPE = (3, 32, 32)
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+BASELINE = "torchvision, {} workers"
+
+
+class RandomImages(ImageDataModule):
+    """Noise of CIFAR-10's shape."""
+
+    num_classes, image_shape, mean, std = 10, SHAPE, MEAN, STD
+
+    def __init__(self, count: int, **options: Any) -> None:
+        super().__init__(val_size=0, crop_padding=4, flip="random", **options)
+        self.count, self.classes = count, [str(i) for i in range(10)]
+
+    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        images = torch.empty(self.count, *SHAPE, dtype=torch.uint8)
+        images.random_(generator=torch.Generator().manual_seed(0))
+        return images, torch.arange(self.count) % 10
+
+
+class OneByOne(Dataset[tuple[Tensor, int]]):
+    """What torchvision's CIFAR10 does: an image from the array, as PIL, through the transforms."""
+
+    def __init__(self, images: np.ndarray, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), index % 10
+
+
+def per_sample() -> Callable[[Image.Image], Tensor]:
+    return transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def per_sample_v2() -> Callable[[Image.Image], Tensor]:
+    return v2.Compose(
+        [
+            v2.RandomCrop(32, padding=4),
+            v2.RandomHorizontalFlip(),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def kornia_batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Batches of a resident tensor, augmented as a batch by kornia, each image for itself."""
+    import kornia.augmentation as K
+
+    augment = nn.Sequential(
+        K.RandomCrop((32, 32), padding=4),
+        K.RandomHorizontalFlip(),
+        K.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+    )
+    while True:
+        for indices in torch.randperm(len(images)).split(batch_size):
+            yield augment(images[indices].float() / 255)
+
+
+def forever(loader: Any) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def variants(count: int, batch_size: int) -> tuple[dict[str, tuple[Iterator[Any], int]], list[str]]:
+    """For each variant an endless iterator and how many batches of it make one round, and notes on what is missing."""
+    data = RandomImages(count, batch_size=batch_size, seed=0)
+    data.setup("fit")
+    pixels = data._set("train").store
+    images = pixels.images  # type: ignore[union-attr]
+    array = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+    compiled = RandomImages(count, batch_size=batch_size, seed=0, compile=True)
+    compiled.setup("fit")
+
+    def stream(transform: Callable[[Image.Image], Tensor], workers: int) -> tuple[Iterator[Any], int]:
+        dataset = OneByOne(array, transform)
+        loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+        return forever(loader), 12
+
+    result = {
+        "ours, resident": (forever(data.train_dataloader()), 300),
+        "ours, resident, compile": (forever(compiled.train_dataloader()), 300),
+        BASELINE.format(0): stream(per_sample(), 0),
+        BASELINE.format(2): stream(per_sample(), 2),
+        "torchvision v2, 0 workers": stream(per_sample_v2(), 0),
+    }
+    notes = []
+    try:
+        import kornia  # noqa: F401
+
+        result["kornia, batch by batch"] = (kornia_batches(images, batch_size), 12)
+    except ImportError:
+        notes.append("kornia is not installed (pip install -e .[bench]): its row is missing")
+    return result, notes
+
+
+def rate(batches: Iterator[Any], count: int, batch_size: int) -> float:
+    """Images per second over `count` batches, after enough to empty what workers made while others were measured."""
+    for _ in range(6):
+        next(batches)
+    began = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * batch_size / (time.perf_counter() - began)
+
+
+def anonymous_bytes() -> int:
+    """The process's own memory, without files mapped into it (Linux)."""
+    gc.collect()
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+
+
+def measure_memory(count: int) -> float:
+    """Memory of a loader in use, over that of the process before, in units of the images' bytes."""
+    torch.zeros(4_000_000).add(1)  # what the allocator and the threads keep for themselves
+    base = anonymous_bytes()
+    data = RandomImages(count)
+    data.setup("fit")
+    for epoch in range(2):
+        for batch, _ in zip(data.train_dataloader(), range(20 + epoch), strict=False):
+            del batch
+    return (anonymous_bytes() - base) / (count * 3 * 32 * 32)
+
+
+def run(rounds: int = 9, images: int = 50_000, batch_size: int = 128, only_memory: bool = False) -> None:
+    """Measure and print one table.
+
+    Args:
+        rounds: how often every variant is measured.
+        images: number of images.
+        batch_size: images of a batch.
+        only_memory: print nothing but the memory factor (for the process that measures it).
+    """
+    if only_memory:
+        print(measure_memory(images))
+        return
+    command = [sys.executable, __file__, "--only_memory=true", f"--images={images}"]
+    memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    peers, notes = variants(images, batch_size)
+    rates: dict[str, list[float]] = {name: [] for name in peers}
+    for name, (batches, count) in peers.items():
+        rate(batches, min(count, 20), batch_size)  # start workers, compile
+        rates[name].clear()
+    for _ in range(rounds):
+        for name, (batches, count) in peers.items():
+            rates[name].append(rate(batches, count, batch_size))
+            time.sleep(1)  # until workers have filled their queues
+
+    best = max((BASELINE.format(0), BASELINE.format(2)), key=lambda name: np.median(rates[name]))
+    table = Table(title=f"Input: crop, flip, normalise; batch {batch_size}, {torch.get_num_threads()} threads")
+    for column in ("variant", "images/s", f"ratio to {best}", "quartiles"):
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    for name, values in rates.items():
+        low, middle, high = np.quantile(np.array(values) / np.array(rates[best]), [0.25, 0.5, 0.75])
+        table.add_row(name, f"{np.median(values):,.0f}", f"{middle:.2f}", f"{low:.2f} .. {high:.2f}")
+    console = Console()
+    console.print(table)
+    versions = f"torch {torch.__version__}, Lightning {pytorch_lightning.__version__}"
+    console.print(f"{rounds} rounds; memory over the process's base: {memory:.2f} of the images' bytes; {versions}")
+    for note in notes:
+        console.print(note)
+
+
+def main(args: list[str] | None = None) -> None:
+    auto_cli(run, args=args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""CIFAR-10."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import check_integrity
+
+from .image import ImageDataModule
+
+
+class CIFAR10DataModule(ImageDataModule):
+    """60,000 colour images of 32x32 pixels in 10 classes (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html).
+
+    torchvision reads, downloads and checks the files in `data_dir/cifar-10-batches-py`.
+
+    Args:
+        download: fetch the files when they are missing.
+        val_size: validation examples, a count or a fraction of the 50,000; 0 or None is no validation part.
+        **options: see `ImageDataModule` and `SplitDataModule`.
+
+    Raises:
+        FileNotFoundError: if the files are missing.
+        ValueError: if an option is out of its range, or a file is corrupt.
+        OSError: if the download fails.
+    """
+
+    num_classes = 10
+    image_shape = (3, 32, 32)
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.2470, 0.2435, 0.2616)
+
+    def __init__(self, *, download: bool = False, val_size: int | float | None = 5000, **options: Any) -> None:
+        super().__init__(val_size=val_size, **options)
+        self.download = download
+        self.classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+    def prepare_data(self) -> None:
+        """Download the files, when asked to."""
+        if not self.download:
+            return
+        try:
+            CIFAR10(self.data_dir, download=True)
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise OSError(
+                f"CIFAR-10 could not be downloaded to {self.data_dir}: {reason}; check the network"
+            ) from error
+
+    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        try:
+            dataset = CIFAR10(self.data_dir, train=part == "train")
+        except RuntimeError as error:
+            raise self._reason() from error
+        # torchvision's [N, H, W, C] is a view of the file's [N, C, H, W].
+        images = torch.from_numpy(dataset.data.transpose(0, 3, 1, 2))
+        return images, torch.tensor(dataset.targets)
+
+    def _reason(self) -> ValueError | FileNotFoundError:
+        """Which file torchvision refuses, and why."""
+        folder = Path(self.data_dir) / CIFAR10.base_folder
+        meta = [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]
+        for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, meta]:
+            if not (folder / name).is_file():
+                return FileNotFoundError(
+                    f"CIFAR-10's file {folder / name} is missing; name the folder above {CIFAR10.base_folder} with "
+                    "--data.data_dir, or fetch it with --data.download true"
+                )
+            if not check_integrity(folder / name, md5):
+                return ValueError(
+                    f"CIFAR-10's file {folder / name} is corrupt: its MD5 is not {md5}; "
+                    "fetch it with --data.download true"
+                )
+        return ValueError(f"CIFAR-10 in {folder} can not be read; delete it and fetch it with --data.download true")

@@ -1,0 +1,54 @@
+"""scikit-learn's handwritten digits: real data without a download."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from .checks import size
+from .image import ImageDataModule
+from .scaling import mean_and_std, sums_of
+
+
+class DigitsDataModule(ImageDataModule):
+    """1,797 handwritten digits of 8x8 pixels (UCI's optical recognition set, from scikit-learn).
+
+    The 17 grey levels are spread over 0..255. All three parts are drawn from the one set.
+
+    Args:
+        test_size: test examples, a count or a fraction of all.
+        val_size: validation examples, a count or a fraction of all; 0 or None is no validation part.
+        **options: see `ImageDataModule` and `SplitDataModule`.
+
+    Raises:
+        ValueError: if an option is out of its range.
+
+    >>> data = DigitsDataModule(batch_size=32)
+    >>> data.setup()
+    >>> images, labels = next(iter(data.train_dataloader()))
+    >>> images.shape, images.dtype, labels.dtype
+    (torch.Size([32, 1, 8, 8]), torch.float32, torch.int64)
+    """
+
+    num_classes = 10
+    image_shape = (1, 8, 8)
+
+    def __init__(self, *, test_size: int | float = 0.2, val_size: int | float | None = 0.1, **options: Any) -> None:
+        super().__init__(val_size=val_size, **options)
+        self.test_size = size("test_size", test_size)
+        self.classes = [str(digit) for digit in range(10)]
+
+    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor] | None:
+        return self._images() if part == "train" else None
+
+    def _images(self) -> tuple[Tensor, Tensor]:
+        levels, target = load_digits(return_X_y=True)
+        images = torch.from_numpy((levels * (255 / 16)).round().astype("uint8"))
+        return images.view(-1, *self.image_shape), torch.from_numpy(target).long()
+
+    def _statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
+        images = self._images()[0][train].numpy()
+        return mean_and_std(np.stack([sums_of(image) for image in images]), pixels=64)

@@ -1,0 +1,71 @@
+"""MNIST."""
+
+from typing import Any, Literal
+
+from torch import Tensor
+from torchvision.datasets import MNIST
+
+from .image import ImageDataModule
+
+
+class MNISTDataModule(ImageDataModule):
+    """70,000 handwritten digits of 28x28 pixels (LeCun et al., http://yann.lecun.com/exdb/mnist/).
+
+    torchvision reads, downloads and checks the four files in `data_dir/MNIST/raw`.
+
+    Args:
+        download: fetch the files when they are missing.
+        val_size: validation examples, a count or a fraction of the 60,000; 0 or None is no validation part.
+        **options: see `ImageDataModule` and `SplitDataModule`.
+
+    Raises:
+        FileNotFoundError: if the files are missing.
+        ValueError: if an option is out of its range, or a file is corrupt.
+        OSError: if the download fails.
+    """
+
+    num_classes = 10
+    image_shape = (1, 28, 28)
+    mean = (0.1307,)
+    std = (0.3081,)
+
+    def __init__(self, *, download: bool = False, val_size: int | float | None = 5000, **options: Any) -> None:
+        super().__init__(val_size=val_size, **options)
+        self.download = download
+        self.classes = [str(digit) for digit in range(10)]
+
+    def prepare_data(self) -> None:
+        """Download the files, when asked to."""
+        if not self.download:
+            return
+        try:
+            MNIST(self.data_dir, download=True)
+        except (RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise OSError(f"MNIST could not be downloaded to {self.data_dir}: {reason}; check the network") from error
+
+    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        stem = "train" if part == "train" else "t10k"
+        try:
+            dataset = MNIST(self.data_dir, train=part == "train")
+        except RuntimeError as error:
+            if "not found" not in str(error):
+                raise self._corrupt(stem, error) from error
+            raise FileNotFoundError(
+                f"MNIST's four files are not in {self.data_dir}/MNIST/raw; name their folder with --data.data_dir, "
+                "or fetch them with --data.download true"
+            ) from error
+        except (ValueError, TypeError, AssertionError, KeyError) as error:  # what torchvision's reader raises
+            raise self._corrupt(stem, error) from error
+        images, labels = dataset.data, dataset.targets
+        if images.shape[1:] != self.image_shape[1:] or len(images) != len(labels):
+            raise self._corrupt(stem, f"{len(labels)} labels for images of shape {tuple(images.shape)}")
+        if labels.min() < 0 or labels.max() > 9:
+            raise self._corrupt(stem, f"a label {int(labels.max())}")
+        return images.unsqueeze(1), labels.long()
+
+    def _corrupt(self, stem: str, reason: object) -> ValueError:
+        return ValueError(
+            f"MNIST's {stem}-images-idx3-ubyte or {stem}-labels-idx1-ubyte in {self.data_dir}/MNIST/raw is corrupt "
+            f"({str(reason) or 'its size is wrong'}); delete both and fetch them with --data.download true"
+        )

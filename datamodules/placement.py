@@ -1,0 +1,37 @@
+"""Where batches are made, and for which of several processes."""
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+
+
+def device(name: str, trainer: pl.Trainer | None = None) -> torch.device:
+    """The device of this name; `"auto"` is the trainer's device if that is a CPU or CUDA device, otherwise the CPU.
+
+    Raises:
+        ValueError: if there is no such device.
+
+    >>> device("auto")
+    device(type='cpu')
+    """
+    if name == "auto":
+        root = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        # For other kinds of device the CPU makes the batches, and Lightning moves them.
+        return root if root.type in ("cpu", "cuda") else torch.device("cpu")
+    try:
+        result = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f'device must be "auto" or a device such as "cpu" or "cuda:0", but is {name!r}') from None
+    if result.type == "cuda" and (result.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f'device is {name!r}, but there are {torch.cuda.device_count()} CUDA devices; use "auto"')
+    return result
+
+
+def process(trainer: pl.Trainer | None = None) -> tuple[int, int]:
+    """Number of this process, and of all processes that share the data."""
+    if trainer is not None:
+        shared = trainer.distributed_sampler_kwargs or {}
+        return shared.get("rank", 0), shared.get("num_replicas", 1)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,181 @@
+"""The batch loader: one class for sets held in memory and for sets that are streamed."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .augment import Augmentation, Plan, draw_plan
+
+
+class Resident:
+    """The whole set in the memory of the device that trains."""
+
+    def __init__(self, store: Any, make_batch: Any) -> None:
+        self.store, self.make_batch = store, make_batch
+
+    def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
+        """For each (start, stop) of `bounds` the finished batch of these positions of the plan."""
+        for start, stop in bounds:
+            yield self.make_batch(self.store, plan.slice(start, stop))
+
+
+class Streamed:
+    """Examples read by the workers of a DataLoader, batch by batch; the batch is finished on the training device."""
+
+    def __init__(self, dataset: Dataset[Tensor], make_batch: Any, device: torch.device, num_workers: int = 0) -> None:
+        self.dataset, self.make_batch, self.device, self.num_workers = dataset, make_batch, device, num_workers
+
+    def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
+        """For each (start, stop) of `bounds` the finished batch of these positions of the plan."""
+        order = plan.order.cpu()
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[order[start:stop].tolist() for start, stop in bounds],
+            num_workers=self.num_workers,
+            collate_fn=torch.stack,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # otherwise DataLoader would draw from the global one, and change dropout
+        )
+        for (start, stop), raw in zip(bounds, loader, strict=True):
+            store = self.make_batch.collate(raw.to(self.device, non_blocking=True))
+            rows = torch.arange(stop - start, device=self.device)
+            yield self.make_batch(store, plan.slice(start, stop)._replace(order=rows))
+
+
+class BatchLoader:
+    """Iterates over `(images, labels)` batches; order and augmentation are pure functions of (seed, epoch, position).
+
+    With W processes the global batch b holds the positions `b*B*W .. (b+1)*B*W-1` of the epoch, and each process takes
+    its `torch.tensor_split` share. So W processes with batch size B see the batches of one process with batch size B*W,
+    each example once, and all have the same number of batches (a last batch of fewer than W examples joins the one
+    before it).
+
+    The epoch advances by itself from one iteration to the next, or is given by `set_epoch` (Lightning calls
+    `loader.sampler.set_epoch`). After `load_state_dict` the next iteration goes on where the state was taken.
+
+    Args:
+        source: makes the batches.
+        labels: `[N]`, of all examples that `indices` may name, on the source's device.
+        indices: examples of this loader, int64 `[n]`.
+        batch_size: examples of a batch, per process.
+        shuffle: draw a new order in each epoch.
+        augmentation: None for none.
+        image_size: height and width.
+        seed: key of order and augmentation.
+        drop_last: leave out a last batch that is not full.
+        rank: number of this process.
+        world_size: number of processes.
+        device: where the plan and the labels lie.
+
+    Raises:
+        ValueError: if there are fewer examples than processes, or than one full batch with `drop_last`.
+    """
+
+    # Lightning looks at both of these when it asks whether an evaluation loader shuffles.
+    batch_sampler = None
+
+    def __init__(
+        self,
+        source: Resident | Streamed,
+        labels: Tensor,
+        indices: Tensor,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        augmentation: Augmentation | None = None,
+        image_size: tuple[int, int] = (1, 1),
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.source, self.labels, self.indices = source, labels, indices
+        self.shuffle, self.augmentation, self.image_size, self.seed = shuffle, augmentation, image_size, seed
+        self.device = torch.device(device)
+        self.bounds = shares(len(indices), batch_size, rank, world_size, drop_last)
+        self._epoch = 0
+        self._batch = 0
+        self._started = False  # whether an iteration has begun since the position was last set
+
+    @property
+    def sampler(self) -> "BatchLoader":
+        """The object with `set_epoch`, where Lightning looks for it."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin the next iteration with this epoch; a position just loaded for the same epoch is kept."""
+        if self._started or epoch != self._epoch:
+            self._epoch, self._batch, self._started = epoch, 0, False
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its batches were handed out; the end of an epoch is the start of the next."""
+        if self._batch >= len(self):
+            return {"epoch": self._epoch + 1, "batch": 0}
+        return {"epoch": self._epoch, "batch": self._batch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin the next iteration at this position.
+
+        Raises:
+            ValueError: if the position does not exist: the batch size or the set has changed.
+        """
+        epoch, batch = state_dict["epoch"], state_dict["batch"]
+        if not (epoch >= 0 and 0 <= batch < len(self)):
+            raise ValueError(
+                f"the loader's saved position is batch {batch} of epoch {epoch}, but an epoch has {len(self)} batches; "
+                "resume with the data and batch size of the run that saved it"
+            )
+        self._epoch, self._batch, self._started = epoch, batch, False
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # A generator: nothing below runs before the first `next`, so that `set_epoch` may come after `iter`.
+        if self._started:
+            self._epoch, self._batch = self._epoch + 1, 0
+        self._started = True
+        first = self._batch
+        plan = draw_plan(
+            self.indices,
+            shuffle=self.shuffle,
+            augmentation=self.augmentation,
+            image_size=self.image_size,
+            seed=self.seed,
+            epoch=self._epoch if self.shuffle else 0,
+        ).to(self.device)
+        bounds = self.bounds[first:]
+        for done, ((start, stop), images) in enumerate(zip(bounds, self.source.stream(plan, bounds), strict=True)):
+            # Before the yield: Lightning takes the last batch without asking for another, so what follows never runs.
+            self._batch = first + done + 1
+            yield images, self.labels.index_select(0, plan.order[start:stop])
+
+
+def shares(total: int, batch_size: int, rank: int, world_size: int, drop_last: bool = False) -> list[tuple[int, int]]:
+    """For each batch of an epoch the positions (start, stop) that `rank` takes.
+
+    >>> shares(10, 2, rank=0, world_size=2), shares(10, 2, rank=1, world_size=2)
+    ([(0, 2), (4, 6), (8, 9)], [(2, 4), (6, 8), (9, 10)])
+    """
+    if total < world_size:
+        raise ValueError(f"{total} examples can not be shared by {world_size} processes; use fewer processes")
+    step = batch_size * world_size
+    edges = [*range(0, total, step), total]
+    tail = edges[-1] - edges[-2]
+    if drop_last and tail < step:
+        if len(edges) == 2:
+            raise ValueError(f"drop_last=True leaves no batch: {total} examples are less than one batch of {step}")
+        edges.pop()
+    elif tail < world_size:
+        edges.pop(-2)
+    result = []
+    for start, stop in itertools.pairwise(edges):
+        size, extra = divmod(stop - start, world_size)
+        first = start + rank * size + min(rank, extra)
+        result.append((first, first + size + (rank < extra)))
+    return result

@@ -1,0 +1,240 @@
+"""Folders of images: decoding, the cache, errors."""
+
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules import ImageFolderDataModule
+from datamodules.image_files import FolderImages
+
+
+def ready(folder, **options):
+    data = ImageFolderDataModule(data_dir=str(folder), **{"val_size": 6, "batch_size": 64, **options})
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def train_images(data):
+    """The training set's images as they are held."""
+    return data._set("train").store.images.clone()
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The files that were decoded since the test began."""
+    names = []
+    read = FolderImages.read
+
+    def spy(self, index):
+        names.append(self.listing.files[index])
+        return read(self, index)
+
+    monkeypatch.setattr(FolderImages, "read", spy)
+    return names
+
+
+def test_pixels_and_labels(image_folder):
+    data = ready(image_folder)
+    assert data.classes == ["cat", "dog", "owl"]
+    assert data.image_shape == (3, 8, 10)
+    files = sorted((image_folder / "train").glob("*/*.png"))
+    expected = np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files])
+    np.testing.assert_array_equal(train_images(data).numpy(), expected)
+    assert data._set("train").labels.tolist() == [0] * 12 + [1] * 12 + [2] * 12
+    scaled = expected[data.part_indices("train").numpy()] / 255
+    np.testing.assert_allclose(data.mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(data.std, scaled.std(axis=(0, 2, 3)), rtol=1e-12)
+
+
+def test_subfolders_grey_images_and_other_files(image_folder):
+    folder = image_folder / "train" / "cat"
+    (folder / "more").mkdir()
+    Image.new("L", (10, 8), 77).save(folder / "more" / "grey.JPG")
+    Image.new("RGBA", (10, 8), (1, 2, 3, 0)).save(folder / "alpha.png")
+    (folder / "notes.txt").write_text("not an image")
+    (folder / ".hidden.png").write_text("not an image")
+    (image_folder / "train" / ".git").mkdir()
+    images = train_images(ready(image_folder))
+    assert len(images) == 38
+    assert (images[13] == 77).all()  # cat/more/grey.JPG is the last cat
+    assert images[12, :, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_image_size_keeps_the_middle_square(image_folder):
+    image = np.zeros((8, 24, 3), dtype=np.uint8)
+    image[:, 8:16] = 200
+    Image.fromarray(image).save(image_folder / "train" / "cat" / "00.png")
+    data = ready(image_folder, image_size=8)
+    assert data.image_shape == (3, 8, 8)
+    assert (train_images(data)[0] == 200).all()
+    assert ready(image_folder, image_size=4).image_shape == (3, 4, 4)
+    assert ready(image_folder, image_size=20).image_shape == (3, 20, 20)
+
+
+def test_second_start_reads_the_cache_and_no_image(image_folder, decoded):
+    first = ready(image_folder)
+    assert len(decoded) == 1 + 36 + 12  # one for the shape
+    decoded.clear()
+    second = ready(image_folder, image_size=None)
+    assert len(decoded) == 1
+    assert torch.equal(train_images(first), train_images(second))
+    assert (first.mean, first.std) == (second.mean, second.std)
+    decoded.clear()
+    ready(image_folder, image_size=8)
+    assert len(decoded) == 48
+    decoded.clear()
+    ready(image_folder, image_size=8)
+    assert decoded == []
+
+
+@pytest.mark.parametrize("change", ["content", "time", "add", "remove", "rename"])
+def test_changed_folder_is_decoded_anew(image_folder, decoded, change):
+    ready(image_folder, image_size=8)
+    path = image_folder / "train" / "dog" / "03.png"
+    new = np.full((8, 10, 3), 9, dtype=np.uint8)
+    if change == "content":
+        Image.fromarray(new).save(path)
+    elif change == "time":
+        os.utime(path, (1, 1))
+    elif change == "add":
+        Image.fromarray(new).save(image_folder / "train" / "dog" / "99.png")
+    elif change == "remove":
+        path.unlink()
+    else:
+        path.rename(path.with_name("99.png"))
+    decoded.clear()
+    images = train_images(ready(image_folder, image_size=8))
+    assert len(decoded) == len(images) == {"add": 37, "remove": 35}.get(change, 36)  # and not the test images
+    decoded.clear()
+    ready(image_folder, image_size=8)
+    assert decoded == []
+
+
+@pytest.mark.parametrize("array", ["pixels", "sums"])
+@pytest.mark.parametrize("damage", ["flip a bit", "truncate", "empty", "remove"])
+def test_damaged_cache_is_made_anew(image_folder, decoded, array, damage):
+    first = ready(image_folder, image_size=8)
+    path = image_folder / ".decoded" / f"train-8.{array}.npy"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 16
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes({"flip a bit": content, "truncate": content[:-1], "empty": b""}[damage])
+    decoded.clear()
+    second = ready(image_folder, image_size=8)
+    assert len(decoded) == 36
+    assert torch.equal(train_images(first), train_images(second))
+    assert (first.mean, first.std) == (second.mean, second.std)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"source": 3}', "null"])
+def test_damaged_record_is_made_anew(image_folder, decoded, text):
+    ready(image_folder, image_size=8)
+    record = image_folder / ".decoded" / "train-8.json"
+    record.write_text(text)
+    decoded.clear()
+    ready(image_folder, image_size=8)
+    assert len(decoded) == 36
+    assert set(json.loads(record.read_text())) == {"source", "pixels", "sums"}
+
+
+def test_cache_is_written_atomically(image_folder, monkeypatch):
+    ready(image_folder, image_size=8)
+    before = {path: path.read_bytes() for path in (image_folder / ".decoded").iterdir()}
+    os.utime(image_folder / "train" / "dog" / "03.png", (1, 1))
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match=r"can not be kept in .*\(No space left on device\); every start decodes"):
+        ready(image_folder, image_size=8)
+    assert {path: path.read_bytes() for path in (image_folder / ".decoded").iterdir()} == before
+
+
+def test_folder_that_can_not_be_written(image_folder, tmp_path, decoded):
+    (image_folder / ".decoded").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match=r"every start decodes them again, unless --data.cache_dir is set"):
+        ready(image_folder)
+    with pytest.raises(OSError, match=r"name another folder with --data.cache_dir"):
+        ready(image_folder, cache_dir=str(image_folder / ".decoded"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ready(image_folder, cache_dir=str(tmp_path / "cache"))
+        decoded.clear()
+        ready(image_folder, cache_dir=str(tmp_path / "cache"))
+    assert len(decoded) == 1
+
+
+def test_streaming_decodes_only_what_it_yields(image_folder, decoded):
+    first = ready(image_folder, resident=False, image_size=8)
+    assert sorted(path.name for path in (image_folder / ".decoded").iterdir()) == ["train-8.json", "train-8.sums.npy"]
+    decoded.clear()
+    data = ready(image_folder, resident=False, image_size=8, batch_size=4)
+    assert decoded == []
+    assert (data.mean, data.std) == (first.mean, first.std) == (ready(image_folder, image_size=8).mean, first.std)
+    decoded.clear()
+    next(iter(data.train_dataloader()))
+    assert len(decoded) == 4
+
+
+def test_missing_folder(tmp_path, image_folder):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere/train; images are expected in"):
+        ImageFolderDataModule(data_dir=str(tmp_path / "nowhere"))
+    (image_folder / "test").rename(image_folder / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*test; images are expected in"):
+        ready(image_folder)
+    (image_folder / "test").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"test is not a folder"):
+        ready(image_folder)
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"has no class folder"):
+        ImageFolderDataModule(data_dir=str(tmp_path / "empty"))
+
+
+def test_class_without_image(image_folder):
+    (image_folder / "train" / "emu").mkdir()
+    with pytest.raises(ValueError, match=r"class folder .*train/emu has no image .*; add some or remove the folder"):
+        ready(image_folder)
+
+
+def test_class_of_the_test_set_only(image_folder):
+    (image_folder / "test" / "cat").rename(image_folder / "test" / "yak")
+    with pytest.raises(ValueError, match=r"class 'yak' of .*test is not among the classes of the training set"):
+        ready(image_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", "truncated"])
+@pytest.mark.parametrize("resident", [True, False])
+def test_unreadable_image_is_named(image_folder, content, resident):
+    path = image_folder / "train" / "dog" / "05.png"
+    path.write_bytes(path.read_bytes()[:150] if content == "truncated" else content)
+    with pytest.raises(OSError, match=r"image .*train/dog/05.png can not be read \(.*\); replace it") as caught:
+        ready(image_folder, resident=resident)
+    assert "\n" not in str(caught.value)
+    assert not (image_folder / ".decoded" / "train-original.json").exists()
+
+
+def test_images_of_different_sizes(image_folder):
+    Image.new("RGB", (5, 6)).save(image_folder / "test" / "owl" / "01.png")
+    with pytest.raises(ValueError, match=r"owl/01.png has 5x6 pixels, another has 10x8; .*--data.image_size"):
+        ready(image_folder)
+
+
+def test_class_too_small_to_split(image_folder):
+    for path in sorted((image_folder / "train" / "dog").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"class 'dog' has 1 example"):
+        ready(image_folder)
+
+
+def test_bad_image_size(image_folder):
+    with pytest.raises(ValueError, match=r"image_size must be a whole number of at least 1, but is 0"):
+        ImageFolderDataModule(data_dir=str(image_folder), image_size=0)
