@@ -29,7 +29,7 @@ BENCH = ["kornia>=0.8"]
 setup(
     name="lightning-blocks",
     version="0.1.0",
-    description="Research blocks on PyTorch Lightning: activations, optimizers, data modules, a classifier, calibration",
+    description="Research blocks on PyTorch Lightning: activations, optimizers, data, a classifier, calibration",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -82,9 +82,11 @@ class Plain(pl.LightningModule):
         self.network = network()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Nothing but the loss."""
         return F.cross_entropy(self.network(batch[0]), batch[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer that all variants have."""
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
@@ -96,6 +98,7 @@ class Idiom(Plain):
         self.accuracy = MulticlassAccuracy(10, average="micro")
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Log loss and accuracy."""
         logits = self.network(batch[0])
         loss = F.cross_entropy(logits, batch[1])
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
@@ -126,7 +129,7 @@ def ours(backbone: str, network: Network, loader: TimedLoader, folder: Path) -> 
 
     class Timed(TrainCLI):
         def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
-            bar = next(callback for callback in self.trainer.callbacks if isinstance(callback, TrainingProgress))
+            bar = next(callback for callback in self.callbacks if isinstance(callback, TrainingProgress))
             bar.console = Console(force_terminal=True, file=io.StringIO())
             self.trainer.limit_val_batches = 0
             model.image_shape = tuple(loader.batches[0][0].shape[1:])
@@ -134,8 +137,8 @@ def ours(backbone: str, network: Network, loader: TimedLoader, folder: Path) -> 
             self.trainer.fit(model, loader, [])
 
     Timed([
-        *("fit", "--trainer.default_root_dir", str(folder), "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),
-        *("--model.backbone", backbone, "--optimizer", "SGD", "--optimizer.lr", "0.1"),
+        *("fit", "--trainer.default_root_dir", str(folder), "--trainer.max_epochs", "1"),
+        *("--trainer.accelerator", "cpu", "--model.backbone", backbone, "--optimizer", "SGD", "--optimizer.lr", "0.1"),
     ])  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Never
 
 import pytorch_lightning as pl
 import torch
@@ -148,10 +148,11 @@ class SplitDataModule(pl.LightningDataModule):
         """The training part, in a new order in each epoch, augmented."""
         return self._loader("train", training=True)
 
-    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader | list[Never]]:
         """The validation part in order, or `[]` without one; with `watch_test` both, `[validation, test]`."""
-        val = self._loader("val") if self.val_size else []
-        return [val, self._loader("test")] if self.watch_test else val
+        if self.watch_test:
+            return [self._loader("val") if self.val_size else [], self._loader("test")]
+        return self._loader("val") if self.val_size else []
 
     def test_dataloader(self) -> BatchLoader:
         """The test part, in order."""

@@ -58,8 +58,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             self.failed[target] = error.strerror or str(error)
             kept = "the previous checkpoint there is kept" if target.exists() else "there is no earlier one"
+            reason = self.failed[target]
             rank_zero_warn(
-                f"checkpoint {target} was not saved: {self.failed[target]}; {kept}, training goes on: make room on the disk"
+                f"checkpoint {target} was not saved: {reason}; {kept}, training goes on: make room on the disk"
             )
         else:
             self.failed.pop(target, None)

@@ -28,7 +28,8 @@ def load_matching(module: nn.Module, state_dict: dict[str, Tensor]) -> list[str]
     fitting = {name: value for name, value in state_dict.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise ValueError(
-            f"no weight fits: the network has {', '.join(list(own)[:3])}..., the checkpoint {', '.join(list(state_dict)[:3])}...; "
+            f"no weight fits: the network has {', '.join(list(own)[:3])}..., "
+            f"the checkpoint {', '.join(list(state_dict)[:3])}...; "
             "give the backbone that the checkpoint was trained with"
         )
     module.load_state_dict(fitting, strict=False)

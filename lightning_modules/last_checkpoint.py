@@ -109,10 +109,9 @@ class LastCheckpoint(Checkpoint):
     @staticmethod
     def _more_follows(trainer: pl.Trainer, batch_idx: int) -> bool:
         """Whether validation, the end of the epoch or the end of training comes right after this batch."""
-        loop = trainer.fit_loop.epoch_loop
-        return (
-            trainer.is_last_batch or loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop._is_training_done
-        )
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        validates = fetcher is not None and loop._should_check_val_fx(fetcher)
+        return trainer.is_last_batch or validates or loop._is_training_done
 
 
 def _random_state() -> dict[str, Any]:

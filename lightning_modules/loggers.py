@@ -14,9 +14,10 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 class CSVLog(Logger):
     """One CSV file with a row for each time metrics were logged: ``step`` first, a column a metric.
 
-    Lightning's CSVLogger deletes what an earlier run has written into its folder. This one appends; a new metric rewrites
-    the file, through a second one put in its place, with one more column. :meth:`truncate` drops the rows that a run
-    wrote after the checkpoint that it is resumed from.
+    Lightning's CSVLogger deletes what an earlier run has written into its folder. This one appends; a new metric
+    rewrites the file, through a second one put in its place, with one more column. Its state is the number of rows:
+    loading the state that a checkpoint holds drops the rows written after that checkpoint, which the resumed run writes
+    again.
 
     Args:
         path: The file.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -19,7 +19,8 @@ class TrainingMonitor(Callback):
     """Writes the training curves every ``trainer.log_every_n_steps`` steps and stops on a non-finite loss.
 
     Per batch it only keeps the loss that the step has computed anyway; the sums, the logging and the one transfer from
-    the device happen once per window of ``log_every_n_steps`` batches. Written to every logger, at the window's last step:
+    the device happen once per window of ``log_every_n_steps`` optimizer steps. Written to every logger, at the window's
+    last step:
 
     - ``train/loss_window``: mean loss of the window's batches;
     - ``train/learning_rate`` (with ``/1``, ``/2``, ... appended for further parameter groups);
@@ -60,7 +61,8 @@ class TrainingMonitor(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._window = trainer.log_every_n_steps if trainer.loggers and trainer.log_every_n_steps > 0 else 50
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # one of the Trainer's connectors sets it
+        self._window = every if trainer.loggers and every > 0 else 50
         self._start_clock()
 
     def on_before_optimizer_step(
@@ -162,10 +164,11 @@ class TrainingMonitor(Callback):
     def _report(self, trainer: pl.Trainer, batches_back: int, loss: float) -> str:
         step = trainer.global_step + math.ceil(batches_back / self._accumulate)
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if "lr" in group]
-        saved = [getattr(callback, "path", None) for callback in trainer.callbacks if isinstance(callback, Checkpoint)]
+        saved = [getattr(callback, "path", None) for callback in trainer.checkpoint_callbacks]
         kept = next((f"the last finite checkpoint is {path}" for path in saved if path and path.exists()), None)
+        rate = ", ".join(f"{float(rate):.6g}" for rate in rates) or "none"
         return (
-            f"the training loss is {loss} at step {step}, learning rate {', '.join(f'{float(r):.6g}' for r in rates) or 'none'}; "
+            f"the training loss is {loss} at step {step}, learning rate {rate}; "
             f"{kept or 'no checkpoint was saved before'}: lower the learning rate, clip gradients "
             "(--trainer.gradient_clip_val 1.0), or look with --trainer.detect_anomaly true"
         )

@@ -34,5 +34,6 @@ def export_onnx(model: ImageClassifier, path: Path) -> None:
         dynamo=True,
         verbose=False,
     )
+    assert program is not None  # it is only without dynamo=True
     program.save(partial)
     os.replace(partial, path)

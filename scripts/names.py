@@ -1,7 +1,7 @@
 """Short names of classes on the command line and in configuration files.
 
 ``--optimizer LAMB`` means ``optim.LAMB``, ``--optimizer Adam`` means ``torch.optim.Adam``, ``--optimizer Lion`` means
-``timm.optim.Lion``: ours before torch's before timm's. What a name stands for follows from the key that it is given for.
+``timm.optim.Lion``: ours before torch's before timm's. What a name stands for follows from the key it is given for.
 """
 
 import difflib

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import warn
+
 from lightning_modules.checkpoint_io import read_checkpoint
 
 

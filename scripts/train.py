@@ -136,11 +136,13 @@ class TrainCLI(LightningCLI):
         checkpoints = self._checkpoints() if self._saves(trainer_config) else []
         kwargs.setdefault("callbacks", own + checkpoints)
         kwargs.setdefault("enable_checkpointing", bool(checkpoints))
-        kwargs.setdefault("plugins", [*(trainer_config.get("plugins") or []), AtomicCheckpointIO()])
+        self.checkpoint_io = AtomicCheckpointIO()
+        kwargs.setdefault("plugins", [*(trainer_config.get("plugins") or []), self.checkpoint_io])
         if trainer_config.get("logger") in (None, True):
             kwargs.setdefault("logger", self._loggers() if self.subcommand == "fit" else False)
         trainer = super().instantiate_trainer(**kwargs)
-        for callback in trainer.callbacks:
+        self.callbacks: list[pl.Callback] = list(vars(trainer)["callbacks"])
+        for callback in self.callbacks:
             skip_unused_hooks(callback)
         return trainer
 
@@ -184,13 +186,13 @@ class TrainCLI(LightningCLI):
         except BaseException:
             self._remove_empty_run()
             raise
-        if not self.trainer.fast_dev_run:
+        if not self._option("trainer.fast_dev_run"):
             self._finish(model)
 
     def _finish(self, model: ImageClassifier) -> None:
-        best = next((c.best_model_path for c in self.trainer.callbacks if isinstance(c, ModelCheckpoint)), "")
+        best = next((c.best_model_path for c in self.callbacks if isinstance(c, ModelCheckpoint)), "")
         best = best if Path(best).is_file() else ""  # a full disk may have refused it
-        speed = next(c.examples_per_second for c in self.trainer.callbacks if isinstance(c, TrainingMonitor))
+        speed = next(c.examples_per_second for c in self.callbacks if isinstance(c, TrainingMonitor))
         self.trainer.loggers, loggers = [], self.trainer.loggers  # the curves end with the training
         metrics = self.trainer.test(model, self.datamodule, ckpt_path=best or None, verbose=False, weights_only=True)[0]
         results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
@@ -199,9 +201,9 @@ class TrainCLI(LightningCLI):
         if self._option("export") == "onnx":
             export_onnx(model, self.run_folder / "model.onnx")
         self._write_results(results, loggers, best)
-        failed = self.trainer.strategy.checkpoint_io.failed
+        failed = [f"{path} is not the newest: {reason}" for path, reason in self.checkpoint_io.failed.items()]
         if failed:
-            raise OSError("; ".join(f"{path} is not the newest: {reason}" for path, reason in failed.items()))
+            raise OSError("; ".join(failed))
 
     @rank_zero_only
     def _write_results(self, results: dict[str, Any], loggers: list[Any], best: str) -> None:
@@ -279,7 +281,7 @@ def prepare(arguments: list[str]) -> list[str]:
     option, equals, value = arguments[place].partition("=")
     words = 1 if equals else 2
     value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
-    root = _value(arguments, "--trainer.default_root_dir") or DEFAULTS["trainer.default_root_dir"]
+    root = _value(arguments, "--trainer.default_root_dir") or str(DEFAULTS["trainer.default_root_dir"])
     checkpoint = find_last(root) if value == "last" else Path(value)
     arguments[place : place + words] = [option, str(checkpoint)]
     run = run_of(checkpoint)

@@ -2,9 +2,14 @@
 
 import copy
 import functools
+import json
 import math
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -676,3 +681,77 @@ def test_labels_out_of_range():
     points.labels[3] = 7
     with pytest.raises(ValueError, match=r"labels must be below 7.*to 7.*num_classes \(now 7\)"):
         trainer().fit(classifier(), points)
+
+
+# Several processes
+
+DDP_SCRIPT = """
+import functools, json, sys
+import pytorch_lightning as pl, torch
+from lightning_modules import ImageClassifier
+
+generator = torch.Generator().manual_seed(0)
+images, labels = torch.randn(44, 1, 4, 4, generator=generator), torch.randint(7, (44,), generator=generator)
+
+class Loader:  # not a list, which Lightning takes for several loaders
+    def __init__(self, batches):
+        self.batches = batches
+    def __len__(self):
+        return len(self.batches)
+    def __iter__(self):
+        return iter(self.batches[self.start:])
+    start = 0
+    def state_dict(self):
+        return {}
+    def load_state_dict(self, state):
+        self.start = 3
+
+class Data(pl.LightningDataModule):
+    def parts(self):
+        # Rank 0 gets 8 and rank 1 three examples of each batch of 11.
+        mine = slice(0, 8) if self.trainer.global_rank == 0 else slice(8, 11)
+        whole = self.trainer.world_size == 1
+        pairs = list(zip(images.split(11), labels.split(11)))
+        return Loader(pairs if whole else [(x[mine], y[mine]) for x, y in pairs])
+    train_dataloader = val_dataloader = test_dataloader = parts
+
+class Save(pl.callbacks.Checkpoint):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(sys.argv[2])
+
+torch.manual_seed(0)
+model = ImageClassifier("MLP", 7, (1, 4, 4), optimizer=functools.partial(torch.optim.SGD, lr=0.0))
+options = {"accelerator": "cpu", "devices": int(sys.argv[1]), "strategy": "ddp" if sys.argv[1] == "2" else "auto"}
+quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 1}
+trainer = pl.Trainer(**options, **quiet, callbacks=[Save()])
+trainer.fit(model, datamodule=Data())
+metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+metrics |= {name: float(value) for name, value in trainer.test(model, datamodule=Data(), verbose=False)[0].items()}
+model = ImageClassifier.load_from_checkpoint(sys.argv[2])
+trainer = pl.Trainer(**options, **quiet)
+trainer.fit(model, datamodule=Data(), ckpt_path=sys.argv[2])
+metrics |= {f"resumed {name}": float(value) for name, value in trainer.callback_metrics.items()}
+if trainer.is_global_zero:
+    json.dump(metrics, open(sys.argv[3], "w"))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_log_what_one_logs(tmp_path):
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP_SCRIPT)
+    metrics, sums = [], []
+    for devices in "12":
+        checkpoint, out = tmp_path / f"{devices}.ckpt", tmp_path / f"{devices}.json"
+        root = str(Path(__file__).parents[2])
+        environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(script), devices, str(checkpoint), str(out)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-2000:]
+        metrics.append(json.loads(out.read_text()))
+        sums.append(torch.load(checkpoint, weights_only=True)["epoch_sums"])
+    assert set(metrics[0]) >= {"train/loss", "train/accuracy", "val/nll", "test/top5_accuracy", "resumed train/loss"}
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-5)
+    torch.testing.assert_close(sums[1], sums[0], rtol=1e-5, atol=0)
+    assert sums[1][-1] == 33  # three batches of all processes

@@ -71,7 +71,7 @@ def test_a_non_finite_loss_stops_with_step_checkpoint_and_rate(tmp_path):
 
 def test_a_non_finite_loss_is_seen_before_validation(tmp_path):
     module = TinyModule(break_at=5)
-    with pytest.raises(NonFiniteLossError, match="at step 6, .* no checkpoint was saved before"):
+    with pytest.raises(NonFiniteLossError, match=r"at step 6, .* no checkpoint was saved before"):
         fit(tmp_path, module, window=50, enable_checkpointing=False)
     assert module.validations == []
 
