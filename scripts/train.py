@@ -40,11 +40,8 @@ from lightning_modules.monitor import TrainingMonitor
 from lightning_modules.predictions import PredictionCSV
 from lightning_modules.progress import TrainingProgress
 
-DEFAULTS = {
-    "trainer.default_root_dir": "runs",
-    "trainer.max_epochs": 30,
-    "data": "datamodules.DigitsDataModule",
-}
+ROOT = "runs"
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits.yaml"
 
 EXPECTED = (
     r".*LeafSpec.* is deprecated",  # Lightning's own code
@@ -75,7 +72,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a LightningCLI does not have: optimizers at the top level, checkpoints, exports."""
-        parser.set_defaults(DEFAULTS)
+        parser.set_defaults({"trainer.default_root_dir": ROOT})
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")
         parser.add_argument("--optimizer", type=OptimizerCallable | None, help="Short name or class of the optimizer.")
@@ -95,9 +92,6 @@ class TrainCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, with ``fit`` for no subcommand, short names, and ``last`` made a path."""
         self.config = parser.parse_args(prepare(self.arguments))
-        checkpoint = self._option("ckpt_path")
-        if checkpoint is not None:
-            read_checkpoint(checkpoint)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the run's config.yaml says how its model was built, not only its hyperparameters."""
@@ -271,23 +265,34 @@ class TrainCLI(LightningCLI):
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """Complete a command line: ``fit`` when no subcommand is given, full class paths, checkpoints with their config."""
+    """Complete a command line: ``fit`` for no subcommand, full class paths, and the configuration that it starts from.
+
+    That is the one of the checkpoint's run; without a checkpoint, and when no data is named, the digits' recipe.
+    """
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["fit", *arguments]
     arguments = expand_arguments(arguments)
-    place = next((i for i, word in enumerate(arguments) if word.partition("=")[0] == "--ckpt_path"), None)
-    if place is None:
-        return arguments
-    option, equals, value = arguments[place].partition("=")
-    words = 1 if equals else 2
-    value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
-    root = _value(arguments, "--trainer.default_root_dir") or str(DEFAULTS["trainer.default_root_dir"])
-    checkpoint = find_last(root) if value == "last" else Path(value)
-    arguments[place : place + words] = [option, str(checkpoint)]
-    run = run_of(checkpoint)
-    if run is not None and _value(arguments, "--config") is None and _value(arguments, "-c") is None:
-        arguments[1:1] = ["--config", str(run / "config.yaml")]
+    start: Path | None = None
+    given = _value(arguments, "--ckpt_path")
+    if given is not None:
+        checkpoint = (
+            find_last(_value(arguments, "--trainer.default_root_dir") or ROOT) if given == "last" else Path(given)
+        )
+        read_checkpoint(checkpoint)
+        arguments = _replace(arguments, "--ckpt_path", str(checkpoint))
+        run = run_of(checkpoint)
+        start = run / "config.yaml" if run is not None else None
+    elif arguments[0] == "fit" and _value(arguments, "--data") is None:
+        start = DEFAULT_RECIPE
+    if start is not None and _value(arguments, "--config") is None and _value(arguments, "-c") is None:
+        arguments[1:1] = ["--config", str(start)]
     return arguments
+
+
+def _replace(arguments: list[str], option: str, value: str) -> list[str]:
+    place = next(i for i, word in enumerate(arguments) if word.partition("=")[0] == option)
+    words = 1 if "=" in arguments[place] else 2
+    return [*arguments[:place], option, value, *arguments[place + words :]]
 
 
 def _value(arguments: list[str], option: str) -> str | None:

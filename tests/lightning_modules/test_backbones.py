@@ -8,17 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.backbones import (
-    BACKBONES,
     MLP,
     ResNet,
     SmallConvNet,
-    TimmModel,
     TwoLayerNet,
-    named,
     resnet8,
     resnet20,
     timm_model,
 )
+from lightning_modules.backbones.named import named, own_backbones
 
 
 def parameters(model: nn.Module) -> int:
@@ -30,12 +28,11 @@ class Site(nn.PReLU):
 
 
 ALL = {
-    **BACKBONES,
+    **own_backbones(),
     "MLP with norm": functools.partial(MLP, hidden=(8, 8, 8), dropout=0.1, norm="batch"),
     "SmallConvNet with dropout": functools.partial(SmallConvNet, width=4, dropout=0.5),
     "ResNet of two stages": functools.partial(ResNet, blocks=(2, 1), width=3),
     "timm": functools.partial(timm_model, "resnet18"),
-    "TimmModel": functools.partial(TimmModel, name="resnet18"),
 }
 SITES = {
     "TwoLayerNet": 1,
@@ -90,7 +87,7 @@ def test_gradient_by_finite_differences(name):
 
 
 def test_defaults():
-    for make in BACKBONES.values():
+    for make in own_backbones().values():
         model = make()
         assert any(isinstance(module, nn.ReLU) for module in model.modules())
 

@@ -22,7 +22,18 @@ from evaluation import calibration_error
 from lightning_modules import ImageClassifier
 
 RECIPES = Path(train.__file__).parent / "recipes"
-SMALL = ["--model.backbone", "TwoLayerNet", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "5"]
+SMALL = [
+    "--data.batch_size",
+    "128",
+    "--data.watch_test",
+    "false",
+    "--model.backbone",
+    "TwoLayerNet",
+    "--trainer.max_epochs",
+    "2",
+    "--trainer.log_every_n_steps",
+    "5",
+]
 ON_CPU = ["--trainer.accelerator", "cpu"]
 
 
@@ -181,9 +192,12 @@ def test_recipes_parse(recipe, monkeypatch):
     with pytest.raises(InterruptedError):
         cli.__init__(["fit", "--config", str(recipe)])
     config = cli.config["fit"]
-    assert config.optimizer.class_path == "torch.optim.SGD"
     assert config.data.class_path.startswith("datamodules.")
-    assert config.optimizer.init_args.lr == 0.1
+    if recipe.stem == "digits":
+        assert config.model.backbone.class_path == "lightning_modules.backbones.ResNet"
+    else:
+        assert config.optimizer.class_path == "torch.optim.SGD"
+        assert config.optimizer.init_args.lr == 0.1
 
 
 def test_without_validation_the_last_weights_are_tested(tmp_path, capsys):
