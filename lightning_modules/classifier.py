@@ -1,7 +1,5 @@
 """The image classifier: any backbone, activation and optimizer under one Lightning module."""
 
-import importlib.util
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from .backbones import named
 from .epoch_sums import EpochSums
 from .factories import ActivationFactory, BackboneFactory, OptimizerFactory, Plain, SchedulerFactory, factory, plain
+from .network import build_backbone, compile_in_place, plain_backbone
 from .optimization import build_optimizer, house_optimizer, house_scheduler, penalty
 from .weight_average import WeightAverage
 
@@ -53,7 +51,7 @@ class ImageClassifier(LightningModule):
     the others on.
 
     Args:
-        backbone: A name (ours, see `backbones.BACKBONES`, else any timm model) or a factory called with the keywords
+        backbone: A name (ours, what `backbones` exports, else any timm model) or a factory called with the keywords
             `num_classes`, `image_shape` and `activation`.
         num_classes: Number of classes, at least 2.
         image_shape: Shape of one example: `(C, H, W)`, or `(D,)` for tables.
@@ -265,56 +263,6 @@ class ImageClassifier(LightningModule):
     def _factory(self, name: str, product: type) -> Callable[..., Any] | None:
         spec = self.hparams[name]
         return None if spec is None else factory(spec, name, product)
-
-
-def plain_backbone(backbone: BackboneFactory | str | dict[str, Any]) -> Plain:
-    """Write a backbone as its name or as plain data; see `factories.plain`.
-
-    Raises:
-        ValueError: If it is unknown, or has one of the arguments bound that the classifier gives it.
-    """
-    if isinstance(backbone, str) and not _is_path(backbone):
-        named(backbone)
-        return backbone
-    spec = plain(backbone, "backbone", nn.Module)
-    bound = {} if isinstance(spec, str) else spec.get("init_args", {})
-    for name in ("num_classes", "image_shape", "activation"):
-        if name in bound:
-            raise ValueError(f"backbone: {name} is bound to {bound[name]!r}: give {name} to the classifier instead")
-    return spec
-
-
-def build_backbone(spec: Plain, num_classes: int, image_shape: tuple[int, ...], activation: Plain | None) -> nn.Module:
-    """Build the network that `plain_backbone` wrote down.
-
-    Returns:
-        The network, whose state is the only state of the classifier.
-    """
-    make = named(spec) if isinstance(spec, str) and not _is_path(spec) else factory(spec, "backbone", nn.Module)
-    options: dict[str, Any] = {"num_classes": num_classes, "image_shape": image_shape}
-    if activation is not None:
-        options["activation"] = factory(activation, "activation", nn.Module)
-    return make(**options)
-
-
-def compile_in_place(module: nn.Module, device: torch.device) -> None:
-    """Compile a module in place, so that the names in its state stay the same, if a compiler works for the device."""
-    try:
-        torch.compile(_probe)(torch.ones(2, device=device))
-    except Exception as error:  # each missing part of the tool chain raises its own
-        reason = str(error).strip().splitlines()[0]
-        warnings.warn(f"compile=True has no effect, torch.compile does not work on {device} ({reason})", stacklevel=2)
-    else:
-        module.compile()
-
-
-def _probe(values: Tensor) -> Tensor:
-    return values * 2 + 1
-
-
-def _is_path(name: str) -> bool:
-    # timm's names may have a tag after a dot, but what stands before it is no module.
-    return "." in name and importlib.util.find_spec(name.split(".")[0]) is not None
 
 
 def _plain_or_none(value: Any, where: str, product: type) -> Plain | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-HOUSE_LR = 3e-3
+HOUSE_LR = 5e-3
 HOUSE_WEIGHT_DECAY = 0.05
 # The cycle's first and last learning rate over its peak.
 START = 1 / 25
@@ -127,7 +127,7 @@ def build_optimizer(make: Callable[..., Optimizer], module: nn.Module, no_decay_
     if not params:
         raise ValueError("the network has no parameter with requires_grad=True: there is nothing to train")
     optimizer = make(params)
-    if no_decay_on_1d and "weight_decay" not in optimizer.defaults:
+    if not all("weight_decay" in group for group in optimizer.param_groups if no_decay_on_1d):
         raise ValueError(
             f"no_decay_on_1d needs an optimizer with weight_decay, {type(optimizer).__name__} has none: drop the option"
         )

@@ -41,6 +41,7 @@ from lightning_modules.predictions import PredictionCSV
 from lightning_modules.progress import TrainingProgress
 
 ROOT = "runs"
+ASKING = {"-h", "--help", "-c", "--config", "--print_config"}
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits.yaml"
 
 EXPECTED = (
@@ -284,6 +285,8 @@ def prepare(arguments: list[str]) -> list[str]:
         start = run / "config.yaml" if run is not None else None
     elif arguments[0] == "fit" and _value(arguments, "--data") is None:
         start = DEFAULT_RECIPE
+    elif arguments[0] in ("validate", "test", "predict") and not ASKING & set(arguments):
+        raise ValueError(f"{arguments[0]} needs a trained network: add --ckpt_path FILE, or --ckpt_path last")
     if start is not None and _value(arguments, "--config") is None and _value(arguments, "-c") is None:
         arguments[1:1] = ["--config", str(start)]
     return arguments

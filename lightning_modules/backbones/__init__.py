@@ -1,8 +1,6 @@
 """Networks from images to logits, each with the activation as a factory."""
 
 from .mlp import MLP as MLP
-from .named import BACKBONES as BACKBONES
-from .named import named as named
 from .resnet import ResNet as ResNet
 from .resnet import resnet8 as resnet8
 from .resnet import resnet20 as resnet20

@@ -2,31 +2,36 @@
 
 import difflib
 import functools
+import importlib
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
-from .mlp import MLP
-from .resnet import ResNet, resnet8, resnet20
-from .small_conv_net import SmallConvNet
 from .timm_model import timm_model
-from .two_layer_net import TwoLayerNet
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    "MLP": MLP,
-    "ResNet": ResNet,
-    "SmallConvNet": SmallConvNet,
-    "TwoLayerNet": TwoLayerNet,
-    "resnet8": resnet8,
-    "resnet20": resnet20,
-}
+
+def own_backbones() -> dict[str, Callable[..., nn.Module]]:
+    """What the package exports and can be called with `num_classes`, `image_shape` and `activation`, by name.
+
+    >>> "resnet20" in own_backbones(), "timm_model" in own_backbones()
+    (True, False)
+    """
+    exported = vars(importlib.import_module(__package__)).items()
+    made: dict[str, Callable[..., Any]] = {
+        name: make for name, make in exported if inspect.isclass(make) or inspect.isfunction(make)
+    }
+    return {
+        name: make for name, make in made.items() if next(iter(inspect.signature(make).parameters)) == "num_classes"
+    }
 
 
 def named(name: str) -> Callable[..., nn.Module]:
     """Find a backbone's factory by name: ours, else timm's.
 
     Args:
-        name: A key of `BACKBONES`, or the name of any timm model.
+        name: A key of `own_backbones()`, or the name of any timm model.
 
     Returns:
         A factory that takes the keywords `num_classes`, `image_shape` and `activation`.
@@ -37,13 +42,13 @@ def named(name: str) -> Callable[..., nn.Module]:
     >>> named("resnet20").__name__
     'resnet20'
     """
-    if name in BACKBONES:
-        return BACKBONES[name]
+    ours = own_backbones()
+    if name in ours:
+        return ours[name]
     import timm  # takes seconds and is needed here only
 
     if timm.is_model(name):
         return functools.partial(timm_model, name)
-    by_lower_case = {known.lower(): known for known in [*timm.list_models(), *BACKBONES]}
+    by_lower_case = {known.lower(): known for known in [*timm.list_models(), *ours]}
     near = [by_lower_case[close] for close in difflib.get_close_matches(name.lower(), by_lower_case, n=5)]
-    nearest = ", ".join(near) if near else ", ".join(BACKBONES)
-    raise ValueError(f"unknown backbone {name!r}; the nearest names of ours and timm's: {nearest}")
+    raise ValueError(f"unknown backbone {name!r}; the nearest names of ours and timm's: {', '.join(near or ours)}")

@@ -45,7 +45,7 @@ def run(folder, devices, batch_size):
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=devices,
-        strategy="ddp_fork" if devices > 1 else "auto",
+        strategy="ddp_spawn" if devices > 1 else "auto",
         max_epochs=2,
         logger=False,
         enable_checkpointing=False,
