@@ -24,7 +24,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
 ]
-BENCH = ["kornia>=0.8"]
+BENCH = ["kornia>=0.8", "parameterfree>=0.0.1"]
 
 setup(
     name="lightning-blocks",
@@ -57,7 +57,7 @@ setup(
         "export": EXPORT,
         "test": TEST,
         "bench": BENCH,
-        "dev": [*TEST, *BENCH, "mypy>=1.15", "ruff>=0.12", "types-PyYAML>=6.0"],
+        "dev": [*TEST, "mypy>=1.15", "ruff>=0.12", "types-PyYAML>=6.0"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

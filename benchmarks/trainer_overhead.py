@@ -30,7 +30,8 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+# Instead of this folder, whose files have the packages' names.
+sys.path[0] = str(Path(__file__).parent.parent / "scripts")
 
 from train import TrainCLI  # the script, once its folder is on the path
 

@@ -14,7 +14,7 @@ TABLE_BYTES = 1 << 22
 
 
 class ImageStore:
-    """N uint8 images, held once, in one flat tensor with a black margin at either end.
+    """N uint8 images, held once, in one flat tensor with a margin at either end.
 
     A crop that is shifted by whole rows and columns is one run of bytes of this tensor, apart from the pixels outside
     the image, which `ImageBatch` blackens afterwards. So cropping costs one copy per image, and no padded copy of the
@@ -35,8 +35,6 @@ class ImageStore:
         self._bytes = self.channels * self.height * self.width
         self._edge = margin * (self.width + 1)
         self.flat = torch.empty(2 * self._edge + count * self._bytes, dtype=torch.uint8, device=device)
-        self.flat[: self._edge] = 0
-        self.flat[self._edge + count * self._bytes :] = 0
 
     @property
     def images(self) -> Tensor:

@@ -64,6 +64,13 @@ def test_any_sizes(counts, fractions, seed):
         assert set(labels[indices]) == set(labels)
 
 
+def test_a_small_class_is_left_to_the_later_parts():
+    # Largest remainder alone would give all three to the first part.
+    labels = np.array([0] * 30 + [1] * 3)
+    parts = stratified_split(labels, sizes={"test": 28, "val": 2}, rest="train")
+    assert [labels[part].sum() for part in parts.values()] == [1, 1, 1]
+
+
 def test_empty_parts():
     for nothing in (None, 0, 0.0):
         assert len(split(val=nothing)["val"]) == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Optimizer
 
@@ -24,11 +24,11 @@ def make(name: str, params: list[nn.Parameter]) -> Optimizer:
     )
 
 
-def train(name: str, mesh: object | None) -> list[Tensor]:
+def train(name: str, mesh: DeviceMesh | None) -> list[Tensor]:
     """Five steps on (w - 1)^4, whole or sharded."""
     torch.manual_seed(0)
     whole = [torch.randn(shape, dtype=torch.float64) for shape in SHAPES]
-    params = [nn.Parameter(w if mesh is None else distribute_tensor(w, mesh, [Shard(0)])) for w in whole]  # type: ignore[arg-type]
+    params = [nn.Parameter(w if mesh is None else distribute_tensor(w, mesh, [Shard(0)])) for w in whole]
     optimizer = make(name, params)
 
     def closure() -> float:

@@ -1,0 +1,116 @@
+"""Hardshrink with two bounds of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from . import _fused
+from ._check import check_floating
+
+
+def _value(x: Tensor, bounds: Sequence[Any]) -> Tensor:
+    lower, upper = bounds[:2]
+    return torch.where((x >= lower) & (x <= upper), 0, x)
+
+
+def _pull(grad: Tensor, x: Tensor, bounds: Sequence[Any]) -> Tensor:
+    lower, upper = bounds[:2]
+    return torch.where((x >= lower) & (x <= upper), 0, grad)
+
+
+def _bend(grad: Tensor, x: Tensor, bounds: Sequence[Any]) -> Tensor:
+    return torch.zeros_like(x)
+
+
+def _plain_value(x: Tensor, bounds: Sequence[Any]) -> Tensor:
+    # What is above plus what is below, one of which is 0: torch.threshold is vectorised, comparing and choosing is not.
+    lower, upper = bounds
+    return torch.threshold(x, upper, 0) - torch.threshold(-x, -lower, 0)
+
+
+def _plain_pull(grad: Tensor, x: Tensor, bounds: Sequence[Any]) -> Tensor:
+    lower, upper = bounds
+    below = torch.ops.aten.threshold_backward(grad, -x, -lower)
+    return below + torch.ops.aten.threshold_backward(grad, x, upper)
+
+
+_HARDSHRINK = _fused.Elementwise(_value, _pull, _bend, _plain_value, _plain_pull)
+
+
+def hardshrink(x: Tensor, lower: float = -0.5, upper: float = 0.5) -> Tensor:
+    """0 where ``lower <= x <= upper``, ``x`` elsewhere; NaN stays NaN.
+
+    Args:
+        x: Tensor of any shape; float16, bfloat16, float32 or float64.
+        lower: Lower bound, itself set to 0.
+        upper: Upper bound, itself set to 0; not less than ``lower``.
+
+    Returns:
+        A tensor of the shape, dtype and memory format of ``x``. The bounds are compared in this dtype.
+
+    Raises:
+        ValueError: If ``lower > upper`` or one is NaN, or ``x`` is complex or an integer tensor.
+
+    Example:
+        >>> import torch
+        >>> hardshrink(torch.tensor([-1.0, -0.5, 0.5, 2.0]), lower=-0.75, upper=0.5)
+        tensor([-1.,  0.,  0.,  2.])
+    """
+    if has_torch_function_unary(x):
+        return handle_torch_function(hardshrink, (x,), x, lower=lower, upper=upper)
+    check_floating(x, "hardshrink")
+    _check_bounds(lower, upper)
+    return _fused.apply(_HARDSHRINK, x, _rounded(float(lower), float(upper), x.dtype))
+
+
+class Hardshrink(nn.Module):
+    """Hardshrink with two bounds, as TensorFlow Addons defines it: 0 where ``lower <= x <= upper``, ``x`` elsewhere.
+
+    Equal to ``torch.nn.Hardshrink(l)`` for the bounds ``(-l, l)``, forward and backward: the gradient is 0 on the
+    closed interval and 1 outside. NaN stays NaN.
+
+    Args:
+        lower: Lower bound, itself set to 0.
+        upper: Upper bound, itself set to 0; not less than ``lower``.
+
+    Shape:
+        Any shape; float16, bfloat16, float32 or float64. The output has the shape, dtype and memory format of
+        the input.
+
+    Raises:
+        ValueError: If ``lower > upper`` or one is NaN, or the input is complex or an integer tensor.
+
+    Example:
+        >>> import torch
+        >>> Hardshrink(lower=-0.75)(torch.tensor([-1.0, -0.5, 0.5, 2.0]))
+        tensor([-1.,  0.,  0.,  2.])
+    """
+
+    def __init__(self, lower: float = -0.5, upper: float = 0.5) -> None:
+        super().__init__()
+        _check_bounds(lower, upper)
+        self.lower = float(lower)
+        self.upper = float(upper)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the function to each element of ``input``."""
+        return hardshrink(input, self.lower, self.upper)
+
+    def extra_repr(self) -> str:
+        """The bounds, as the constructor takes them."""
+        return f"lower={self.lower}, upper={self.upper}"
+
+
+def _check_bounds(lower: float, upper: float) -> None:
+    if not lower <= upper:
+        raise ValueError(f"lower must not be greater than upper, found lower={lower} and upper={upper}")
+
+
+@_fused.traced_as_constants
+def _rounded(lower: float, upper: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The bounds in the dtype of the input, as torch compares them."""
+    low, high = torch.tensor([lower, upper], dtype=torch.float64).to(dtype).tolist()
+    return low, high

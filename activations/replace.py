@@ -1,0 +1,135 @@
+"""Swap the activations of any model."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ._rewrite import rewrite_forward
+
+Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
+
+# What a module keeps its hooks in. The dictionaries are handed over, not copied, so that handles still remove them.
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_is_full_backward_hook",
+)
+
+
+def replace(model: nn.Module, old: Kinds, new: Callable[..., nn.Module]) -> int:
+    """Swap the activations of a model, in place: modules, and functional calls such as ``F.relu(x)`` or ``x.relu()``.
+
+    Functional calls are found by tracing the forward of each module on its own with ``torch.fx``: a forward that holds
+    one gets a new class with the traced code, one version for training and one for evaluation, so flags other than
+    ``training`` that it branches on are fixed at their present value. A forward that cannot be traced and mentions
+    such a call keeps it, with a RuntimeWarning.
+
+    Every place where a module is registered and every functional call is one site and gets an instance of its own (a
+    module that is called twice in a forward is one site). The new module takes over the hooks, the training mode and,
+    if its constructor has an argument ``inplace``, the in-place flag of the old one; its parameters go to the device
+    and the type of the model.
+
+    Args:
+        model: Any module; not itself an activation to be swapped.
+        old: The module class to swap, or several; subclasses count.
+        new: Makes an activation: a class, ``functools.partial`` of one, or any function that returns a new module.
+
+    Returns:
+        The number of sites swapped.
+
+    Raises:
+        ValueError: If there was nothing to swap, or ``new`` does not make a new module each time.
+
+    Example:
+        >>> from torch import nn
+        >>> from activations import SPOCU, replace
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
+        >>> replace(model, nn.ReLU, SPOCU)
+        1
+        >>> model[1]
+        SPOCU(alpha=3.0937, beta=0.6653, gamma=4.437, c=inf)
+    """
+    kinds = old if isinstance(old, tuple) else (old,)
+    label = " or ".join(kind.__name__ for kind in kinds)
+    if isinstance(model, kinds):
+        raise ValueError(
+            f"the model itself is a {type(model).__name__}, which cannot be swapped in place: make the new one"
+        )
+    functions, methods = _functional_names(kinds)
+    maker = _Maker(model, new)
+    modules = list(model.modules())
+    for parent in modules:
+        for name, child in list(parent._modules.items()):
+            if child is not None and isinstance(child, kinds):
+                setattr(parent, name, maker.instead_of(child))
+                _forget_fast_path(parent)
+        for name, value in list(vars(parent).items()):
+            if inspect.isroutine(value) and value in functions:
+                delattr(parent, name)
+                setattr(parent, name, maker.make(inplace=False, training=parent.training))
+                _forget_fast_path(parent)
+        rewrite_forward(parent, functions, methods, maker.make)
+    if maker.count == 0:
+        raise ValueError(f"{type(model).__name__} has no {label} to swap, neither as a module nor as a function")
+    return maker.count
+
+
+class _Maker:
+    """Makes the new modules of a model and counts them."""
+
+    def __init__(self, model: nn.Module, new: Callable[..., nn.Module]) -> None:
+        self.new = new
+        self.made: list[nn.Module] = []
+        tensors = (*model.parameters(), *model.buffers())
+        self.like = next((t for t in tensors if t.is_floating_point()), None)
+        try:
+            self.takes_inplace = "inplace" in inspect.signature(new).parameters
+        except ValueError:  # a callable without a signature
+            self.takes_inplace = False
+
+    @property
+    def count(self) -> int:
+        return len(self.made)
+
+    def make(self, inplace: bool, training: bool) -> nn.Module:
+        module = self.new(inplace=True) if inplace and self.takes_inplace else self.new()
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"new must make a torch.nn.Module, found {type(module).__name__}")
+        if any(module is other for other in self.made):
+            raise ValueError(f"new must make a new module each time, found the same {type(module).__name__} twice")
+        self.made.append(module)
+        if self.like is not None:
+            module.to(device=self.like.device, dtype=self.like.dtype)
+        return module.train(training)
+
+    def instead_of(self, old: nn.Module) -> nn.Module:
+        module = self.make(inplace=bool(getattr(old, "inplace", False)), training=old.training)
+        for name in _HOOKS:
+            module.__dict__[name] = old.__dict__[name]
+        return module
+
+
+def _functional_names(kinds: tuple[type[nn.Module], ...]) -> tuple[set[Callable[..., Any]], set[str]]:
+    """The functions and the tensor methods that compute what the modules of ``kinds`` do, found by name."""
+    wanted = {kind.__name__.lower() for kind in kinds if kind.__module__.startswith("torch.nn")}
+
+    def matching(namespace: Any) -> set[str]:
+        return {name for name in dir(namespace) if name.replace("_", "") in wanted and not name.startswith("_")}
+
+    functions = {getattr(namespace, name) for namespace in (F, torch) for name in matching(namespace)}
+    return {function for function in functions if inspect.isroutine(function)}, matching(torch.Tensor)
+
+
+def _forget_fast_path(parent: nn.Module) -> None:
+    """In evaluation nn.TransformerEncoderLayer would compute a ReLU or GELU that it remembers, not the new module."""
+    if isinstance(parent, nn.TransformerEncoderLayer):
+        parent.activation_relu_or_gelu = 0

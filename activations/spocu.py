@@ -1,0 +1,151 @@
+"""SPOCU, the scaled polynomial constant unit."""
+
+import functools
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
+
+from . import _coarse, _fused, _learned, _polynomial
+from ._check import check_floating
+
+_EXACT = _fused.Elementwise(_polynomial.value, _polynomial.pull, _polynomial.bend)
+_COARSE = _fused.Elementwise(_coarse.value, _coarse.pull, _coarse.bend)
+
+
+def spocu(
+    x: Tensor,
+    alpha: float | Tensor = 3.0937,
+    beta: float | Tensor = 0.6653,
+    gamma: float | Tensor = 4.437,
+    c: float = math.inf,
+) -> Tensor:
+    """Scaled polynomial constant unit, ``s(x) = alpha h(x / gamma + beta) - alpha h(beta)``.
+
+    See :class:`SPOCU` for the formula and its pitfalls.
+
+    Args:
+        x: Tensor of any shape; float16, bfloat16 (both computed in float32), float32 or float64.
+        alpha: Positive height. A 0-d tensor (as ``beta`` and ``gamma``) receives gradients and is not range-checked.
+        beta: Place of the origin on the polynomial, ``0 < beta < 1``.
+        gamma: Positive width.
+        c: Where the polynomial is cut off, ``1 <= c <= inf``.
+
+    Returns:
+        A tensor of the shape, dtype and memory format of ``x``.
+
+    Raises:
+        ValueError: If a parameter is out of its range, or ``x`` is complex or an integer tensor.
+
+    Example:
+        >>> import torch
+        >>> spocu(torch.tensor([-10.0, 0.0, 1.0]), c=1.0)
+        tensor([-1.5838,  0.0000,  1.2620])
+    """
+    tensors = (x, alpha, beta, gamma)
+    if has_torch_function(tensors):
+        return handle_torch_function(spocu, tensors, x, alpha=alpha, beta=beta, gamma=gamma, c=c)
+    check_floating(x, "spocu")
+    if x.dtype == torch.float16 and c == math.inf and not torch.compiler.is_compiling():
+        _warn_float16()
+    _check_parameters(alpha, beta, gamma, c)
+    if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
+        return _learned.spocu(x, alpha, beta, gamma, c)
+    numbers = (float(alpha), float(beta), float(gamma), float(c))
+    if x.dtype == torch.bfloat16:
+        return _fused.apply(_COARSE, x, _coarse.constants(*numbers))
+    return _fused.apply(_EXACT, x, _polynomial.constants(*numbers, x.dtype == torch.float64))
+
+
+class SPOCU(nn.Module):
+    r"""Scaled polynomial constant unit (Kiseľák et al. 2020, `doi 10.1007/s00521-020-05182-1`_, with its `erratum`_).
+
+    .. math::
+        s(x) = \alpha\, h(x / \gamma + \beta) - \alpha\, h(\beta), \qquad r(z) = z^3 (z^5 - 2 z^4 + 2)
+
+    with ``h(z) = 0`` for ``z < 0``, ``r(z)`` for ``0 <= z < c`` and ``r(c)`` for ``z >= c``.
+
+    What to know before using it:
+
+    - With ``c = inf`` it is not monotone: it rises up to ``x = gamma (1 - beta)`` (1.49 for the defaults), falls to
+      negative values beyond, and then grows like ``x^8``. ``c = 1`` gives a bounded, monotone function.
+    - With ``c = inf`` it overflows float16 beyond about 13.9 (a RuntimeWarning, once); use a finite ``c``, bfloat16 or
+      float32.
+
+    Args:
+        alpha: Positive height.
+        beta: Place of the origin on the polynomial, ``0 < beta < 1``.
+        gamma: Positive width.
+        c: Where the polynomial is cut off, ``1 <= c <= inf``.
+        trainable: Make alpha, beta and gamma (not c) parameters, one of each for the module. Training does not keep
+            them in their ranges.
+
+    Shape:
+        Any shape; float16, bfloat16, float32 or float64. The output has the shape, dtype and memory format of
+        the input.
+
+    Raises:
+        ValueError: If a parameter is out of its range, or the input is complex or an integer tensor.
+
+    Example:
+        >>> import torch
+        >>> SPOCU(c=1.0)(torch.tensor([-10.0, 0.0, 1.0]))
+        tensor([-1.5838,  0.0000,  1.2620])
+        >>> [name for name, _ in SPOCU(trainable=True).named_parameters()]
+        ['alpha', 'beta', 'gamma']
+
+    .. _doi 10.1007/s00521-020-05182-1: https://doi.org/10.1007/s00521-020-05182-1
+    .. _erratum: https://doi.org/10.1007/s00521-020-05412-6
+    """
+
+    alpha: float | Tensor
+    beta: float | Tensor
+    gamma: float | Tensor
+
+    def __init__(
+        self,
+        alpha: float = 3.0937,
+        beta: float = 0.6653,
+        gamma: float = 4.437,
+        c: float = math.inf,
+        trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_parameters(alpha, beta, gamma, c)
+        self.trainable = trainable
+        self.c = float(c)
+        for name, number in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+            held: Any = nn.Parameter(torch.tensor(float(number))) if trainable else float(number)
+            setattr(self, name, held)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the function to each element of ``input``."""
+        return spocu(input, self.alpha, self.beta, self.gamma, self.c)
+
+    def extra_repr(self) -> str:
+        """The parameters, as the constructor takes them."""
+        numbers = ", ".join(f"{k}={float(getattr(self, k)):.6g}" for k in ("alpha", "beta", "gamma", "c"))
+        return f"{numbers}, trainable=True" if self.trainable else numbers
+
+
+def _check_parameters(alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> None:
+    """Refuse numbers out of range; tensors are let through, since reading them would wait for the device."""
+    for name, number in (("alpha", alpha), ("gamma", gamma)):
+        if not isinstance(number, Tensor) and not 0 < number < math.inf:
+            raise ValueError(f"{name} must be positive and finite, found {number}")
+    if not isinstance(beta, Tensor) and not 0 < beta < 1:
+        raise ValueError(f"beta must be between 0 and 1, both excluded, found {beta}")
+    if not c >= 1:
+        raise ValueError(f"c must be at least 1 (math.inf for no cut), found {c}")
+
+
+@functools.cache
+def _warn_float16() -> None:
+    warnings.warn(
+        "SPOCU without a finite c overflows float16 for inputs beyond about 13.9: give c, or use bfloat16 or float32",
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,218 @@
+"""What the optimizers have in common: refusals, local shards, cutting of tensor lists, compiled flat kernels."""
+
+import functools
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+# A list of small tensors is worked on together up to this many elements: enough to hide the cost of a call, few enough
+# that the temporaries of one operation are still in a CPU's cache when the next one reads them.
+CHUNK_ELEMENTS = 2**18
+# Where every element is worked on alone, a tensor larger than this is cut.
+PIECE_ELEMENTS = 2**16
+# Tensors up to this size are joined for a compiled function: to copy them costs less than to call it for each of them.
+SMALL_ELEMENTS = 2**13
+
+
+def check_flags(group: dict[str, Any]) -> None:
+    """Refuse combinations of the implementation flags of a parameter group that exclude one another."""
+    chosen = [name for name in ("foreach", "fused", "differentiable") if group[name]]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)} exclude one another: set at most one of them to True")
+    if group["capturable"] and group["foreach"]:
+        raise ValueError("capturable and foreach exclude one another: leave foreach at None or False")
+
+
+def refuse_complex(optimizer: str, group: dict[str, Any]) -> None:
+    """Refuse complex parameters of a parameter group."""
+    for p in group["params"]:
+        if p.is_complex():
+            raise ValueError(
+                f"{optimizer} does not support complex parameters, found one of shape {tuple(p.shape)} and {p.dtype}: "
+                "optimize torch.view_as_real of it"
+            )
+
+
+def dense_gradient(optimizer: str, p: Tensor) -> Tensor | None:
+    """Return the gradient of `p`, None if it has none, and refuse a sparse one."""
+    if p.grad is not None and p.grad.layout is not torch.strided:
+        raise ValueError(
+            f"{optimizer} does not support sparse gradients, found {p.grad.layout} for a parameter of shape "
+            f"{tuple(p.shape)}: use sparse=False in the layer, or torch.optim.SparseAdam for it"
+        )
+    return p.grad
+
+
+def local(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """Return this process's part of a DTensor (in the layout of `like`), any other tensor as it is."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    if isinstance(like, DTensor) and tensor.placements != like.placements:
+        tensor = tensor.redistribute(placements=like.placements)
+    return tensor.to_local()
+
+
+def norms(tensors: list[Tensor], owners: Sequence[Tensor]) -> Tensor:
+    """Return the 2-norm of each whole tensor, in float32 at least.
+
+    Args:
+        tensors: Local tensors on one device.
+        owners: The parameters they belong to, whose placements say over which processes a norm has to be summed. Every
+            process must call with the same parameters in the same order.
+    """
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    result = torch.stack(torch._foreach_norm(tensors, 2, dtype))
+    shards: dict[Any, list[int]] = {}
+    for i, owner in enumerate(owners):
+        if isinstance(owner, DTensor):
+            for dim, placement in enumerate(owner.placements):
+                if not placement.is_replicate():
+                    shards.setdefault(owner.device_mesh.get_group(dim), []).append(i)
+    for group, index in shards.items():
+        squares = result[index] ** 2
+        torch.distributed.all_reduce(squares, group=group)
+        result[index] = squares.sqrt()
+    return result
+
+
+def chunks(tensors: Sequence[Tensor], foreach: bool | None, elements: int = CHUNK_ELEMENTS) -> Iterator[slice]:
+    """Cut a list of tensors into runs that a `_foreach` function works on at once.
+
+    `foreach=True` makes one run, False runs of one tensor. None is one run on an accelerator (where a launch costs more
+    than memory) and runs of at most so many elements on a CPU (where it is the other way round).
+    """
+    if foreach is None:
+        foreach = True if tensors and tensors[0].device.type != "cpu" else None
+    limit = {True: float("inf"), False: 0, None: elements}[foreach]
+    start = total = 0
+    for i, tensor in enumerate(tensors):
+        if i > start and total + tensor.numel() > limit:
+            yield slice(start, i)
+            start, total = i, 0
+        total += tensor.numel()
+    if tensors:
+        yield slice(start, len(tensors))
+
+
+def cut(lists: Sequence[list[Tensor]], foreach: bool | None) -> list[list[Tensor]]:
+    """Cut tensors that are too large for a CPU's cache into flat pieces, for elementwise work with `foreach=None`.
+
+    Args:
+        lists: Lists of the same length; tensors at the same place have the same shape.
+        foreach: As in `chunks`.
+    """
+    result: list[list[Tensor]] = [[] for _ in lists]
+    for tensors in zip(*lists, strict=True):
+        pieces: Sequence[Sequence[Tensor]] = [(t,) for t in tensors]
+        if foreach is None and tensors[0].device.type == "cpu" and tensors[0].numel() > PIECE_ELEMENTS:
+            flats = _flat(tensors, _memory_order(tensors[0]))
+            if all(f.data_ptr() == t.data_ptr() for f, t in zip(flats, tensors, strict=True)):
+                pieces = [f.split(PIECE_ELEMENTS) for f in flats]
+        for values, new in zip(result, pieces, strict=True):
+            values.extend(new)
+    return result
+
+
+@functools.cache
+def _compiled(kernel: Callable[..., Any], dtype: torch.dtype, device_type: str) -> Callable[..., Any]:
+    """Compile `kernel` once for each dtype and kind of device.
+
+    Each gets a code object of its own: Dynamo counts recompilations by code object, and stops at eight.
+    """
+    copy = types.FunctionType(kernel.__code__.replace(), kernel.__globals__, kernel.__name__)
+    return torch.compile(copy, dynamic=True, fullgraph=True)
+
+
+@functools.cache
+def _warn_not_compiled(device_type: str, reason: str) -> None:
+    warnings.warn(f"fused=True: cannot compile for {device_type} ({reason}); the plain path runs instead", stacklevel=4)
+
+
+_without_compiler: set[str] = set()
+
+
+def can_compile(device_type: str) -> bool:
+    """Say whether a compiler for this kind of device is there, as far as has been seen."""
+    return device_type not in _without_compiler
+
+
+def _call_compiled(kernel: Callable[..., Any], tensors: Sequence[Tensor], *arguments: Tensor) -> tuple[bool, Any]:
+    """Call the compiled form of `kernel`; return `(False, None)` and warn, once, where it cannot be compiled."""
+    device_type = tensors[0].device.type
+    try:
+        # With .data they are no views to Dynamo, which else compiles anew for each shape that a view was made from.
+        return True, _compiled(kernel, tensors[0].dtype, device_type)(*[t.data for t in tensors], *arguments)
+    except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything has run
+        _without_compiler.add(device_type)
+        _warn_not_compiled(device_type, str(error).strip().split("\n")[0])
+        return False, None
+
+
+def _flat(tensors: Iterable[Tensor], order: list[int]) -> list[Tensor]:
+    """Return flat forms of tensors of one shape: views where `order` is how they lie in memory, else copies."""
+    return [t.permute(order).reshape(-1) for t in tensors]
+
+
+def _write_back(flats: Sequence[Tensor], tensors: Sequence[Tensor], order: list[int]) -> None:
+    """Write the flat forms that are copies back into the tensors they were made from."""
+    for source, tensor in zip(flats, tensors, strict=True):
+        if source.data_ptr() != tensor.data_ptr():
+            permuted = tensor.permute(order)
+            permuted.copy_(source.view(permuted.shape))
+        else:
+            torch.autograd.graph.increment_version(tensor)  # which .data does not
+
+
+def _memory_order(tensor: Tensor) -> list[int]:
+    if tensor.is_contiguous():
+        return list(range(tensor.ndim))
+    return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+
+
+def call_flat(
+    kernel: Callable[..., Any], tensors: Sequence[Tensor], written: Sequence[int], coefficients: Tensor
+) -> tuple[bool, Any]:
+    """Call a compiled elementwise kernel on flat forms of tensors of one shape, whatever their strides.
+
+    Args:
+        kernel: Function of one-dimensional tensors and the coefficients.
+        tensors: Not empty. The first one's memory format decides in which order the elements are passed.
+        written: Positions of the tensors that the kernel changes.
+        coefficients: One-dimensional.
+
+    Returns:
+        `(True, what the kernel returned)`, or `(False, None)` where there is no compiler.
+    """
+    order = _memory_order(tensors[0])
+    flats = _flat(tensors, order)
+    done, result = _call_compiled(kernel, flats, coefficients)
+    if done:
+        _write_back([flats[i] for i in written], [tensors[i] for i in written], order)
+    return done, result
+
+
+def call_joined(
+    kernel: Callable[..., Any], items: Sequence[Sequence[Tensor]], written: Sequence[int], coefficients: Tensor
+) -> bool:
+    """Call a compiled elementwise kernel once on many small items (each as for `call_flat`), joined end to end."""
+    orders = [_memory_order(tensors[0]) for tensors in items]
+    flats = [_flat(tensors, order) for tensors, order in zip(items, orders, strict=True)]
+    sizes = [forms[0].numel() for forms in flats]
+    if sum(sizes) == 0:
+        return True
+    if sum(sizes) == 1:  # for which a compiler would make a function of its own: let it do everything twice
+        joined = [torch.cat(column * 2) for column in zip(*flats, strict=True)]
+    else:
+        joined = [torch.cat(column) for column in zip(*flats, strict=True)]
+    done, _ = _call_compiled(kernel, joined, coefficients)
+    if done:
+        for i in written:
+            torch._foreach_copy_([forms[i] for forms in flats], joined[i][: sum(sizes)].split(sizes))
+        for tensors, forms, order in zip(items, flats, orders, strict=True):
+            _write_back([forms[i] for i in written], [tensors[i] for i in written], order)
+    return done

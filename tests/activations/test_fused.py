@@ -1,0 +1,230 @@
+"""The compiled pass: what it saves, when it is left aside, and that it is the same function as the plain one."""
+
+import math
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from activations import SPOCU, Hardshrink, _fused
+from activations.functional import hardshrink, spocu
+
+FUNCTIONS = {
+    "spocu": spocu,
+    "spocu, c=1": lambda x: spocu(x, c=1.0),
+    "hardshrink": lambda x: hardshrink(x, -0.3, 0.7),
+}
+LARGE = (3, 5, 64, 65)  # no multiple of a register, and above the size from which kernels are compiled
+
+
+@pytest.fixture(params=FUNCTIONS)
+def function(request):
+    return FUNCTIONS[request.param]
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    monkeypatch.setattr(_fused, "_kernel", lambda *_: None)
+
+
+def derivatives(function, x, grad):
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    y = function(x)
+    (first,) = torch.autograd.grad(y, x, grad, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x) if first.requires_grad else (torch.zeros_like(x),)
+    return y.detach(), first.detach(), second
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_compiled_is_the_same_function_as_plain_operations(function, dtype, monkeypatch):
+    torch.manual_seed(0)
+    x, grad = (torch.randn(LARGE).mul(4).to(dtype) for _ in range(2))
+    assert x.numel() > _fused._SMALL
+    compiled = derivatives(function, x, grad)
+    assert _fused._uncompilable == set()
+    monkeypatch.setattr(_fused, "_kernel", lambda *_: None)
+    eager = derivatives(function, x, grad)
+    monkeypatch.setattr(_fused, "is_ordinary", lambda _: False)
+    plain = derivatives(function, x, grad)
+    for ours, blocks, operations in zip(compiled, eager, plain, strict=True):
+        scale = operations.abs().max().item()
+        tolerance = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 1e-6 * scale}
+        torch.testing.assert_close(ours, blocks, **tolerance)
+        torch.testing.assert_close(ours, operations, **tolerance)
+
+
+def test_saves_its_input_and_nothing_else(function):
+    saved = []
+    x = torch.randn(LARGE, requires_grad=True)
+    with saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        function(x * 1.0)
+    x_saved = [t for t in saved if t.numel() == x.numel()]
+    assert len(x_saved) == 1
+    assert torch.equal(x_saved[0], x)
+    assert sum(t.numel() for t in saved) <= x.numel() + 1  # the factor of the product
+
+
+@pytest.mark.parametrize("size", [2, 40])
+def test_memory_formats(function, size):
+    x = torch.randn(2, 6, size, size)
+    flat = function(x)
+    for other in (
+        x.to(memory_format=torch.channels_last),
+        x.transpose(1, 3).contiguous().transpose(1, 3),
+        x.repeat_interleave(2, dim=3)[..., ::2],
+        torch.cat([x, x], 1)[:, :6],
+    ):
+        y = function(other.requires_grad_())
+        torch.testing.assert_close(y, flat)
+        assert y.stride() == torch.empty_like(other).stride()
+        grad = torch.randn(2, 6, size, size)
+        (first,) = torch.autograd.grad(y, other, grad)
+        (second,) = torch.autograd.grad(function(x.requires_grad_()), x, grad)
+        torch.testing.assert_close(first, second)
+    expanded = torch.randn(6, 1, 1).expand(2, 6, size, size)
+    torch.testing.assert_close(function(expanded), function(expanded.contiguous()))
+    (total,) = torch.autograd.grad(function(x).sum(), x)
+    torch.testing.assert_close(total, torch.autograd.grad(function(x), x, torch.ones_like(x))[0])
+
+
+def test_result_may_be_changed_in_place(function):
+    x = torch.randn(LARGE, requires_grad=True)
+    y = function(x)
+    y.add_(1).mul_(2)
+    y.sum().backward()
+    (wanted,) = torch.autograd.grad(function(x), x, torch.full(LARGE, 2.0))
+    torch.testing.assert_close(x.grad, wanted)
+
+
+def test_any_size_shape_and_mode_without_recompiling(function):
+    function(torch.randn(LARGE, requires_grad=True)).backward(torch.randn(LARGE))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for shape in ((9000,), (100, 300), (4, 3, 60, 60)):
+            x = torch.randn(shape, requires_grad=True)
+            function(x).backward(torch.randn(shape))
+            with torch.no_grad():
+                function(x)
+            function(x[1:].detach())
+            function(torch.nn.Parameter(torch.randn(shape))).backward(torch.randn(shape))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"c": 1.0}, {"beta": 0.3, "gamma": 2.0, "c": 1.7}])
+def test_gradcheck_of_spocu(parameters):
+    torch.manual_seed(0)
+    x = (torch.randn(4, 6, dtype=torch.float64) * 3).requires_grad_()
+
+    def f(x):
+        return spocu(x, **parameters)
+
+    checks = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(f, x, **checks)
+    assert torch.autograd.gradgradcheck(f, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True)
+
+
+def test_gradcheck_of_hardshrink():
+    x = torch.tensor([-3.0, -0.9, -0.2, 0.1, 0.69, 0.8, 2.0], dtype=torch.float64, requires_grad=True)
+    f = FUNCTIONS["hardshrink"]
+    assert torch.autograd.gradcheck(f, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(f, x, check_batched_grad=True)
+
+
+def test_forward_mode_through_the_compiled_kernels(function):
+    x, tangent = torch.randn(LARGE), torch.randn(LARGE)
+    with torch.autograd.forward_ad.dual_level():
+        y = function(torch.autograd.forward_ad.make_dual(x, tangent))
+        found = torch.autograd.forward_ad.unpack_dual(y).tangent
+    _, wanted = torch.func.jvp(function, (x,), (tangent,))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_third_derivative():
+    x = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    d = spocu(x, 1.0, 0.5, 2.0)
+    for _ in range(3):
+        (d,) = torch.autograd.grad(d, x, create_graph=True)
+    z = 1.5 / 2 + 0.5
+    assert d.item() == pytest.approx((336 * z**5 - 420 * z**4 + 12) / 8, rel=1e-12)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_uncompiled_saves_only_the_input_too(function):
+    test_saves_its_input_and_nothing_else(function)
+
+
+def test_no_compiler_on_the_machine_warns_once_and_computes_the_same():
+    code = """
+import warnings, torch
+from activations.functional import spocu, hardshrink
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    x = torch.linspace(-5, 5, 20000, requires_grad=True)
+    for f in (spocu, hardshrink, spocu):
+        f(x).sum().backward()
+print([str(w.message) for w in caught if "uncompiled" in str(w.message)])
+small = torch.cat([spocu(p) for p in x.split(1000)])
+print(torch.equal(spocu(x), small))
+"""
+    environment = {"CXX": "/nowhere/c++", "PATH": "", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    messages, same = done.stdout.strip().splitlines()[-2:]
+    assert messages.count("activations run uncompiled") == 1
+    assert same == "True"
+
+
+def test_complex_and_integers_are_refused(function):
+    for dtype in (torch.complex64, torch.int64, torch.bool):
+        with pytest.raises(ValueError, match=f"takes real floating-point tensors, found {dtype}"):
+            function(torch.ones(3, dtype=dtype))
+
+
+def test_infinite_gradients_do_not_become_nan_where_hardshrink_is_flat():
+    x = torch.tensor([0.0, 1.0], requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hardshrink(x).backward(torch.tensor([math.inf, math.inf]))
+    assert x.grad.tolist() == [0.0, math.inf]
+
+
+def test_inside_a_compiled_network():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), SPOCU(), torch.nn.Conv2d(8, 4, 3), Hardshrink(-0.1, 0.3))
+    x = torch.randn(4, 3, 24, 24)
+    network(x).sum().backward()
+    wanted = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+    torch._dynamo.reset()
+    compiled = torch.compile(network, fullgraph=True)
+    torch.testing.assert_close(compiled(x), network(x), rtol=1e-4, atol=1e-5)
+    compiled(x).sum().backward()
+    torch.testing.assert_close([p.grad for p in network.parameters()], wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("c", [math.inf, 1.0])
+def test_learned_parameters_save_the_input_and_get_the_plain_gradients(dtype, c):
+    torch.manual_seed(0)
+    x, grad = (torch.randn(LARGE).mul(3).to(dtype) for _ in range(2))
+    module = SPOCU(c=c, trainable=True)
+
+    def gradients():
+        leaf = x.clone().requires_grad_()
+        saved = []
+        with saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+            y = module(leaf)
+        y.backward(grad)
+        found = [y.detach(), leaf.grad, *(p.grad for p in module.parameters())]
+        module.zero_grad()
+        return found, sorted(saved)
+
+    ours, saved = gradients()
+    assert [size for size in saved if size > 1] == [x.numel()]
+    with torch.utils._python_dispatch.TorchDispatchMode():  # something looks on: plain operations
+        plain, _ = gradients()
+    assert _fused._uncompilable == set()
+    for a, b in zip(ours, plain, strict=True):
+        # The sums of the parameters run over 60,000 numbers, and in bfloat16 plain autograd rounds on the way.
+        scale = b.abs().max().item() if b.dim() else 60_000**0.5
+        torch.testing.assert_close(a, b, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5 * scale)

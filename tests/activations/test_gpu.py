@@ -1,0 +1,72 @@
+"""The compiled kernels on a GPU: values, gradients, memory formats, captured graphs, and the time beside ReLU."""
+
+import pytest
+import torch
+from reference.spocu import spocu as exact
+from reference.spocu import worst_relative_error
+
+from activations import SPOCU, _fused
+from activations.functional import hardshrink, spocu
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+FUNCTIONS = {
+    "spocu": spocu,
+    "spocu, c=1": lambda x: spocu(x, c=1.0),
+    "hardshrink": lambda x: hardshrink(x, -0.3, 0.7),
+}
+LARGE = (3, 5, 64, 65)
+
+
+@pytest.fixture(params=FUNCTIONS)
+def function(request):
+    return FUNCTIONS[request.param]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_same_as_on_the_cpu(function, dtype, layout):
+    torch.manual_seed(0)
+    x = torch.randn(LARGE).mul(4).to(dtype).to(memory_format=layout).requires_grad_()
+    grad = torch.randn(LARGE).to(dtype)
+    there = x.detach().cuda().requires_grad_()
+    y, z = function(x), function(there)
+    y.backward(grad)
+    z.backward(grad.cuda())
+    assert _fused._uncompilable == set()
+    assert z.stride() == y.stride()
+    for ours, theirs in ((z, y), (there.grad, x.grad)):
+        tolerance = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 1e-6 * theirs.abs().max().item()}
+        torch.testing.assert_close(ours.cpu(), theirs, **tolerance)
+
+
+def test_accuracy_in_float32():
+    x = torch.cat([torch.linspace(-20, 20, 20_001), torch.logspace(-30, 0, 101)])
+    y = spocu(x.cuda()).cpu()
+    some = slice(None, None, 9)
+    assert worst_relative_error(y[some].tolist(), x[some].tolist(), exact) < 2e-6
+
+
+def test_double_backward_vmap_and_learned_parameters(function):
+    x = torch.randn(20_000, device="cuda", dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    assert second.isfinite().all()
+    torch.testing.assert_close(torch.func.vmap(function)(x.view(4, -1)).view(-1), function(x))
+    module = SPOCU(trainable=True).cuda()
+    module(torch.randn(100, device="cuda")).sum().backward()
+    assert all(p.grad.isfinite() for p in module.parameters())
+
+
+def test_captured_in_a_cuda_graph(function):
+    x = torch.randn(LARGE, device="cuda", requires_grad=True)
+    grad = torch.randn(LARGE, device="cuda")
+    (wanted,) = torch.autograd.grad(function(x), x, grad)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        (found,) = torch.autograd.grad(function(x), x, grad)
+    graph.replay()
+    torch.testing.assert_close(found, wanted)

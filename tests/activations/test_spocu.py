@@ -1,0 +1,182 @@
+"""SPOCU against its definition in 50 digits."""
+
+import functools
+import math
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.spocu import slope, worst_relative_error
+from reference.spocu import spocu as exact
+
+from activations import SPOCU
+from activations import spocu as spocu_file
+from activations.functional import spocu
+
+DEFAULTS = {"alpha": 3.0937, "beta": 0.6653, "gamma": 4.437}
+SETTINGS = [
+    {**DEFAULTS, "c": math.inf},
+    {**DEFAULTS, "c": 1.0},
+    {**DEFAULTS, "c": 1.3},
+    {"alpha": 0.5, "beta": 0.02, "gamma": 1.0, "c": math.inf},
+    {"alpha": 1e-3, "beta": 0.99, "gamma": 100.0, "c": 2.0},
+    {"alpha": 2.0, "beta": 0.3, "gamma": 1e-3, "c": 1.0},
+]
+
+
+def places(parameters, dtype):
+    """A grid over [-20, 20], numbers close to 0, and both sides of every joint."""
+    grid = torch.linspace(-20, 20, 1201, dtype=torch.float64)
+    near = torch.logspace(-30, 0, 61, dtype=torch.float64)
+    b, g, c = parameters["beta"], parameters["gamma"], parameters["c"]
+    joints = [(z - b) * g for z in (0.0, 1.0, c) if math.isfinite(z)]
+    around = torch.tensor(
+        [j + s * max(abs(j), 1e-3) * h for j in joints for s in (-1, 0, 1) for h in (1e-12, 1e-6, 1e-3)]
+    )
+    return torch.cat([grid, near, -near, around.double(), torch.zeros(1, dtype=torch.float64)]).to(dtype)
+
+
+@pytest.mark.parametrize("parameters", SETTINGS, ids=str)
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 2e-6)], ids=str)
+def test_value_and_gradient_are_accurate_to_a_few_roundings(parameters, dtype, bound):
+    x = places(parameters, dtype).requires_grad_()
+    y = spocu(x, **parameters)
+    y.sum().backward()
+    assert worst_relative_error(y.tolist(), x.tolist(), exact, **parameters) < bound
+    a, b, g, c = parameters.values()
+    for value, found in zip(x.tolist(), x.grad.tolist(), strict=True):
+        # The gradient jumps at c: beside it the rounded place of the joint decides.
+        if abs(value / g + b - c) > 4 * torch.finfo(dtype).eps:
+            wanted = float(slope(value, **parameters))
+            assert abs(found - wanted) < bound * max(abs(wanted), 1e-2 * a / g)
+
+
+@pytest.mark.parametrize("parameters", SETTINGS[:3], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_is_within_one_rounding(parameters, dtype):
+    # Every number of the type in the range where the result is finite.
+    bits = torch.arange(-(2**15), 2**15, 7, dtype=torch.int32).to(torch.int16)
+    x = bits.view(dtype)
+    x = x[x.isfinite() & (x.abs() < 13)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y = spocu(x, **parameters)
+    wanted = torch.tensor([float(exact(v, **parameters)) for v in x.tolist()], dtype=torch.float64)
+    rounding = wanted.abs().clamp(min=torch.finfo(dtype).tiny) * torch.finfo(dtype).eps
+    assert ((y.double() - wanted).abs() <= rounding).all()
+
+
+def test_learned_parameters_give_the_same_values():
+    for parameters in SETTINGS[:5]:
+        x = places(parameters, torch.float64)
+        learned = SPOCU(**parameters, trainable=True).double()
+        with torch.no_grad():
+            for name in ("alpha", "beta", "gamma"):
+                getattr(learned, name).fill_(parameters[name])
+        fixed = spocu(x, **parameters)
+        torch.testing.assert_close(learned(x), fixed, rtol=1e-12, atol=1e-14 * fixed.abs().max().item() / 1e6)
+
+
+def test_learned_parameters_are_accurate_near_zero_in_float32():
+    x = torch.cat([torch.logspace(-30, -1, 100), -torch.logspace(-30, -1, 100)])
+    parameters = {k: torch.tensor(v).item() for k, v in DEFAULTS.items()}
+    y = SPOCU(**DEFAULTS, trainable=True)(x).detach()
+    assert worst_relative_error(y.tolist(), x.tolist(), exact, **parameters) < 2e-6
+
+
+@pytest.mark.parametrize("c", [math.inf, 1.0, 1.3])
+def test_gradients_of_the_parameters(c):
+    torch.manual_seed(0)
+    x = (torch.randn(20, dtype=torch.float64) * 3).requires_grad_()
+    parameters = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in DEFAULTS.values()]
+    assert torch.autograd.gradcheck(functools.partial(spocu, c=c), (x, *parameters))
+    assert torch.autograd.gradgradcheck(functools.partial(spocu, c=c), (x, *parameters))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(
+    alpha=st.floats(1e-3, 1e3),
+    beta=st.floats(1e-3, 0.999),
+    gamma=st.floats(1e-4, 1e4),
+    c=st.one_of(st.floats(1.0, 5.0), st.just(math.inf)),
+    scaled=st.lists(st.floats(-5, 5).filter(lambda v: abs(v) > 1e-20 or v == 0), min_size=1, max_size=8),
+    double=st.booleans(),
+)
+def test_any_parameters(alpha, beta, gamma, c, scaled, double):
+    dtype, bound = (torch.float64, 1e-12) if double else (torch.float32, 1e-5)
+    x = torch.tensor(scaled, dtype=torch.float64).mul(gamma).to(dtype).requires_grad_()
+    y = spocu(x, alpha, beta, gamma, c)
+    y.sum().backward()
+    for value, found in zip(x.tolist(), y.tolist(), strict=True):
+        wanted = float(exact(value, alpha, beta, gamma, c))
+        floor = 1e-3 * alpha if value / gamma + beta >= c else 0.0  # the value at c may itself be next to 0
+        assert abs(found - wanted) <= bound * max(abs(wanted), floor)
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("c", [math.inf, 1.0])
+@pytest.mark.parametrize("trainable", [False, True])
+def test_gradients_of_huge_inputs_are_finite(dtype, c, trainable):
+    high = 1e4 if c == math.inf else 1e30
+    x = torch.tensor([-torch.finfo(dtype).max, -1e30, -1e10, high, -0.0, 0.0], dtype=dtype, requires_grad=True)
+    y = SPOCU(c=c, trainable=trainable)(x)
+    y.sum().backward()
+    assert y.isfinite().all()
+    assert x.grad.isfinite().all()
+    assert (x.grad[:3] == 0).all()
+    assert x.grad[3] > 0 if c == math.inf else x.grad[3] == 0
+
+
+def test_zero_is_zero_and_special_values():
+    y = spocu(torch.tensor([0.0, math.nan, math.inf, -math.inf]))
+    assert y[0] == 0
+    assert y[1].isnan()
+    assert y[2] == math.inf
+    assert y[3].item() == pytest.approx(float(exact(-100.0)))
+    assert spocu(torch.tensor([math.inf]), c=1.0).item() == pytest.approx(float(exact(100.0, c=1.0)))
+
+
+def test_what_the_docstring_says():
+    assert spocu(torch.tensor(13.85)).item() < 65504 < spocu(torch.tensor(14.0)).item()
+    top = 4.437 * (1 - 0.6653)
+    x = torch.linspace(-5, 1000, 100_000, dtype=torch.float64)
+    steps = spocu(x).diff()
+    assert (steps[x[1:] <= top] >= 0).all()
+    assert steps.min() < 0
+    assert spocu(x).min() < -5
+    assert (spocu(x, c=1.0).diff() >= 0).all()
+    far = torch.tensor([1e6, 2e6], dtype=torch.float64)
+    assert (spocu(far)[1] / spocu(far)[0]).item() == pytest.approx(2**8, rel=1e-4)
+
+
+def test_float16_without_a_cut_warns_once():
+    spocu_file._warn_float16.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        spocu(torch.ones(2, dtype=torch.float16), c=1.0)
+        assert not caught
+        SPOCU()(torch.ones(2, dtype=torch.float16))
+        SPOCU()(torch.ones(2, dtype=torch.float16))
+    assert ["float16" in str(w.message) for w in caught] == [True]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"alpha": 0.0}, "alpha must be positive and finite, found 0"),
+        ({"gamma": -1.0}, "gamma must be positive and finite, found -1"),
+        ({"gamma": math.inf}, "gamma must be positive and finite, found inf"),
+        ({"beta": 1.0}, "beta must be between 0 and 1, both excluded, found 1"),
+        ({"beta": math.nan}, "beta must be between 0 and 1, both excluded, found nan"),
+        ({"c": 0.5}, r"c must be at least 1 \(math.inf for no cut\), found 0.5"),
+        ({"c": math.nan}, "c must be at least 1"),
+    ],
+)
+def test_refuses_parameters_out_of_range(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SPOCU(**wrong)
+    with pytest.raises(ValueError, match=message):
+        spocu(torch.ones(1), **wrong)

@@ -1,0 +1,196 @@
+"""The compiled steps: whatever the tensors look like, they do what the slow twins do."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.cocob import SlowCOCOB
+from reference.lamb import SlowLAMB
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from optim import COCOB, LAMB, _shared
+
+PAIRS: list[Any] = [pytest.param(LAMB, SlowLAMB, id="LAMB"), pytest.param(COCOB, SlowCOCOB, id="COCOB")]
+
+
+def check(
+    cls: Callable[..., Optimizer], twin_of: Callable[..., Any], params: list[nn.Parameter], **options: Any
+) -> None:
+    """Three steps with random gradients, some of them missing, against the twins."""
+    twins = [twin_of(p) for p in params]
+    expected = [p.detach().double() for p in params]
+    optimizer = cls(params, **options)
+    for step in range(3):
+        for i, (p, twin) in enumerate(zip(params, twins, strict=True)):
+            p.grad = torch.randn(p.shape, dtype=p.dtype) if step == 0 or (step + i) % 3 else None
+            expected[i] = expected[i] if p.grad is None else twin.step(p.grad)
+        optimizer.step()
+    for p, value in zip(params, expected, strict=True):
+        tolerance = {torch.float32: 1e-5, torch.float64: 1e-11}[p.dtype]
+        torch.testing.assert_close(p.detach().double(), value, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_more_shapes_than_dynamo_compiles_for(cls: Callable[..., Optimizer], twin_of: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    shapes = [(3,), (), (0,), (1,), (1, 1), (2, 3), (4, 0, 2), (2, 3, 4), (2, 3, 4, 5), (1, 2, 1, 2, 3), (70, 70)]
+    shapes += [(n, 2 * n) for n in range(3, 9)]
+    check(cls, twin_of, [nn.Parameter(torch.randn(shape)) for shape in shapes], fused=True)
+
+
+def test_more_large_shapes_than_dynamo_compiles_for() -> None:
+    # COCOB joins small tensors, but a large one is worked on alone.
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape)) for shape in [(70000,), (260, 260), (3, 200, 111), (2, 5, 80, 90)]]
+    starts, grads = [p.detach().clone() for p in params], [torch.randn(p.shape) for p in params]
+    results = []
+    for options in ({"fused": True}, {}):
+        params = [nn.Parameter(start.clone()) for start in starts]
+        optimizer = COCOB(params, **options)
+        for _ in range(2):
+            for p, grad in zip(params, grads, strict=True):
+                p.grad = grad
+            optimizer.step()
+        results.append([p.detach() for p in params])
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_memory_formats(cls: Callable[..., Optimizer], twin_of: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    params = [
+        nn.Parameter(torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)),
+        nn.Parameter(torch.randn(6, 5).t()),
+        nn.Parameter(torch.randn(5, 12)[:, ::2]),
+        nn.Parameter(torch.randn(9)[::2]),
+    ]
+    assert not any(p.is_contiguous() for p in params)
+    check(cls, twin_of, params, fused=True)
+
+
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_capturable(cls: Callable[..., Optimizer], twin_of: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape)) for shape in [(3, 4), (5,), (2, 2, 3)]]
+    check(cls, twin_of, params, fused=True, capturable=True)
+
+
+def test_a_step_without_any_exclusion() -> None:
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape)) for shape in [(3, 4), (5,), (2,)]]
+    check(LAMB, lambda p: SlowLAMB(p, exclude_1d=False), params, fused=True, exclude_1d=False)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), min_size=1, max_size=4), st.integers(0, 999))
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_any_shapes(
+    cls: Callable[..., Optimizer], twin_of: Callable[..., Any], shapes: list[tuple[int, ...]], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    check(cls, twin_of, [nn.Parameter(torch.randn(shape)) for shape in shapes], fused=True)
+
+
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_float64(cls: Callable[..., Optimizer], twin_of: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    shapes = [(3, 4), (5,), (2, 2, 3)]
+    check(cls, twin_of, [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in shapes], fused=True)
+
+
+def test_autograd_notices_that_the_weights_have_changed() -> None:
+    w = nn.Parameter(torch.randn(3, 3))
+    loss = (w * w).sum()
+    w.grad = torch.ones_like(w)
+    LAMB([w], fused=True).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_without_a_compiler_the_plain_path_runs_with_one_warning(
+    cls: Callable[..., Optimizer], twin_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(_shared, "_without_compiler", set())
+    _shared._compiled.cache_clear()
+    _shared._warn_not_compiled.cache_clear()
+    torch.manual_seed(0)
+    params: list[nn.Parameter] = [nn.Parameter(torch.randn(shape)) for shape in [(3, 4), (5,), (2, 3)]]
+    options: dict[str, Any] = {"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}
+    try:
+        with torch._inductor.config.patch(options), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check(cls, twin_of, params, fused=True)
+            check(cls, twin_of, params, fused=True)
+    finally:
+        _shared._compiled.cache_clear()
+    ours = [w for w in caught if "plain path" in str(w.message)]
+    assert len(ours) == 1
+    assert ours[0].category is UserWarning
+
+
+def tensors_on(device: str) -> list[nn.Parameter]:
+    torch.manual_seed(0)
+    return [nn.Parameter(torch.randn(shape).to(device)) for shape in [(64, 33), (70,), (8, 3, 3, 3), (), (1,)]]
+
+
+def run(cls: Callable[..., Optimizer], device: str, **options: Any) -> list[Tensor]:
+    params = tensors_on(device)
+    optimizer = cls(params, **options)
+    for _ in range(5):
+        for p in params:
+            p.grad = torch.randn(p.shape).to(device)
+        optimizer.step()
+    return [p.detach().cpu() for p in params]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("cls", [LAMB, COCOB])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"foreach": False}, {"capturable": True}, {"fused": True}, {"fused": True, "capturable": True}],
+)
+def test_cuda_agrees_with_the_cpu(cls: Callable[..., Optimizer], options: dict[str, Any]) -> None:
+    torch.testing.assert_close(run(cls, "cuda", **options), run(cls, "cpu"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("cls", [LAMB, COCOB])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_cuda_graph_captures_the_step(cls: Callable[..., Optimizer], fused: bool) -> None:
+    results = []
+    for captured in (True, False):
+        params = tensors_on("cuda")
+        optimizer = cls(params, capturable=True, fused=fused)
+        for p in params:
+            p.grad = torch.zeros_like(p)
+
+        def step(k: int, replay: Callable[[], Any], params: list[nn.Parameter] = params) -> None:
+            for p in params:
+                p.grad.copy_(torch.sin(k + p.detach()))  # type: ignore[union-attr]
+            replay()
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # compile and make the state before capturing
+            for k in range(3):
+                step(k, optimizer.step)
+        torch.cuda.current_stream().wait_stream(stream)
+        replay: Callable[[], Any] = optimizer.step
+        if captured:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                optimizer.step()
+            replay = graph.replay
+        for k in range(3, 8):
+            step(k, replay)
+        results.append([p.detach().clone() for p in params])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
