@@ -176,8 +176,11 @@ class TrainCLI(LightningCLI):
         try:
             self.trainer.fit(model, **kwargs | {"weights_only": True})
         except SIGTERMException:
-            report(f"stopped by SIGTERM; go on with\n  {self._command()} --ckpt_path last")
+            report(f"stopped by SIGTERM; go on with\n  {self._resume_command()}")
             raise SystemExit(143) from None
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            report(f"interrupted; go on from the last checkpoint with\n  {self._resume_command()}")
+            raise SystemExit(130) from None
         except BaseException:
             self._remove_empty_run()
             raise
@@ -213,9 +216,9 @@ class TrainCLI(LightningCLI):
         console.print(f"watch       {shell('tensorboard', '--logdir', self.run_folder.parent)}")
         if not self._saves(self.config["fit"]["trainer"]):
             return
-        last = self.run_folder / "checkpoints" / "last.ckpt"
-        console.print(f"train on    {self._command()} fit --ckpt_path {shell(last)} --trainer.max_epochs N")
-        console.print(f"test again  {self._command()} test --ckpt_path {shell(best or last)}")
+        tested = best or self.run_folder / "checkpoints" / "last.ckpt"
+        console.print(f"train on    {self._resume_command()} --trainer.max_epochs N")
+        console.print(f"test again  {self._command()} test --ckpt_path {shell(tested)}")
 
     def validate(self, model: ImageClassifier, **kwargs: Any) -> None:
         """Validate a checkpoint."""
@@ -263,6 +266,9 @@ class TrainCLI(LightningCLI):
     @staticmethod
     def _command() -> str:
         return shell("python", os.path.relpath(__file__))
+
+    def _resume_command(self) -> str:
+        return f"{self._command()} fit --ckpt_path {shell(self.run_folder / 'checkpoints' / 'last.ckpt')}"
 
 
 def prepare(arguments: list[str]) -> list[str]:

@@ -38,7 +38,7 @@ def train(name: str, mesh: DeviceMesh | None) -> list[Tensor]:
 
     for _ in range(5):
         optimizer.step(closure)
-    return [p.detach().full_tensor() if isinstance(p, DTensor) else p.detach() for p in params]
+    return [p.full_tensor().detach() if isinstance(p, DTensor) else p.detach() for p in params]
 
 
 def main() -> None:

@@ -174,11 +174,24 @@ def test_sigterm_saves_and_ends_cleanly(tmp_path, whole, capfd):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGTERM)
     assert finish(process) == 143
-    assert "--ckpt_path last" in capfd.readouterr().out
+    assert "last.ckpt" in capfd.readouterr().out
     (last,) = tmp_path.glob("*/checkpoints/last.ckpt")
     step = torch.load(last, weights_only=True)["global_step"]
     assert 0 < step < 80
     assert not list(tmp_path.glob("**/.*partial"))
+    assert finish(resume(tmp_path)) == 0
+    same(outcome(tmp_path), whole[0])
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, whole, capfd):
+    process = start(tmp_path)
+    while not any(tmp_path.glob("*/metrics.csv")):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    assert finish(process) == 130
+    captured = capfd.readouterr()
+    assert "last.ckpt" in captured.out
+    assert "Traceback" not in captured.err
     assert finish(resume(tmp_path)) == 0
     same(outcome(tmp_path), whole[0])
 
