@@ -55,7 +55,8 @@ FROM_PYTHON = {"SequentialLR", "ChainedScheduler"}
 
 def parse(parser, key, name):
     options = [f"--{key}.{option}" for option in NEEDED.get(name, [])]
-    return parser.parse_args(expand_arguments([f"--{key}", name, *options]))[key]
+    arguments = ["--data", "DigitsDataModule", f"--{key}", name, *options]
+    return parser.parse_args(expand_arguments(arguments))[key]
 
 
 @pytest.mark.parametrize("name", sorted(activation_modules()))
