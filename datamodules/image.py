@@ -3,11 +3,11 @@
 from typing import Any, Literal
 
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .augment import Augmentation, Flip
 from .base import Examples, SplitDataModule
 from .batch import ImageBatch, ImageStore
+from .resident import InMemory
 
 
 class ImageDataModule(SplitDataModule):
@@ -41,7 +41,7 @@ class ImageDataModule(SplitDataModule):
             return None
         images, labels = read
         if not self.resident:
-            return Examples(labels, dataset=ImagesInMemory(images))
+            return Examples(labels, dataset=InMemory(images))
         store = ImageStore(len(images), self.image_shape, self.augmentation.crop_padding)
         store.images.copy_(images)
         return Examples(labels, store=store)
@@ -53,16 +53,3 @@ class ImageDataModule(SplitDataModule):
             return ImageBatch(self.image_shape, self.mean, self.std)
         compile_for = self.batch_size if self.compile else None
         return ImageBatch(self.image_shape, self.mean, self.std, self.augmentation, compile_for)
-
-
-class ImagesInMemory(Dataset[Tensor]):
-    """Images `[N, C, H, W]` one by one."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]

@@ -46,6 +46,19 @@ class Streamed:
             yield self.make_batch(store, plan.slice(start, stop)._replace(order=rows))
 
 
+class InMemory(Dataset[Tensor]):
+    """The rows of a tensor one by one, for sets that are read as a whole but streamed."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.rows[index]
+
+
 class BatchLoader:
     """Iterates over `(images, labels)` batches; order and augmentation are pure functions of (seed, epoch, position).
 

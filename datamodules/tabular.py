@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn import datasets
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .base import Examples, SplitDataModule
 from .batch import FlatBatch
 from .checks import one_of, size
 from .csv_table import read_csv
+from .resident import InMemory
 
 Task = Literal["auto", "classification", "regression"]
 MAX_CLASSES = 100  # numbers with more different values are taken for a quantity
@@ -98,7 +98,7 @@ class TabularDataModule(SplitDataModule):
         rows, labels = torch.from_numpy(self._rows).float(), torch.from_numpy(self._target)
         if self.resident:
             return Examples(labels, store=rows)
-        return Examples(labels, dataset=Rows(rows))
+        return Examples(labels, dataset=InMemory(rows))
 
     def _labels(self) -> Tensor:
         return torch.from_numpy(self._target)
@@ -132,16 +132,3 @@ class TabularDataModule(SplitDataModule):
             raise FileNotFoundError(f"there is no table {self.table!r}: it is neither one of {known} nor a file {path}")
         rows, values = read_csv(path, self.target, missing == "mean")
         return rows, values, []
-
-
-class Rows(Dataset[Tensor]):
-    """Rows `[N, D]` one by one."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.rows[index]

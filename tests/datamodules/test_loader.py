@@ -7,8 +7,7 @@ import torch
 
 from datamodules.augment import Augmentation
 from datamodules.batch import FlatBatch, ImageBatch, ImageStore
-from datamodules.image import ImagesInMemory
-from datamodules.resident import BatchLoader, Resident, Streamed, shares
+from datamodules.resident import BatchLoader, InMemory, Resident, Streamed, shares
 
 SHAPE = (2, 5, 6)
 AUGMENTATION = Augmentation(2, "alternating", 2)
@@ -19,7 +18,7 @@ LABELS = torch.arange(60)
 def loader(count=23, batch_size=5, streamed=False, num_workers=0, **options):
     make = ImageBatch(SHAPE, (0.4, 0.5), (0.2, 0.3), AUGMENTATION)
     if streamed:
-        source = Streamed(ImagesInMemory(IMAGES), make, torch.device("cpu"), num_workers)
+        source = Streamed(InMemory(IMAGES), make, torch.device("cpu"), num_workers)
     else:
         store = ImageStore(60, SHAPE, 2)
         store.images.copy_(IMAGES)
