@@ -1,5 +1,6 @@
 """The image classifier: any backbone, activation and optimizer under one Lightning module."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -161,6 +162,9 @@ class ImageClassifier(LightningModule):
         count = len(labels)
         self._train_sums.add(count, loss.detach() * count, (logits.argmax(1) == labels).sum())
         return {"loss": loss}
+
+    # Lightning looks at the signature for every batch, and inspect would put it together anew each time.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""

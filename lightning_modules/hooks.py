@@ -1,6 +1,9 @@
-"""Callbacks that cost nothing for the hooks they do not use."""
+"""A training step without the bookkeeping that nobody asked for."""
+
+from contextlib import AbstractContextManager, nullcontext
 
 from pytorch_lightning import Callback
+from pytorch_lightning.profilers import PassThroughProfiler
 
 # What Lightning calls on every callback for every training batch, whether or not the callback overrides it.
 _BATCH_HOOKS = (
@@ -28,3 +31,18 @@ def skip_unused_hooks(callback: Callback) -> None:
     for name in _BATCH_HOOKS:
         if getattr(type(callback), name) is getattr(Callback, name):
             setattr(callback, name, None)
+
+
+class Unprofiled(PassThroughProfiler):
+    """Lightning's default profiler, which measures nothing, without a new generator for each of some 17 hooks a step.
+
+    Example:
+        >>> with Unprofiled().profile("run_training_batch"):
+        ...     pass
+    """
+
+    _nothing: AbstractContextManager[None] = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]  # not a generator
+        """Return a context that does nothing."""
+        return self._nothing

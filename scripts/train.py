@@ -34,7 +34,7 @@ from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
 from lightning_modules import ImageClassifier
 from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from lightning_modules.fine_tuning import load_matching
-from lightning_modules.hooks import skip_unused_hooks
+from lightning_modules.hooks import Unprofiled, skip_unused_hooks
 from lightning_modules.last_checkpoint import LastCheckpoint
 from lightning_modules.loggers import CSVLog, TensorBoardLog
 from lightning_modules.monitor import TrainingMonitor
@@ -132,6 +132,8 @@ class TrainCLI(LightningCLI):
         kwargs.setdefault("plugins", [*(trainer_config.get("plugins") or []), self.checkpoint_io])
         if trainer_config.get("logger") in (None, True):
             kwargs.setdefault("logger", self._loggers() if self.subcommand == "fit" else False)
+        if trainer_config.get("profiler") is None:
+            kwargs.setdefault("profiler", Unprofiled())
         trainer = super().instantiate_trainer(**kwargs)
         self.callbacks: list[pl.Callback] = list(vars(trainer)["callbacks"])
         for callback in self.callbacks:
