@@ -5,110 +5,17 @@ They read what ``validation_step`` and ``test_step`` return: a dictionary with `
 training (``test/...``); further loaders are left out.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from .calibration_monitor import CalibrationMonitor as CalibrationMonitor
 from .figures import confusion_matrix_figure, mistakes_figure, to_rgb
-from .inputs import Norm, check_options
-from .metrics import accumulation_dtype, bin_sums, error_from_sums
 from .mistakes import MistakeRecord, Mistakes, merge
-
-_SPLITS = ("val", "test")
-
-
-def _logits_and_labels(outputs: Any, callback: pl.Callback) -> tuple[Tensor, Tensor]:
-    if not isinstance(outputs, dict) or not {"logits", "labels"} <= outputs.keys():
-        found = f"a dictionary of {sorted(outputs)}" if isinstance(outputs, dict) else type(outputs).__name__
-        name = type(callback).__name__
-        raise ValueError(f'{name} needs steps that return a dictionary with "logits" and "labels", got {found}')
-    return outputs["logits"].detach(), outputs["labels"].long()
-
-
-class CalibrationMonitor(pl.Callback):
-    """Log the calibration error as ``val/ece`` and ``test/ece``.
-
-    It holds three sums a bin and equals :func:`evaluation.calibration_error` of all logits of the epoch, on all
-    processes. The names are the same for every norm. A split without a sample is not logged; NaN logits give NaN.
-
-    Args:
-        n_bins: Number of bins of equal width.
-        norm: ``"l1"`` (expected), ``"l2"`` (root mean square) or ``"max"`` (maximum calibration error).
-
-    Raises:
-        ValueError: For an unknown option; during evaluation, if a step does not return logits and labels.
-
-    Example:
-        >>> trainer = pl.Trainer(callbacks=[CalibrationMonitor()], logger=False, enable_checkpointing=False)
-    """
-
-    def __init__(self, n_bins: int = 15, norm: Norm = "l1") -> None:
-        check_options(n_bins, norm, "uniform")
-        self.n_bins, self.norm = n_bins, norm
-        self._sums = torch.zeros(0)
-
-    def _start(self, pl_module: pl.LightningModule) -> None:
-        dtype = accumulation_dtype(pl_module.device)
-        self._sums = torch.zeros(len(_SPLITS), 3, self.n_bins, dtype=dtype, device=pl_module.device)
-
-    def _add(self, outputs: Any, split: int) -> None:
-        logits, labels = _logits_and_labels(outputs, self)
-        self._sums[split] += bin_sums(logits, labels, self.n_bins, from_logits=True)
-
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        sums = cast(Tensor, trainer.strategy.reduce(self._sums, reduce_op="sum"))
-        for split, of_split in zip(_SPLITS, sums, strict=True):
-            if of_split[0].any():
-                # The same on each process; sync_dist only keeps Lightning from warning.
-                pl_module.log(f"{split}/ece", error_from_sums(of_split, self.norm), sync_dist=True)
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start with empty bins."""
-        self._start(pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch to the bins of its split."""
-        if not trainer.sanity_checking and dataloader_idx < len(_SPLITS):
-            self._add(outputs, dataloader_idx)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log ``val/ece`` and, for a second loader, ``test/ece``."""
-        if not trainer.sanity_checking:
-            self._log(trainer, pl_module)
-
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start with empty bins."""
-        self._start(pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch of the first test loader."""
-        if dataloader_idx == 0:
-            self._add(outputs, _SPLITS.index("test"))
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log ``test/ece``."""
-        self._log(trainer, pl_module)
+from .tensorboard import add_images, check_count, draws_now, logits_and_labels
 
 
 class MistakesMonitor(pl.Callback):
@@ -135,22 +42,12 @@ class MistakesMonitor(pl.Callback):
     """
 
     def __init__(self, images: int = 25, every_n_epochs: int = 1) -> None:
-        for name, value in (("images", images), ("every_n_epochs", every_n_epochs)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        self.images, self.every_n_epochs = images, every_n_epochs
+        self.images, self.every_n_epochs = check_count("images", images), check_count("every_n_epochs", every_n_epochs)
         self._record: MistakeRecord | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start with an empty record, if this validation is one to draw."""
-        self._record = MistakeRecord(self.images) if self._wanted(trainer) else None
-
-    def _wanted(self, trainer: pl.Trainer) -> bool:
-        if trainer.sanity_checking or not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
-            return False
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        return last or epoch % self.every_n_epochs == 0 or trainer.state.fn != TrainerFn.FITTING
+        self._record = MistakeRecord(self.images) if draws_now(trainer, self.every_n_epochs) else None
 
     def on_validation_batch_end(
         self,
@@ -163,7 +60,7 @@ class MistakesMonitor(pl.Callback):
     ) -> None:
         """Add a batch of the validation split to the record."""
         if self._record is not None and dataloader_idx == 0:
-            logits, labels = _logits_and_labels(outputs, self)
+            logits, labels = logits_and_labels(outputs, self)
             images = batch[0] if isinstance(batch, list | tuple) else None
             self._record.update(logits, labels, images if isinstance(images, Tensor) and images.ndim == 4 else None)
 
@@ -189,10 +86,7 @@ class MistakesMonitor(pl.Callback):
             images = viewable(mistakes["image"], getattr(datamodule, "mean", None), getattr(datamodule, "std", None))
             found = mistakes["label"], mistakes["prediction"], mistakes["confidence"]
             pictures["val/mistakes"] = to_rgb(mistakes_figure(images, *found, classes))
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for tag, picture in pictures.items():
-                    logger.experiment.add_image(tag, picture, trainer.global_step, dataformats="HWC")
+        add_images(trainer, pictures)
 
 
 def _gather(found: tuple[Tensor | None, Mistakes | None], trainer: pl.Trainer) -> list[Any]:

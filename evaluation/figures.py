@@ -33,7 +33,8 @@ def _short(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches."""
     figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -96,7 +97,7 @@ def confusion_matrix_figure(matrix: Tensor | npt.ArrayLike, classes: Sequence[st
     side, left, top = cell * size, longest + 0.5, 0.5
     upright = longest <= cell  # else the names under the matrix are turned
     right, bottom = (0.25 if size <= 20 else 1.0), 0.4 + (font * _POINT if upright else longest)
-    figure = _figure(left + max(side + right, 2.4), top + side + bottom)  # 2.4: the line above the matrix
+    figure = new_figure(left + max(side + right, 2.4), top + side + bottom)  # 2.4: the line above the matrix
     axes = _axes_in_inches(figure)
 
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -172,7 +173,7 @@ def mistakes_figure(
         shapes = ", ".join(str(list(values.shape)) for values in (pictures, true, predicted, sure))
         raise ValueError(f"images [M, C, H, W], labels, predictions and confidences [M] do not match: got {shapes}")
     if len(pictures) == 0:
-        figure = _figure(4.0, 1.0)
+        figure = new_figure(4.0, 1.0)
         figure.text(0.5, 0.5, "No mistake", ha="center", va="center", fontsize=12, color=INK)
         return figure
     columns = math.ceil(math.sqrt(len(pictures)))
@@ -180,7 +181,7 @@ def mistakes_figure(
     height, width = pictures.shape[2:]
     tile_x, tile_y = 1.15 * min(1.0, width / height), 1.15 * min(1.0, height / width)
     pitch_x, pitch_y, top = max(tile_x, 1.0) + 0.14, tile_y + 0.46, 0.4
-    figure = _figure(max(columns * pitch_x + 0.14, 3.7), rows * pitch_y + top + 0.1)
+    figure = new_figure(max(columns * pitch_x + 0.14, 3.7), rows * pitch_y + top + 0.1)
     axes = _axes_in_inches(figure)
     _write(axes, 0.14, 0.24, "Worst mistakes: true class above, prediction below", 9, ha="left")
     smooth = "nearest" if max(height, width) < 64 else "antialiased"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Norm = Literal["l1", "l2", "max"]
-Strategy = Literal["uniform"]
+Strategy = Literal["uniform", "quantile"]
 
 
 def check_options(n_bins: int, norm: str, strategy: str) -> None:
@@ -40,7 +40,7 @@ def _check_inputs(preds: Tensor, target: Tensor, from_logits: bool) -> None:
     if low != low or high == float("inf"):
         raise ValueError(f"preds must be finite, got {'NaN' if low != low else 'inf'}")
     if from_logits:
-        if preds.ndim == 2 and bool((preds == -float("inf")).all(dim=1).any()):
+        if preds.ndim == 2 and low == -float("inf") and bool((preds == low).all(dim=1).any()):
             raise ValueError("preds must leave each row a finite logit, got a row of -inf only")
     else:
         _check_probabilities(preds, low, high)
@@ -60,7 +60,8 @@ def _check_probabilities(preds: Tensor, low: float, high: float) -> None:
             raise ValueError(f"preds must have rows that sum to 1, got {total:.6g} in row {int(row)}")
 
 
-def _as_tensor(values: Tensor | npt.ArrayLike) -> Tensor:
+def as_tensor(values: Tensor | npt.ArrayLike) -> Tensor:
+    """Return a tensor without a gradient, or raise a ValueError."""
     if isinstance(values, Tensor):
         return values.detach()
     array = np.require(values, requirements=["C", "W"])
@@ -71,8 +72,13 @@ def _as_tensor(values: Tensor | npt.ArrayLike) -> Tensor:
 
 def prepare(preds: Tensor | npt.ArrayLike, target: Tensor | npt.ArrayLike, from_logits: bool) -> tuple[Tensor, Tensor]:
     """Return predictions and int64 labels as tensors on the device of the predictions, or raise a ValueError."""
-    scores = _as_tensor(preds)
-    labels = _as_tensor(target).to(scores.device)
+    scores = as_tensor(preds)
+    labels = as_tensor(target).to(scores.device)
     labels = labels if labels.is_floating_point() or labels.is_complex() else labels.long()
     _check_inputs(scores, labels, from_logits)
     return scores, labels
+
+
+def answer(value: Tensor, preds: Tensor | npt.ArrayLike) -> Tensor | float:
+    """Return a scalar as what the predictions were: a tensor for a tensor, else a float."""
+    return value if isinstance(preds, Tensor) else value.item()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from evaluation import CalibrationError, calibration_error
-from evaluation.metrics import bin_sums, inner_edges
+from evaluation.bins import bin_sums, inner_edges
 
 NORMS = ["l1", "l2", "max"]
 
@@ -219,7 +219,7 @@ THREE = torch.tensor([0, 1, 1])
         (HALF, THREE, {"n_bins": 0}, "n_bins must be a positive integer, got 0"),
         (HALF, THREE, {"n_bins": 2.5}, "got 2.5"),
         (HALF, THREE, {"norm": "L1"}, "one of l1, l2, max, got 'L1'"),
-        (HALF, THREE, {"strategy": "quantile"}, "one of uniform, got 'quantile'"),
+        (HALF, THREE, {"strategy": "width"}, "one of uniform, quantile, got 'width'"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(preds, target, options, words):
@@ -229,7 +229,7 @@ def test_bad_input_is_refused_in_one_line(preds, target, options, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"n_bins": 0}, {"norm": "l3"}, {"strategy": "quantile"}])
+@pytest.mark.parametrize("options", [{"n_bins": 0}, {"norm": "l3"}])
 def test_metric_refuses_bad_options_at_construction(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         CalibrationError(**options)

@@ -1,0 +1,72 @@
+"""Isotonic calibration: any rising curve for each class.
+
+Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability estimates" (KDD 2002): the rising
+function of the class's log-odds with the least squared distance to the labels (pool adjacent violators).
+"""
+
+import torch
+from sklearn.isotonic import IsotonicRegression
+from torch import Tensor
+
+from .one_vs_rest import OneVsRest, check_floor, laplace
+
+
+class IsotonicCalibration(OneVsRest):
+    """Fit a rising step function to each class against the rest, by scikit-learn's ``IsotonicRegression``.
+
+    Between the steps it is linear in the log-odds; below the least and above the greatest it is constant. With more
+    than two classes the rows are divided by their sums. It needs more data than the scalings, some 1,000 samples.
+
+    Args:
+        floor: Probabilities are kept within ``[floor, 1 - floor]``. A step without a sample of the class would else
+            have the probability 0, and one later sample there an infinite loss. None: ``1 / (N + 2)``, Laplace's
+            estimate for what never happened in N samples.
+
+    Attributes:
+        thresholds_: ``[K, M]`` log-odds at the ends of the steps, the last one repeated; ``[1, M]`` for two classes.
+        values_: The probabilities there.
+
+    Raises:
+        ValueError: If ``floor`` is not in [0, 0.5).
+
+    Example:
+        >>> scaler = IsotonicCalibration(floor=0).fit([-3.0, -1.0, -2.0, 1.0, 3.0, 2.0], [0, 0, 1, 0, 1, 1])
+        >>> scaler.predict_proba([-3.0, -1.5, 5.0])[:, 1].round(3)
+        array([0.   , 0.333, 1.   ])
+    """
+
+    fitted = ("thresholds_", "values_")
+    thresholds_: Tensor
+    values_: Tensor
+
+    def __init__(self, floor: float | None = None) -> None:
+        super().__init__()
+        self.floor = check_floor(floor)
+
+    def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
+        ends, values = [], []
+        for score, hit in zip(scores.unbind(dim=1), hits.unbind(dim=1), strict=True):
+            regression = IsotonicRegression(y_min=0, y_max=1).fit(score.cpu().numpy(), hit.cpu().numpy())
+            ends.append(torch.from_numpy(regression.X_thresholds_))
+            values.append(torch.from_numpy(regression.y_thresholds_))
+        longest = max(2, *(len(end) for end in ends))
+        floor = laplace(self.floor, len(hits))
+        self._set_fitted(
+            thresholds_=torch.stack([_padded(end, longest) for end in ends]).to(scores.device),
+            values_=torch.stack([_padded(value, longest) for value in values])
+            .clamp(floor, 1 - floor)
+            .to(scores.device),
+        )
+
+    def _columns(self, scores: Tensor) -> Tensor:
+        ends, values = self.thresholds_.to(scores.dtype), self.values_.to(scores.dtype)
+        rows = scores.t().contiguous()
+        right = torch.searchsorted(ends, rows).clamp(1, ends.shape[1] - 1)
+        low, high = ends.gather(1, right - 1), ends.gather(1, right)
+        below, above = values.gather(1, right - 1), values.gather(1, right)
+        share = torch.where(high > low, (rows - low) / (high - low), 1.0).clamp(0, 1)
+        return torch.lerp(below, above, share).t()
+
+
+def _padded(values: Tensor, length: int) -> Tensor:
+    return torch.cat([values, values[-1:].expand(length - len(values))]).double()

@@ -1,0 +1,50 @@
+"""A network with a scaler behind it."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from .base import Scaler
+
+
+class CalibratedNetwork(nn.Module):
+    """Any network, and a scaler that calibrates its logits, as one network.
+
+    It is built like the network inside, from factories, so that a classifier can be told to take it, and its checkpoint
+    holds both.
+
+    Args:
+        num_classes: Number of logits K.
+        image_shape: Shape of one example.
+        activation: Factory of the activation modules.
+        backbone: Factory of the network, called with the keywords ``num_classes``, ``image_shape`` and ``activation``.
+        scaler: Factory of the scaler, called without arguments.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from evaluation import TemperatureScaling
+        >>> def linear(num_classes, image_shape, activation):
+        ...     return nn.Linear(*image_shape, num_classes)
+        >>> network = CalibratedNetwork(3, (4,), nn.ReLU, backbone=linear, scaler=TemperatureScaling)
+        >>> _ = network.scaler.fit(torch.tensor([[9.0, 1.0, 0.0], [9.0, 1.0, 0.0]]), torch.tensor([0, 1]))
+        >>> network(torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_shape: tuple[int, ...],
+        activation: Callable[[], nn.Module],
+        *,
+        backbone: Callable[[int, tuple[int, ...], Callable[[], nn.Module]], nn.Module],
+        scaler: Callable[[], Scaler],
+    ) -> None:
+        super().__init__()
+        self.network = backbone(num_classes=num_classes, image_shape=image_shape, activation=activation)  # type: ignore[call-arg]
+        self.scaler = scaler()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the calibrated logits."""
+        return self.scaler(self.network(images))

@@ -1,0 +1,65 @@
+"""Binary calibration of each class against the rest, after Zadrozny and Elkan (KDD 2002).
+
+Each class's probability is calibrated by itself, as a function of its log-odds ``log(q / (1 - q))`` with
+``q = softmax(z)``, and the rows are divided by their sums. The log-odds are computed from the logits, so that nothing
+is lost to probabilities that round to 1. With two classes, one is the other's rest: class 1 is calibrated.
+"""
+
+import torch
+from torch import Tensor
+
+from .base import Scaler
+
+
+class OneVsRest(Scaler):
+    """Base of the scalers that calibrate one class at a time."""
+
+    def _fit(self, logits: Tensor, labels: Tensor) -> None:
+        scores = _calibrated_columns(log_odds(logits.double()))
+        classes = [1] if logits.shape[1] == 2 else range(logits.shape[1])
+        self._fit_columns(scores, torch.stack([labels == k for k in classes], dim=1).double())
+
+    def _calibrate(self, logits: Tensor) -> Tensor:
+        p = self._columns(_calibrated_columns(log_odds(logits)))
+        if p.shape[1] == 1:
+            return torch.cat([1 - p, p], dim=1).log()
+        total = p.sum(dim=1, keepdim=True)
+        return torch.where(total > 0, p / total, 1 / p.shape[1]).log()
+
+    def _classes(self) -> int | None:
+        columns = len(self._buffers[self.fitted[0]])  # type: ignore[arg-type]
+        return max(columns, 2)
+
+    def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
+        """Fit to the log-odds ``[N, C]`` of C classes, and 1 where a class is the label, else 0, all float64."""
+        raise NotImplementedError
+
+    def _columns(self, scores: Tensor) -> Tensor:
+        """Return the calibrated probability of each of the log-odds ``[N, C]``."""
+        raise NotImplementedError
+
+
+def _calibrated_columns(scores: Tensor) -> Tensor:
+    return scores[:, 1:] if scores.shape[1] == 2 else scores
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Return ``log(q / (1 - q))`` of ``q = softmax(logits)``: each logit less the logsumexp of the others."""
+    log_q = logits.log_softmax(dim=1)
+    top = logits.argmax(dim=1, keepdim=True)
+    others = logits.scatter(1, top, -float("inf")).logsumexp(dim=1, keepdim=True)
+    # Where q is at most 1/2, log(1 - q) loses nothing; only the largest is above.
+    odds = log_q - torch.log1p(-log_q.exp().clamp(max=0.75))
+    return odds.scatter(1, top, logits.gather(1, top) - others)
+
+
+def laplace(floor: float | None, count: int) -> float:
+    """Return the given probability, or Laplace's estimate of what never happened in ``count`` samples."""
+    return 1 / (count + 2) if floor is None else floor
+
+
+def check_floor(floor: float | None) -> float | None:
+    """Return a probability below 1/2, or None."""
+    if floor is not None and not (isinstance(floor, int | float) and 0 <= floor < 0.5):
+        raise ValueError(f"floor must be None or a number in [0, 0.5), got {floor!r}")
+    return floor
