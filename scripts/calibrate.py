@@ -1,0 +1,103 @@
+"""Calibrate a trained classifier with every scaler, or show what calibration does on generated data.
+
+    python scripts/calibrate.py --checkpoint runs/.../checkpoints/best.ckpt
+    python scripts/calibrate.py                                # support vector machines on generated data
+
+With a checkpoint, its data and split are rebuilt from the run's config.yaml, each scaler is fitted to the validation
+split, and the table shows the test split. The output folder (the run's ``calibration/``) gets ``results.json``,
+``reliability.png``, and the network with ``--keep`` behind it, as ``checkpoints/calibrated.ckpt`` beside a config.yaml,
+so that ``train.py test --ckpt_path`` and ``train.py predict --ckpt_path`` take it.
+"""
+
+import logging
+import math
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+from calibrate_checkpoint import calibrate_checkpoint
+from calibrate_svm import calibrate_svm
+from command_line import one_line_errors
+from rich.console import Console
+from rich.table import Table
+from runs import new_run, write_json
+
+Keep = Literal["TemperatureScaling", "VectorScaling", "PlattScaling", "DirichletCalibration"]
+
+
+def run(
+    checkpoint: Path | None = None,
+    output: Path | None = None,
+    keep: Keep = "TemperatureScaling",
+    n_bins: int = 15,
+    norm: Literal["l1", "l2", "max"] = "l1",
+    on_training_data: bool = False,
+    accelerator: str = "auto",
+    replicates: int = 200,
+) -> dict[str, Any]:
+    """Calibrate a checkpoint, or without one the support vector machine of the example.
+
+    Args:
+        checkpoint: A checkpoint of a run of train.py.
+        output: Folder for what is written; by default the run's calibration/, or a new one under runs/.
+        keep: The scaler of the calibrated checkpoint.
+        n_bins: Bins of the calibration error; 15 is what train.py logs.
+        norm: Norm of the calibration error: l1 (ECE, what train.py logs), l2 or max.
+        on_training_data: Fit to the training split, which leaves the network overconfident, instead of the validation
+            split.
+        accelerator: Lightning's name of the device.
+        replicates: Resampled sets for the confidence intervals of the calibration error.
+
+    Returns:
+        What results.json holds.
+    """
+    if checkpoint is None:
+        folder = output or new_run("runs")
+        results = calibrate_svm(folder, n_bins, norm, replicates)
+    else:
+        folder = output or checkpoint.absolute().parent.parent / "calibration"
+        results = calibrate_checkpoint(
+            checkpoint, folder, keep, n_bins, norm, on_training_data, accelerator, replicates
+        )
+    write_json(folder / "results.json", results)
+    print_table(results)
+    for name, path in results["files"].items():
+        Console(soft_wrap=True, highlight=False).print(f"{name:<11} {folder / path}")
+    return results
+
+
+def print_table(results: dict[str, Any]) -> None:
+    """Print what came out, a row a method."""
+    table = Table(title=results["title"], title_justify="left")
+    error = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}[results["norm"]]
+    for column in ("method", "NLL", error, "95% interval", "Brier", "accuracy", "fitted parameters"):
+        table.add_column(column, justify="left" if column in ("method", "fitted parameters") else "right")
+    for name, row in results["methods"].items():
+        if "error" in row:
+            table.add_row(name, *[""] * 5, row["error"])
+            continue
+        low, high = row["ece_interval"]
+        numbers = [number(row["nll"]), number(row["ece"]), f"{low:.4f} to {high:.4f}"]
+        table.add_row(name, *numbers, number(row["brier"]), f"{row['accuracy']:.2%}", row["parameters"])
+    Console(width=max(Console().width, 120)).print(table)
+
+
+def number(value: float) -> str:
+    """A number with four decimals."""
+    return f"{value:.4f}" if math.isfinite(value) else str(value)
+
+
+def main(args: list[str] | None = None) -> dict[str, Any]:
+    """Run the command line ``args`` (the process's own by default)."""
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with one_line_errors(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")
+        arguments = sys.argv[1:] if args is None else args
+        return jsonargparse.auto_cli(run, args=arguments, as_positional=False, exit_on_error=args is None)
+
+
+if __name__ == "__main__":
+    main()
