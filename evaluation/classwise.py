@@ -92,6 +92,6 @@ def classwise_calibration_error(
     if strategy == "uniform":
         return answer(mean_over_classes(classwise_sums(scores, labels, n_bins, from_logits), norm), preds)
     p = probabilities(scores, from_logits)
-    pairs = ((p[:, k], (labels == k).long()) for k in range(p.shape[1]))
+    pairs = ((p[:, k].contiguous(), (labels == k).long()) for k in range(p.shape[1]))
     sums = [edges_and_sums(column, own, n_bins, strategy, False)[1] for column, own in pairs]
     return answer(mean_over_classes(torch.stack(sums, dim=1), norm), preds)

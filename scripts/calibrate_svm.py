@@ -25,28 +25,28 @@ def calibrate_svm(folder: Path, n_bins: int, norm: Literal["l1", "l2", "max"], r
         n_samples=20_000, n_features=20, n_informative=2, n_redundant=10, random_state=42
     )
     x, x_test, y, y_test = train_test_split(inputs, labels, test_size=0.9, random_state=42)
-    found: dict[str, tuple[Array, str]] = {"SVC": naive(x, y, x_test)}
+    found = {"SVC": naive(x, y, x_test)}
     for name, method in (
         ("SVC + Platt", "sigmoid"),
         ("SVC + isotonic", "isotonic"),
         ("SVC + temperature", "temperature"),
     ):
         model = CalibratedClassifierCV(SVC(), method=method, cv=FOLDS).fit(x, y)
-        found[name] = model.predict_proba(x_test)[:, 1], fitted(model, method)
+        found[name] = model.predict_proba(x_test)[:, 1], model.predict(x_test), fitted(model, method)
     target = torch.from_numpy(y_test).long()
     options: dict[str, Any] = {"n_bins": n_bins, "norm": norm}
     methods = {}
-    for name, (p, parameters) in found.items():
+    for name, (p, predicted, parameters) in found.items():
         methods[name] = {
             "nll": float(negative_log_likelihood(p, target)),
             "ece": float(calibration_error(p, target, **options)),
             "ece_interval": list(bootstrap_interval(calibration_error, p, target, replicates=replicates, **options)),
             "brier": float(brier_score(p, target)),
-            "accuracy": float(np.mean((p > 0.5) == y_test)),
+            "accuracy": float(np.mean(predicted == y_test)),
             "parameters": parameters,
         }
     folder.mkdir(parents=True, exist_ok=True)
-    figure({name: p for name, (p, _) in found.items()}, y_test, methods).savefig(folder / "calibration.png")
+    figure({name: p for name, (p, _, _) in found.items()}, y_test, methods).savefig(folder / "calibration.png")
     return {
         "title": f"{len(y):,} samples to fit, {len(y_test):,} to test; probability of class 1",
         "n_bins": n_bins,
@@ -56,12 +56,17 @@ def calibrate_svm(folder: Path, n_bins: int, norm: Literal["l1", "l2", "max"], r
     }
 
 
-def naive(x: Array, y: Array, x_test: Array) -> tuple[Array, str]:
-    """A machine's decision values, stretched from their range in training to [0, 1]: what has no calibration."""
+def naive(x: Array, y: Array, x_test: Array) -> tuple[Array, Array, str]:
+    """A machine's decision values, stretched from their range in training to [0, 1]: what has no calibration.
+
+    Returns:
+        Probabilities of class 1, predicted classes (by the decision value's sign), and what was done.
+    """
     model = SVC().fit(x, y)
     values = model.decision_function(x)
     low, high = float(values.min()), float(values.max())
-    return np.clip((model.decision_function(x_test) - low) / (high - low), 0, 1), f"({low:.2f}, {high:.2f}) to (0, 1)"
+    p = np.clip((model.decision_function(x_test) - low) / (high - low), 0, 1)
+    return p, model.predict(x_test), f"({low:.2f}, {high:.2f}) stretched to (0, 1)"
 
 
 def fitted(model: CalibratedClassifierCV, method: str) -> str:

@@ -27,8 +27,8 @@ class PlattScaling(OneVsRest):
     Example:
         >>> scaler = PlattScaling().fit([-3.0, -1.0, -2.0, 1.0, 3.0, 2.0], [0, 0, 1, 0, 1, 1])
         >>> scaler.predict_proba([-2.0, 2.0]).round(3)
-        array([[0.679, 0.321],
-               [0.321, 0.679]])
+        array([[0.631, 0.369],
+               [0.369, 0.631]])
     """
 
     fitted = ("slope_", "intercept_")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
+from torch.nn.functional import one_hot
 
 from evaluation import (
     BrierScore,
@@ -160,7 +161,7 @@ def test_smooth_error_agrees_with_relplot():
     for seed, sharpness in ((0, 1.0), (1, 2.0), (2, 0.4)):
         p, labels = binary(3000, seed, sharpness)
         peer = relplot.smECE(p.numpy(), labels.double().numpy())
-        assert smooth_calibration_error(p, labels).item() == pytest.approx(peer, abs=1e-3)
+        assert smooth_calibration_error(p, labels).item() == pytest.approx(peer, rel=0.05)  # its grid is coarser
 
 
 def test_smooth_error_of_few_values():
@@ -232,12 +233,12 @@ def test_resolution_of_two_values():
 def test_intervals_hold_the_true_value_as_often_as_they_say():
     truth = negative_log_likelihood(*sample(400_000, 3, seed=99), from_logits=True).item()
     held = 0
-    for seed in range(100):
+    for seed in range(60):
         logits, labels = sample(200, 3, seed=seed)
-        options = {"from_logits": True, "replicates": 100, "level": 0.9, "seed": seed}
+        options = {"from_logits": True, "replicates": 60, "level": 0.9, "seed": seed}
         low, high = bootstrap_interval(negative_log_likelihood, logits, labels, **options)
         held += low <= truth <= high
-    assert 80 <= held <= 98  # 90 expected, standard deviation 3
+    assert 45 <= held <= 59  # 54 expected, standard deviation 2.3
 
 
 def test_intervals_are_repeatable_and_pass_options_on():
@@ -292,9 +293,8 @@ def test_threads_share_the_pieces(threads):
     logits, labels = sample(200_000, sharpness=2.0)  # 31 pieces
     torch.set_num_threads(threads)
     p = logits.softmax(1)
-    assert brier_score(p, labels).item() == pytest.approx(
-        (p.square().sum(1) - 2 * p[range(200_000), labels] + 1).mean()
-    )
+    expected = (p - one_hot(labels, CLASSES)).square().sum(1).mean().item()
+    assert brier_score(p, labels).item() == pytest.approx(expected)
     confidence, right = p.amax(1), (p.argmax(1) == labels).double()
     bins = (confidence * 15).ceil().long()
     gaps = torch.zeros(16, dtype=torch.float64).index_add_(0, bins, confidence - right)

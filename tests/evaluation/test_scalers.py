@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_labels_that_go_against_the_logits_give_the_greatest_temperature():
     ],
 )
 def test_temperature_says_what_is_wrong(logits, labels, words):
-    with pytest.raises(ValueError, match="finite|largest|temperature|classes") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         TemperatureScaling().fit(logits, labels)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -111,22 +112,19 @@ def test_temperature_never_changes_the_answer(logits, data):
     rows, classes = logits.shape
     labels = data.draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows))
     scaler = TemperatureScaling(bounds=(0.05, 100.0))
-    try:
-        with pytest.warns() if False else np.errstate():
+    own = logits[np.arange(rows), labels]
+    if (own == logits.max(1)).all():
+        with pytest.raises(ValueError, match=r"largest logit|every temperature"):
             scaler.fit(logits.astype(float), labels)
-    except ValueError as error:
-        assert "largest" in str(error) or "every temperature" in str(error)
         return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the best temperature")
+        scaler.fit(logits.astype(float), labels)
     assert 0.05 <= scaler.temperature_.item() <= 100
     scaled = scaler(torch.tensor(logits, dtype=torch.float64))
     assert scaled.argmax(1).tolist() == logits.argmax(1).tolist()
     before, after = (loss(torch.as_tensor(z, dtype=torch.float64), torch.tensor(labels)) for z in (logits, scaled))
     assert after <= before + 1e-9
-
-
-test_temperature_never_changes_the_answer = pytest.mark.filterwarnings("ignore:the best temperature")(
-    test_temperature_never_changes_the_answer
-)
 
 
 def test_vector_scaling_is_the_optimum():
@@ -236,7 +234,7 @@ def test_every_scaler_lowers_the_loss_and_gives_probabilities(make, dtype):
     out = scaler(logits)
     assert out.dtype == dtype
     assert out.shape == logits.shape
-    tolerance = {torch.float64: 1e-10, torch.float32: 1e-4}.get(dtype, 0.05)
+    tolerance = {torch.float64: 1e-10, torch.float32: 1e-3}.get(dtype, 0.05)
     torch.testing.assert_close(out.double().softmax(1), p, atol=tolerance, rtol=0)
 
 
@@ -268,9 +266,9 @@ def test_state_is_saved_behind_a_network(make):
     images = torch.randn(5, 3)
     torch.testing.assert_close(other(images), network(images), rtol=0, atol=0)
     assert {f"1.{name}" for name in scaler.fitted} <= network.state_dict().keys()
-    other.load_state_dict(
-        torch.nn.Sequential(network[0], make().fit(*sample(200, seed=3))).state_dict()
-    )  # other shapes
+    refitted = torch.nn.Sequential(network[0], make().fit(*sample(200, seed=3)))
+    other.load_state_dict(refitted.state_dict())  # the shapes may be others
+    torch.testing.assert_close(other(images), refitted(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("make", ALL)
