@@ -163,12 +163,13 @@ def _ticks(axes: Axes, heights: Array, below: str) -> None:
 
 def _key(axes: Axes, binary: bool, level: float) -> None:
     """Write what the colours mean into the upper left corner, which a classifier's bars seldom reach."""
+    axes.add_patch(Rectangle((0.015, 0.79), 0.59, 0.195, facecolor="white", alpha=0.85, zorder=3))
     rows = (
-        (BLUE, "share of class 1" if binary else "accuracy"),
-        (RED, "gap to the mean probability" if binary else "gap to the mean confidence"),
-        (INK, f"{level:.0%} bootstrap interval"),
+        (BLUE, 1.0, "share of class 1" if binary else "accuracy"),
+        (RED, 0.35, "gap to the mean probability" if binary else "gap to the mean confidence"),
+        (INK, 1.0, f"{level:.0%} bootstrap interval"),
     )
-    for row, (colour, text) in enumerate(rows):
-        y = 0.95 - 0.065 * row
-        axes.plot([0.03, 0.07], [y, y], color=colour, linewidth=4 if row < 2 else 1.2, solid_capstyle="butt")
-        axes.text(0.09, y, text, fontsize=8, color=INK, va="center_baseline")
+    for row, (colour, alpha, text) in enumerate(rows):
+        y, width = 0.95 - 0.065 * row, 4 if row < 2 else 1.2
+        axes.plot([0.03, 0.07], [y, y], color=colour, alpha=alpha, linewidth=width, solid_capstyle="butt", zorder=4)
+        axes.text(0.09, y, text, fontsize=8, color=INK, va="center_baseline", zorder=4)

@@ -16,11 +16,13 @@ from reference.evaluation_run import CLASSES, Data, FixedAnswers, answers, image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import cross_entropy
 
-from evaluation import calibration_error, callbacks
+from evaluation import calibration_error, callbacks, reliability_diagram
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor, viewable
+from evaluation.figures import to_rgb
 from evaluation.mistakes import MistakeRecord
 
 MATRIX, MISTAKES = "val/confusion_matrix", "val/mistakes"
+DIAGRAM = "val/reliability"
 
 
 def events(folder):
@@ -94,8 +96,8 @@ def test_events_of_a_fit(tmp_path):
     run = trainer(tmp_path, [CalibrationMonitor(), MistakesMonitor(images=4)], max_epochs=3)
     run.fit(FixedAnswers([logits]), Data([labels]))  # 2 steps an epoch; a sanity check comes first
     found = events(tmp_path)
-    assert set(found.Tags()["images"]) == {MATRIX, MISTAKES}
-    for tag in (MATRIX, MISTAKES):
+    assert set(found.Tags()["images"]) == {MATRIX, MISTAKES, DIAGRAM}
+    for tag in (MATRIX, MISTAKES, DIAGRAM):
         assert [event.step for event in found.Images(tag)] == [2, 4, 6]
         for event in found.Images(tag):
             picture = Image.open(io.BytesIO(event.encoded_image_string))
@@ -135,7 +137,7 @@ def test_flat_inputs_have_a_confusion_matrix_only(tmp_path):
     logits, labels = answers(20)
     run = trainer(tmp_path, [CalibrationMonitor(), MistakesMonitor()])
     run.validate(FixedAnswers([logits]), Data([labels], flat=True), verbose=False)
-    assert events(tmp_path).Tags()["images"] == [MATRIX]
+    assert set(events(tmp_path).Tags()["images"]) == {MATRIX, DIAGRAM}
 
 
 def test_without_a_data_module_classes_are_numbers_and_images_are_scaled(tmp_path, drawn):
@@ -166,7 +168,7 @@ def test_an_empty_first_loader_logs_nothing_for_the_validation_split(tmp_path):
     run.validate(FixedAnswers([empty[0], test[0]]), Data([empty[1], test[1]]), verbose=False)
     assert "val/ece" not in run.callback_metrics
     assert "test/ece" in run.callback_metrics
-    assert events(tmp_path).Tags()["images"] == []
+    assert events(tmp_path).Tags()["images"] == ["test/reliability"]
 
 
 def test_the_sanity_check_leaves_no_trace(tmp_path, drawn):
@@ -203,9 +205,27 @@ def test_every_tensorboard_logger_gets_the_figures(tmp_path):
 
 def test_every_n_epochs_and_the_last(tmp_path):
     logits, labels = answers(20)
-    run = trainer(tmp_path, [MistakesMonitor(every_n_epochs=2)], max_epochs=5)
+    callbacks = [MistakesMonitor(every_n_epochs=2), CalibrationMonitor(every_n_epochs=2)]
+    run = trainer(tmp_path, callbacks, max_epochs=5)
     run.fit(FixedAnswers([logits]), Data([labels]))
-    assert [event.step for event in events(tmp_path).Images(MATRIX)] == [4, 8, 10]
+    found = events(tmp_path)
+    assert [event.step for event in found.Images(MATRIX)] == [4, 8, 10]
+    assert [event.step for event in found.Images(DIAGRAM)] == [4, 8, 10]
+    assert [event.step for event in found.Scalars("val/ece")] == [1, 3, 5, 7, 9]
+
+
+@pytest.mark.parametrize("norm", ["l1", "max"])
+def test_the_diagram_is_that_of_the_function(tmp_path, norm):
+    tables = [answers(60), answers(33, seed=1)]
+    run = trainer(tmp_path, [CalibrationMonitor(n_bins=8, norm=norm)])
+    run.validate(FixedAnswers([t[0] for t in tables]), Data([t[1] for t in tables]), verbose=False)
+    found = events(tmp_path)
+    assert set(found.Tags()["images"]) == {"val/reliability", "test/reliability"}
+    for split, (logits, labels) in zip(("val", "test"), tables, strict=True):
+        figure = reliability_diagram(logits, labels, n_bins=8, norm=norm, from_logits=True, title=split)
+        assert f"{run.callback_metrics[f'{split}/ece'].item():.4f}" in figure.axes[0].get_title()
+        picture = Image.open(io.BytesIO(found.Images(f"{split}/reliability")[0].encoded_image_string))
+        assert np.array_equal(np.asarray(picture), to_rgb(figure))
 
 
 def test_nan_logits_give_nan_and_do_not_stop_the_run(tmp_path):
@@ -235,6 +255,7 @@ def test_steps_without_logits_are_an_error(tmp_path, callback):
     [
         (lambda: CalibrationMonitor(n_bins=0), "n_bins must be a positive integer, got 0"),
         (lambda: CalibrationMonitor(norm="mean"), "norm must be one of l1, l2, max, got 'mean'"),
+        (lambda: CalibrationMonitor(every_n_epochs=0), "every_n_epochs must be a positive integer, got 0"),
         (lambda: MistakesMonitor(images=0), "images must be a positive integer, got 0"),
         (lambda: MistakesMonitor(every_n_epochs=True), "every_n_epochs must be a positive integer, got True"),
     ],
@@ -323,15 +344,16 @@ def test_two_processes(tmp_path):
     found = events(tmp_path)
     assert [event.step for event in found.Images(MATRIX)] == [0]
     assert [event.step for event in found.Images(MISTAKES)] == [0]
+    assert [event.step for event in found.Images(DIAGRAM)] == [0]
     alone = tmp_path / "alone"  # the same examples on one process must give the same pictures, to the byte
     index = seen.flatten()
-    run = trainer(alone, [MistakesMonitor(images=9)])
+    run = trainer(alone, [CalibrationMonitor(), MistakesMonitor(images=9)])
     data = Data([labels])
     data._loader = lambda _: torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(images_of(101)[index], labels[index]), batch_size=7
     )
     run.validate(FixedAnswers([logits]), data, verbose=False)
-    for tag in (MATRIX, MISTAKES):
+    for tag in (MATRIX, MISTAKES, DIAGRAM):
         one, two = (events(folder).Images(tag)[0].encoded_image_string for folder in (alone, tmp_path))
         assert one == two
 

@@ -9,7 +9,7 @@ from reference.tensorboard_server import tensorboard_server
 from evaluation import calibration_error
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
 
-TAGS = ("val/ece", "val/confusion_matrix", "val/mistakes")
+TAGS = ("val/ece", "val/confusion_matrix", "val/mistakes", "val/reliability")
 
 
 def test_the_real_server_serves_what_the_callbacks_write(tmp_path):
@@ -23,7 +23,7 @@ def test_the_real_server_serves_what_the_callbacks_write(tmp_path):
         assert "val/ece" in get("/data/plugin/scalars/tags")["run"]
         scalars = get("/data/plugin/scalars/scalars", run="run", tag="val/ece")
         assert [value for _, _, value in scalars] == pytest.approx([expected] * 2, rel=1e-6)
-        assert set(get("/data/plugin/images/tags")["run"]) == {"val/confusion_matrix", "val/mistakes"}
+        assert set(get("/data/plugin/images/tags")["run"]) == set(TAGS[1:])
         for tag in TAGS[1:]:
             images = get("/data/plugin/images/images", run="run", tag=tag, sample="0")
             assert [image["step"] for image in images] == [2, 4]

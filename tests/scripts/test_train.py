@@ -105,7 +105,8 @@ def test_event_files_hold_the_curves_images_graph_and_hyperparameters(trained):
     assert curves | windows <= scalars
     assert [event.step for event in events.Scalars("val/accuracy")] == [9, 19]
     assert [event.step for event in events.Scalars("train/loss_window")] == [4, 9, 14, 19]
-    assert {"val/confusion_matrix", "val/mistakes"} <= set(events.Tags()["images"])
+    pictures = {"val/confusion_matrix", "val/mistakes", "val/reliability", "test/reliability"}
+    assert pictures <= set(events.Tags()["images"])
     assert len(events.Images("val/mistakes")) == 2
     assert events.Tags()["graph"]
     results = json.loads((trained / "results.json").read_text())

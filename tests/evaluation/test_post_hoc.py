@@ -1,0 +1,88 @@
+"""calibrate(model, datamodule): which split is fitted, which one is reported."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from evaluation import IsotonicCalibration, TemperatureScaling, calibrate, calibration_error, negative_log_likelihood
+from evaluation.post_hoc import split_logits
+
+TEMPERATURE = {"train": 0.5, "val": 3.0, "test": 3.0}
+
+
+def answers(split, n=900):
+    generator = torch.Generator().manual_seed(len(split))
+    logits = 2 * torch.randn(n, 3, generator=generator)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+    return TEMPERATURE[split] * logits, labels
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, watch=False, held_out=True):
+        super().__init__()
+        self.watch, self.held_out, self.stages = watch, held_out, []
+
+    def setup(self, stage):
+        self.stages.append(stage)
+
+    def loader(self, split):
+        return DataLoader(TensorDataset(*answers(split)), batch_size=128)
+
+    def train_dataloader(self):
+        return self.loader("train")
+
+    def val_dataloader(self):
+        own = self.loader("val") if self.held_out else []
+        return [own, self.loader("test")] if self.watch else own
+
+    def test_dataloader(self):
+        return self.loader("test")
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_it_fits_on_validation_and_reports_on_test(watch):
+    data = Data(watch)
+    report = calibrate(torch.nn.Identity(), data)
+    expected = TemperatureScaling().fit(*answers("val"))
+    assert report.scaler.temperature_ == expected.temperature_
+    assert report.fitted_on == "val"
+    assert data.stages == ["validate", "test"]
+    logits, labels = answers("test")
+    assert report.before["nll"] == negative_log_likelihood(logits, labels, from_logits=True)
+    assert report.before["ece"] == calibration_error(logits, labels, from_logits=True)
+    p = expected.predict_proba(logits)
+    assert report.after["nll"] == pytest.approx(float(negative_log_likelihood(p, labels)))
+    assert report.after["ece"] == pytest.approx(float(calibration_error(p, labels)))
+    assert report.after["accuracy"] == report.before["accuracy"] == (logits.argmax(1) == labels).double().mean()
+    assert report.after["nll"] < report.before["nll"]
+
+
+def test_training_data_are_taken_only_when_asked_for():
+    report = calibrate(torch.nn.Identity(), Data(), on_training_data=True)
+    assert report.fitted_on == "train"
+    assert report.scaler.temperature_.item() == pytest.approx(0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_without_a_validation_split_it_says_so(watch):
+    with pytest.raises(ValueError, match="there is no val split to calibrate on: train with one"):
+        calibrate(torch.nn.Identity(), Data(watch, held_out=False))
+
+
+def test_any_scaler_bins_and_norm():
+    report = calibrate(torch.nn.Identity(), Data(), IsotonicCalibration(), n_bins=5, norm="max")
+    logits, labels = answers("test")
+    assert report.before["ece"] == calibration_error(logits, labels, n_bins=5, norm="max", from_logits=True)
+    assert isinstance(report.scaler, IsotonicCalibration)
+    with pytest.raises(ValueError, match="norm"):
+        calibrate(torch.nn.Identity(), Data(), norm="l3")
+
+
+def test_the_network_is_evaluated_in_evaluation_mode_and_left_as_it_was():
+    network = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.BatchNorm1d(3).eval(), torch.nn.Linear(3, 3))
+    logits, labels = split_logits(network, Data(), "test")
+    assert [module.training for module in network] == [True, False, True]
+    torch.testing.assert_close(logits, split_logits(network, Data(), "test")[0], rtol=0, atol=0)
+    assert not logits.requires_grad
+    assert torch.equal(labels, answers("test")[1])
