@@ -4,6 +4,8 @@ Niculescu-Mizil, Caruana, "Predicting good probabilities with supervised learnin
 confidence, the share of right answers against the confidence. A calibrated classifier's bars end on the diagonal.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -145,14 +147,14 @@ def _axes(figure: Figure, place: tuple[float, float, float, float], label: str) 
     return axes
 
 
-def _bars(axes: Axes, left: Array, width: Array, bottom: Array, height: Array, **style: object) -> None:
+def _bars(axes: Axes, left: Array, width: Array, bottom: Array, height: Array, **style: Any) -> None:
     shapes = zip(left, width, bottom, height, strict=True)
     axes.add_collection(PatchCollection([Rectangle((x, y), w, h) for x, w, y, h in shapes], **style), autolim=False)
 
 
 def _ticks(axes: Axes, heights: Array, below: str) -> None:
     """Write the numbers beside the axes, and what the confidences are called below them."""
-    small = {"fontsize": 8, "color": INK}
+    small: dict[str, Any] = {"fontsize": 8, "color": INK}
     for height in heights:
         text = f"{height:.1f}" if len(heights) > 2 else f"{height:.2g}"
         axes.text(-0.02, height, text, transform=axes.get_yaxis_transform(), ha="right", va="center", **small)

@@ -23,8 +23,8 @@ from .base import Scaler, check_positive
 
 _SAMPLE = 1 << 15  # rows that the first guess is made from
 # Newton's last step is taken without looking at where it leads. A step from a loss d above the minimum leads to one
-# about d^2 above it, times a number that is hardly above 100: far below the rounding of a mean.
-_TOLERANCE = 1e-10
+# about d^2 above it, times a number that is seldom above 1000: far below the rounding of a mean.
+_TOLERANCE = 1e-8
 
 
 class TemperatureScaling(Scaler):
@@ -62,9 +62,9 @@ class TemperatureScaling(Scaler):
         self.bounds = bounds
 
     def _fit(self, logits: Tensor, labels: Tensor) -> None:
-        own = logits.gather(1, labels[:, None]).squeeze(1)
-        if bool((own == logits.amax(dim=1)).all()):
-            if bool((own == logits.amin(dim=1)).all()):
+        step = math.ceil(len(labels) / _SAMPLE)
+        if not _some_wrong(logits[::step], labels[::step]) and not _some_wrong(logits, labels):
+            if bool((logits.amax(dim=1) == logits.amin(dim=1)).all()):
                 raise ValueError("each row's logits are all equal: every temperature is as good")
             raise ValueError(
                 "every label has the largest logit of its row, so that the loss falls until the temperature reaches 0: "
@@ -72,7 +72,6 @@ class TemperatureScaling(Scaler):
             )
         low, high = 1 / self.bounds[1], 1 / self.bounds[0]
         beta = min(max(1.0, low), high)
-        step = math.ceil(len(labels) / _SAMPLE)
         if step > 1:
             beta, _ = _minimise(logits[::step], labels[::step], beta, low, high, 1e-7)
         beta, inside = _minimise(logits, labels, beta, low, high, _TOLERANCE)
@@ -89,6 +88,10 @@ class TemperatureScaling(Scaler):
 
     def _classes(self) -> int | None:
         return None
+
+
+def _some_wrong(logits: Tensor, labels: Tensor) -> bool:
+    return bool((logits.gather(1, labels[:, None]).squeeze(1) < logits.amax(dim=1)).any())
 
 
 def _minimise(
@@ -124,12 +127,12 @@ def _derivatives(logits: Tensor, labels: Tensor, beta: float) -> tuple[float, fl
         # Classes first: sums over few classes are then sums of long rows.
         below = torch.empty(piece.shape[::-1], dtype=torch.float64, device=piece.device).copy_(piece.t())
         below -= below.amax(dim=0)
-        own = below.gather(0, target[None]).squeeze(0)
+        own = below.gather(0, target[None]).sum()
         weight = (below * beta).exp_()
         total = weight.sum(dim=0)
-        mean = weight.mul_(below).sum(dim=0) / total
-        square = weight.mul_(below).sum(dim=0) / total
-        return torch.stack([(mean - own).sum(), (square - mean * mean).sum()])
+        mean = weight.mul_(below).sum(dim=0).div_(total)
+        square = weight.mul_(below).sum(dim=0).div_(total)
+        return torch.stack([mean.sum() - own, square.addcmul_(mean, mean, value=-1).sum()])
 
     slope, curvature = (sum_over(sums, logits, labels) / len(labels)).tolist()
     return slope, max(curvature, 0.0)

@@ -24,7 +24,8 @@ SCALERS |= {"IsotonicCalibration", "HistogramBinning"}
 
 
 def training(root, *arguments):
-    quick = ["--model.backbone", "TwoLayerNet", "--trainer.max_epochs", "3", "--data.val_size", "0.3"]
+    quick = ["--model.backbone", "TwoLayerNet", "--trainer.max_epochs", "2", "--data.val_size", "0.3"]
+    quick += ["--data.batch_size", "32", "--data.watch_test", "false"]
     quick += ["--data.eval_batch_size", "100"]
     return train.main([*quick, *arguments, *ON_CPU, "--trainer.default_root_dir", str(root)]).run_folder
 
@@ -84,9 +85,8 @@ def test_figure_and_calibrated_checkpoint(run, results):
     assert model.backbone.scaler.temperature_.item() == pytest.approx(temperature)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_numbers_are_those_of_training_at_another_precision(tmp_path, precision):
-    run = training(tmp_path, "--trainer.precision", precision)
+def test_numbers_are_those_of_training_at_another_precision(tmp_path):
+    run = training(tmp_path, "--trainer.precision", "bf16-mixed")
     checkpoint = str(run / "checkpoints" / "best.ckpt")
     options = [
         "--replicates",
