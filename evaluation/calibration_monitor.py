@@ -24,7 +24,7 @@ class CalibrationMonitor(pl.Callback):
 
     The images ``val/reliability`` and, for a watched test split, ``test/reliability`` are made of the same sums at the
     end of each validation (:func:`evaluation.reliability_diagram`), for every ``TensorBoardLogger`` of the trainer.
-    Drawing one takes some hundredths of a second of the CPU.
+    Drawing one takes about a tenth of a second of the CPU.
 
     Args:
         n_bins: Number of bins of equal width.
