@@ -16,7 +16,7 @@ so that the order of the samples changes nothing, and with many ties some bins a
 import torch
 from torch import Tensor
 
-from .chunks import Piece, accumulation_dtype, shared, sum_over
+from .chunks import Piece, accumulation_dtype, pieces, shared, sum_over
 from .inputs import Norm, Strategy
 
 
@@ -49,20 +49,10 @@ def confidences(preds: Tensor, target: Tensor, from_logits: bool) -> tuple[Tenso
     """Return per sample the confidence and whether the answer was right, see :func:`calibration_error`."""
     if preds.ndim == 1:
         return (preds.to(accumulation_dtype(preds.device)).sigmoid() if from_logits else preds), target == 1
-    on_cpu = preds.device.type == "cpu"
-    make = _confidence_on_a_cpu if on_cpu else _confidence
-
-    def of_pieces(parts: list[Piece]) -> tuple[Tensor, Tensor]:
-        made = [make(*part, from_logits) for part in parts]
-        return torch.cat([confidence for confidence, _ in made]), torch.cat([correct for _, correct in made])
-
-    shares = shared(of_pieces, preds, target)
-    confidence, correct = shares[0] if len(shares) == 1 else map(torch.cat, zip(*shares, strict=True))
-    if on_cpu:
-        # Two equal largest values are at most 1/2 each: there, the first counts.
-        tied = (correct & (confidence <= 0.51)).nonzero().squeeze(1)
-        correct[tied] = preds[tied].argmax(dim=1) == target[tied]
-    return confidence, correct
+    if preds.device.type == "cpu":
+        return _confidences_on_a_cpu(preds, target, from_logits)
+    made = [_confidence(rows, labels, from_logits) for rows, labels in pieces(preds, target)]
+    return torch.cat([confidence for confidence, _ in made]), torch.cat([correct for _, correct in made])
 
 
 def _confidence(preds: Tensor, target: Tensor, from_logits: bool) -> tuple[Tensor, Tensor]:
@@ -73,18 +63,27 @@ def _confidence(preds: Tensor, target: Tensor, from_logits: bool) -> tuple[Tenso
     return top, prediction == target
 
 
-def _confidence_on_a_cpu(preds: Tensor, target: Tensor, from_logits: bool) -> tuple[Tensor, Tensor]:
-    """Do the same with classes first, where operations over few classes are operations on long rows.
-
-    A sample is taken as right if its label's value is a largest one.
-    """
+def _confidences_on_a_cpu(preds: Tensor, target: Tensor, from_logits: bool) -> tuple[Tensor, Tensor]:
+    """Do the same with classes first, where operations over few classes are operations on long rows."""
     dtype = torch.float64 if from_logits or preds.dtype == torch.float64 else torch.float32
-    columns = torch.empty(preds.shape[::-1], dtype=dtype).copy_(preds.t())
-    top = columns.amax(dim=0)
-    correct = columns.gather(0, target[None]).squeeze(0) == top
+    confidence, correct = torch.empty(len(preds), dtype=dtype), torch.empty(len(preds), dtype=torch.bool)
+
+    @torch.no_grad()
+    def fill(parts: list[Piece]) -> None:
+        for rows, labels, sure, right in parts:
+            columns = torch.empty(rows.shape[::-1], dtype=dtype).copy_(rows.t())
+            torch.amax(columns, dim=0, out=sure)
+            torch.eq(columns.gather(0, labels[None]).squeeze(0), sure, out=right)
+            if from_logits:
+                torch.sum(columns.sub_(sure).exp_(), dim=0, out=sure)
+
+    shared(fill, preds, target, confidence, correct)
     if from_logits:
-        top = columns.sub_(top).exp_().sum(dim=0).reciprocal_()
-    return top, correct
+        confidence.reciprocal_()
+    # Right is so far whose label has a largest value. Two largest ones are at most 1/2 each: there, the first counts.
+    tied = (correct & (confidence <= 0.51)).nonzero().squeeze(1)
+    correct[tied] = preds[tied].argmax(dim=1) == target[tied]
+    return confidence, correct
 
 
 def bin_sums(preds: Tensor, target: Tensor, n_bins: int, from_logits: bool) -> Tensor:

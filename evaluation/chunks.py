@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-Piece = tuple[Tensor, Tensor]
+Piece = tuple[Tensor, ...]
 Result = TypeVar("Result")
 
 # torch splits operations among threads from 32,768 elements on.
@@ -27,16 +27,18 @@ def accumulation_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def pieces(preds: Tensor, target: Tensor) -> list[Piece]:
-    """Return the samples in pieces that are quick to work on."""
-    rows = max(1, _CHUNK.get(preds.device.type, _CHUNK_ELSEWHERE) // max(1, preds[:1].numel()))
-    return list(zip(preds.split(rows), target.split(rows), strict=True))
+def pieces(*tensors: Tensor) -> list[Piece]:
+    """Return tensors of equal length in pieces that are quick to work on, by the size of the first one's rows."""
+    first = tensors[0]
+    rows = max(1, _CHUNK.get(first.device.type, _CHUNK_ELSEWHERE) // max(1, first[:1].numel()))
+    return list(zip(*(tensor.split(rows) for tensor in tensors), strict=True))
 
 
-def shared(work: Callable[[list[Piece]], Result], preds: Tensor, target: Tensor) -> list[Result]:
+def shared(work: Callable[[list[Piece]], Result], *tensors: Tensor) -> list[Result]:
     """Return what ``work`` makes of each thread's share of the pieces, in the order of the samples."""
-    parts = pieces(preds, target)
-    workers = torch.get_num_threads() if preds.device.type == "cpu" and len(parts) >= _WORTH_THREADS else 1
+    parts = pieces(*tensors)
+    on_cpu = tensors[0].device.type == "cpu"
+    workers = torch.get_num_threads() if on_cpu and len(parts) >= _WORTH_THREADS else 1
     if workers == 1:
         return [work(parts)]
     ends = [len(parts) * worker // workers for worker in range(workers + 1)]
