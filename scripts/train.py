@@ -215,7 +215,7 @@ class TrainCLI(LightningCLI):
         console.print(f"watch       {shell('tensorboard', '--logdir', self.run_folder.parent)}")
         if not self._saves(self.config["fit"]["trainer"]):
             return
-        tested = best or self.run_folder / "checkpoints" / "last.ckpt"
+        tested = self.run_folder / "checkpoints" / ("best.ckpt" if best else "last.ckpt")
         console.print(f"train on    {self._resume_command()} --trainer.max_epochs N")
         console.print(f"test again  {self._command()} test --ckpt_path {shell(tested)}")
 
