@@ -6,6 +6,7 @@ from setuptools import setup
 
 PACKAGES = [
     "activations",
+    "clustering",
     "datamodules",
     "evaluation",
     "lightning_modules",
@@ -24,7 +25,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
 ]
-BENCH = ["kornia>=0.8", "parameterfree>=0.0.1"]
+BENCH = ["kornia>=0.8", "parameterfree>=0.0.1", "superkmeans>=0.2"]
 
 setup(
     name="lightning-blocks",

@@ -1,0 +1,173 @@
+"""The Rand index of two labelings, plain and adjusted for chance, exact at any size.
+
+Of the ``N (N - 1)`` ordered pairs of different points, let
+
+    tp: together in both labelings             fp: together only in the second
+    fn: together only in the first             tn: in neither
+
+Then::
+
+    Rand index           = (tp + tn) / (tp + fp + fn + tn)
+    adjusted Rand index  = 2 (tp tn - fn fp) / ((tp + fn) (fn + tn) + (tp + fp) (fp + tn))
+
+References: Rand, "Objective criteria for the evaluation of clustering methods" (JASA 1971); Hubert, Arabie, "Comparing
+partitions" (Journal of Classification 1985). Definitions and edge cases are those of scikit-learn. The numbers of pairs
+are Python integers from the counts on, for their products pass 2^63 from some 60,000 points on.
+"""
+
+from typing import NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .contingency import Cells, Labels, contingency
+
+_EXACT_SQUARES = 3_037_000_499
+"""The largest number whose square is an int64."""
+
+
+class Pairs(NamedTuple):
+    """Ordered pairs of different points by how the two labelings see them, as Python integers."""
+
+    tn: int
+    fp: int
+    fn: int
+    tp: int
+
+
+def pairs(cells: Cells) -> Pairs:
+    """Count the pairs of points from the counts of the cells of a contingency table."""
+    total = int(cells.count.sum())
+    both = _sum_of_squares(cells.count, total)
+    first = _sum_of_squares(_marginal(cells.first, cells.count), total)
+    second = _sum_of_squares(_marginal(cells.second, cells.count), total)
+    return Pairs(tn=total**2 - first - second + both, fp=second - both, fn=first - both, tp=both - total)
+
+
+def rand_of(found: Pairs) -> float:
+    """The Rand index of the numbers of pairs; 1 where there is no pair."""
+    agreeing, every = found.tp + found.tn, sum(found)
+    return agreeing / every if every else 1.0
+
+
+def adjusted_rand_of(found: Pairs) -> float:
+    """The adjusted Rand index of the numbers of pairs; 1 where the labelings are the same."""
+    tn, fp, fn, tp = found
+    if fn == 0 and fp == 0:
+        return 1.0
+    return 2 * (tp * tn - fn * fp) / ((tp + fn) * (fn + tn) + (tp + fp) * (fp + tn))
+
+
+@overload
+def pair_confusion_matrix(labels_true: Tensor, labels_pred: Tensor) -> Tensor: ...
+
+
+@overload
+def pair_confusion_matrix(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike) -> npt.NDArray[np.int64]: ...
+
+
+def pair_confusion_matrix(labels_true: Labels, labels_pred: Labels) -> Tensor | npt.NDArray[np.int64]:
+    """Count the ordered pairs of different points: ``[[tn, fp], [fn, tp]]``, see the formulas of this module.
+
+    Args:
+        labels_true: ``[N]`` integers, strings or other labels: a tensor on any device, or an array.
+        labels_pred: ``[N]`` labels of the same points.
+
+    Returns:
+        int64 ``[2, 2]``: a tensor on the device of the labels when they are tensors, else an array.
+
+    Raises:
+        ValueError: For labels that are not one-dimensional or not equally many; for more than 3,037,000,499 points,
+            whose pairs int64 does not hold (the two scores have no limit).
+
+    Example:
+        >>> pair_confusion_matrix([0, 0, 1, 2], [0, 0, 1, 1])
+        array([[8, 2],
+               [0, 2]])
+    """
+    cells = contingency(labels_true, labels_pred)
+    if int(cells.count.sum()) > _EXACT_SQUARES:
+        raise ValueError(f"the pairs of {int(cells.count.sum()):,} points do not fit into int64: ask for the scores")
+    tn, fp, fn, tp = pairs(cells)
+    matrix = torch.tensor([[tn, fp], [fn, tp]], device=cells.count.device)
+    return matrix if isinstance(labels_true, Tensor) else matrix.numpy()
+
+
+@overload
+def rand_score(labels_true: Tensor, labels_pred: Tensor) -> Tensor: ...
+
+
+@overload
+def rand_score(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike) -> float: ...
+
+
+def rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
+    """Share of the pairs of points on which two labelings agree, in [0, 1].
+
+    Args:
+        labels_true: ``[N]`` integers, strings or other labels: a tensor on any device, or an array.
+        labels_pred: ``[N]`` labels of the same points.
+
+    Returns:
+        A float; for tensors a float64 scalar on their device. 1 for fewer than two points.
+
+    Raises:
+        ValueError: For labels that are not one-dimensional or not equally many.
+
+    Example:
+        >>> rand_score([0, 0, 1, 1], ["b", "b", "a", "a"])
+        1.0
+        >>> round(rand_score([0, 0, 1, 2], [0, 0, 1, 1]), 4)
+        0.8333
+    """
+    return _answer(rand_of(pairs(contingency(labels_true, labels_pred))), labels_true)
+
+
+@overload
+def adjusted_rand_score(labels_true: Tensor, labels_pred: Tensor) -> Tensor: ...
+
+
+@overload
+def adjusted_rand_score(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike) -> float: ...
+
+
+def adjusted_rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
+    """Rand index adjusted for chance: 1 for the same clustering, 0 in the mean for random ones, at least -0.5.
+
+    Args:
+        labels_true: ``[N]`` integers, strings or other labels: a tensor on any device, or an array.
+        labels_pred: ``[N]`` labels of the same points.
+
+    Returns:
+        A float; for tensors a float64 scalar on their device.
+
+    Raises:
+        ValueError: For labels that are not one-dimensional or not equally many.
+
+    Example:
+        >>> adjusted_rand_score([0, 0, 1, 1], [1, 1, 0, 0])
+        1.0
+        >>> round(adjusted_rand_score([0, 0, 1, 2], [0, 0, 1, 1]), 4)
+        0.5714
+    """
+    return _answer(adjusted_rand_of(pairs(contingency(labels_true, labels_pred))), labels_true)
+
+
+def _answer(score: float, labels: Labels) -> Tensor | float:
+    if not isinstance(labels, Tensor):
+        return score
+    return torch.tensor(score, dtype=torch.float32 if labels.device.type == "mps" else torch.float64).to(labels.device)
+
+
+def _marginal(labels: Tensor, counts: Tensor) -> Tensor:
+    values, place = labels.unique(return_inverse=True)
+    return torch.zeros(len(values), dtype=torch.int64, device=labels.device).scatter_add_(0, place, counts)
+
+
+def _sum_of_squares(counts: Tensor, total: int) -> int:
+    """The exact sum of squares of counts that add up to ``total``."""
+    if total <= _EXACT_SQUARES:
+        return int(counts.square().sum())
+    return sum(count**2 for count in counts.tolist())
