@@ -26,7 +26,7 @@ class Cells(NamedTuple):
 
     first: Tensor
     second: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]
 
 
 def contingency(first: Labels, second: Labels) -> Cells:

@@ -1,0 +1,134 @@
+"""Data as blocks of 16,384 rows, whatever it comes as: an array, a file mapped into memory, a tensor, batches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+BLOCK = 16_384
+"""Rows of a block. What is computed from a block depends on nothing else, so that its bits are always the same."""
+
+PIECE = 2_048
+"""Rows that are widened to float64 at a time: they stay in the cache until they are added up."""
+
+Rows = npt.NDArray[Any]
+
+
+class Block(NamedTuple):
+    """Some consecutive rows.
+
+    Attributes:
+        start: The number of the first row.
+        stop: The number after the last row's.
+        data: What holds them: the source's whole data, or the rows alone.
+        first: The number of the row that ``data`` begins with.
+    """
+
+    start: int
+    stop: int
+    data: Any
+    first: int
+
+    def rows(self, which: npt.NDArray[np.int64] | None = None) -> Rows:
+        """All rows, or those at the given places in the block."""
+        part = self.data[self.start - self.first : self.stop - self.first]
+        if which is not None:
+            part = part[torch.from_numpy(which).to(part.device) if isinstance(part, Tensor) else which]
+        return as_array(part)
+
+
+def as_array(rows: Any) -> Rows:
+    """Rows as a numpy array: tensors come to the CPU, bfloat16 becomes float32."""
+    if not isinstance(rows, Tensor):
+        return np.asarray(rows)
+    rows = rows.detach()
+    return (rows.float() if rows.dtype == torch.bfloat16 else rows).cpu().numpy()
+
+
+class Source(ABC):
+    """Rows that can be read as often as wanted.
+
+    Attributes:
+        count: Number of rows.
+    """
+
+    count: int
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in order; all but the last have ``BLOCK`` rows."""
+
+    @abstractmethod
+    def take(self, which: npt.NDArray[np.int64]) -> Rows:
+        """The rows with the given numbers, which ascend."""
+
+
+class Held(Source):
+    """An array or a tensor ``[N, D]``: each block is read where it lies, and only when it is worked on."""
+
+    def __init__(self, data: Rows | Tensor) -> None:
+        self.data, self.count = data, len(data)
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in order."""
+        for start in range(0, self.count, BLOCK):
+            yield Block(start, min(start + BLOCK, self.count), self.data, 0)
+
+    def take(self, which: npt.NDArray[np.int64]) -> Rows:
+        """The rows with the given numbers."""
+        if isinstance(self.data, Tensor):
+            return as_array(self.data[torch.from_numpy(which).to(self.data.device)])
+        return np.asarray(self.data[which])
+
+
+class Batched(Source):
+    """Batches of any sizes, cut anew into blocks. ``count`` is known after the first time through."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        if iter(batches) is iter(batches):
+            raise ValueError(
+                f"the batches are read several times, but {type(batches).__name__} can be read once only: "
+                "give something that starts anew, such as a list or a DataLoader"
+            )
+        self.batches, self.count, self.columns = batches, -1, -1
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in order."""
+        held: list[Rows] = []
+        start = size = 0
+        for batch in self.batches:
+            rows = self._checked(batch)
+            while size + len(rows) >= BLOCK:
+                head, rows = rows[: BLOCK - size], rows[BLOCK - size :]
+                yield Block(start, start + BLOCK, np.concatenate([*held, head]), start)
+                start, held, size = start + BLOCK, [], 0
+            if len(rows):
+                # A copy: a loader may write the next batch into the same memory.
+                held.append(rows.copy())
+                size += len(rows)
+        if size:
+            yield Block(start, start + size, np.concatenate(held), start)
+        if self.count not in (-1, start + size):
+            raise ValueError(f"the batches held {self.count} rows at first and {start + size} now")
+        self.count = start + size
+
+    def take(self, which: npt.NDArray[np.int64]) -> Rows:
+        """The rows with the given numbers: one time through."""
+        parts = []
+        for block in self.blocks():
+            here = which[np.searchsorted(which, block.start) : np.searchsorted(which, block.stop)]
+            parts.append(block.rows(here - block.start))
+        return np.concatenate(parts)
+
+    def _checked(self, batch: Any) -> Rows:
+        rows = as_array(batch[0] if isinstance(batch, tuple | list) and len(batch) else batch)
+        if rows.ndim != 2 or rows.dtype.kind not in "fiub":
+            raise ValueError(f"a batch must be numbers [N, D], got {rows.dtype} {list(rows.shape)}")
+        if self.columns not in (-1, rows.shape[1]):
+            raise ValueError(f"every batch must have {self.columns} columns as the first has, got {rows.shape[1]}")
+        self.columns = rows.shape[1]
+        return rows
