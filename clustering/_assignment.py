@@ -101,7 +101,7 @@ class Assignment:
         self._margins_hold = False
         nearest = Nearest(centres, self.ground.frame, self.ground.gpus)
         change_sums, change_counts = np.zeros_like(self.sums), np.zeros_like(self.counts)
-        squares: list[float] = []
+        squares: list[Any] = []
         self.searched = 0
         work = partial(self._block, nearest, slack, self._squares is None)
         for change in self.ground.workers.map(work, self.ground.source.blocks()):
@@ -115,7 +115,7 @@ class Assignment:
         self.sums += exchange.add(change_sums)
         self.counts += exchange.add(change_counts)
         if self._squares is None:
-            self._squares = math.fsum(exchange.collect(squares))
+            self._squares = float(math.fsum(exchange.collect(squares)))
         self.centres, self._margins_hold = centres, len(self._margins) == len(self.labels)
         return self.objective
 
@@ -137,7 +137,7 @@ class Assignment:
     def summed_objective(self) -> float:
         """The objective added up from the distance of each row."""
         parts = self.ground.workers.map(self._distances, self.ground.source.blocks())
-        return math.fsum(self.ground.exchange.collect([float(part.sum()) for part in parts]))
+        return math.fsum(self.ground.exchange.collect([part.sum() for part in parts]))
 
     def farthest(self, count: int) -> list[tuple[float, int, npt.NDArray[np.float64]]]:
         """The ``count`` rows farthest from their centres, on all processes: distance, number, row in the frame.

@@ -110,7 +110,9 @@ class _Run:
             self.latest = centres
         self.state = self._assignment()
         limit = 1 if options.algorithm == "minibatch" else options.limit
-        return self._finish(descend(self.state, centres, limit, options.tol, self.settle, self._passed), rows)
+        momentum = isinstance(options.init, str)
+        end = descend(self.state, centres, limit, options.tol, self.settle, self._passed, momentum)
+        return self._finish(end, rows)
 
     def stop_here(self) -> Fitted:
         """After Ctrl-C: one pass with the best centres so far."""

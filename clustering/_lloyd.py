@@ -1,4 +1,8 @@
-"""Lloyd's iterations on an assignment: means, empty clusters, when to stop."""
+"""Lloyd's iterations on an assignment: means, empty clusters, when to stop.
+
+Reference for the momentum: Nesterov (1983), with the restarts of O'Donoghue, Candes, "Adaptive restart for accelerated
+gradient schemes" (2015).
+"""
 
 import math
 from collections.abc import Callable
@@ -30,7 +34,13 @@ class Descent(NamedTuple):
 
 
 def descend(
-    state: Assignment, centres: Float64, limit: int, tol: float, settle: Settle, report: Report | None = None
+    state: Assignment,
+    centres: Float64,
+    limit: int,
+    tol: float,
+    settle: Settle,
+    report: Report | None = None,
+    momentum: bool = False,
 ) -> Descent:
     """Move the centres to the means of their rows until they stay.
 
@@ -44,23 +54,29 @@ def descend(
         tol: See above; with 0 the iterations go on until nothing changes.
         settle: See :data:`Settle`.
         report: See :data:`Report`.
+        momentum: Go beyond the means, in the direction of the step before, as long as that lowers the objective. It
+            takes fewer passes, but it is not Lloyd's path: from the same centres it may end elsewhere.
     """
-    best = math.inf
+    before, best, speed = None, math.inf, 0
     for number in range(1, limit + 1):
         objective = state.move(centres)
         if report is not None:
             report(objective)
-        if number == limit or (objective >= best and not (state.counts <= 0).any()):
+        if number == limit:
             break
-        best = min(best, objective)
         following = settle(means(state))
         gain = state.relative_objective(centres) - state.relative_objective(following)
-        moved = relocate(state) if gain <= tol**2 * objective or (state.counts <= 0).any() else False
-        if moved:
-            following, best = settle(means(state)), math.inf
-        elif gain <= tol**2 * objective or np.array_equal(following, centres):
+        if (state.counts <= 0).any() and relocate(state):
+            centres, before, best = settle(means(state)), None, math.inf
+            continue
+        if gain <= tol**2 * objective or np.array_equal(following, centres):
             break
-        centres = following
+        # Nesterov's weights, begun anew whenever the objective did not fall.
+        speed = speed + 1 if objective < best else 0
+        best, centres = min(best, objective), following
+        if momentum and before is not None and speed > 1:
+            centres = settle(following + (speed - 1) / (speed + 2) * (following - before))
+        before = following
     return Descent(state.centres, objective, number)
 
 

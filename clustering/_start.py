@@ -13,6 +13,7 @@ from ._grid import Float64
 from ._lloyd import Descent, Settle, descend
 from ._seeding import plus_plus, random_rows
 from ._source import Held
+from ._splits import split_and_merge
 from ._swaps import swap
 from ._workers import Workers
 
@@ -89,7 +90,7 @@ def begin(
         return best.centres
     report(f"the best of them on {len(drawn.rows):,} rows")
     state = Assignment(_ground(ground, drawn, ground.workers, ground.gpus), clusters, drawn.rows.shape[1])
-    return descend(state, best.centres, min(limit, 20), _CLOSE, settle).centres
+    return descend(state, best.centres, min(limit, 20), _CLOSE, settle, momentum=True).centres
 
 
 def _start(
@@ -102,7 +103,7 @@ def _start(
     tol: float,
     rng: np.random.Generator,
 ) -> Descent:
-    """One start, on the calling thread: seeds, iterations, swaps, iterations."""
+    """One start, on the calling thread: seeds, iterations, single centres moved, iterations."""
     narrow = ground.frame.narrow(drawn.rows)
     if seeding == "random":
         which = random_rows(len(narrow), drawn.weights, clusters, rng)
@@ -112,8 +113,9 @@ def _start(
     centres = settle(ground.frame.exact(drawn.rows[which]))
     end = descend(Assignment(here, clusters, narrow.shape[1]), centres, min(limit, 10), _ROUGH, settle)
     if seeding == "k-means++":
-        swapped, _ = swap(narrow, drawn.weights, end.centres, rng, 10 * clusters)
-        return descend(Assignment(here, clusters, narrow.shape[1]), settle(swapped), limit, tol, settle)
+        centres, _ = swap(narrow, drawn.weights, end.centres, rng, 10 * clusters)
+        centres, _ = split_and_merge(narrow, drawn.weights, centres, rng)
+        return descend(Assignment(here, clusters, narrow.shape[1]), settle(centres), limit, tol, settle)
     return descend(Assignment(here, clusters, narrow.shape[1]), end.centres, limit, tol, settle)
 
 

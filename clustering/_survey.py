@@ -49,6 +49,8 @@ def survey(source: Source, weights: Float64 | None, workers: Workers, exchange: 
     low, high = float(np.min([part[1] for part in parts])), float(np.max([part[2] for part in parts]))
     if rows:
         check_finite(low, high)
+    if rows and not counting:
+        raise ValueError("sample_weight is zero everywhere: at least one weight must be positive")
     if counting < few:
         found = f"n_samples={rows}" if counting == rows else f"{counting} samples whose weight is not 0"
         raise ValueError(f"{found} should be >= n_clusters={few}: ask for fewer clusters")
