@@ -63,7 +63,7 @@ def split_and_merge(
     return two.centres.astype(np.float64), moved
 
 
-def _pairs(gains: Float64, cost: Float64, most: int) -> list[tuple[int, int]]:
+def _pairs(gains: Float64, cost: npt.NDArray[Any], most: int) -> list[tuple[int, int]]:
     """Clusters to cut with clusters to give up, each in one pair at most, the most worthwhile first."""
     pairs: list[tuple[int, int]] = []
     used: set[int] = set()
