@@ -1,0 +1,277 @@
+"""K-means: time and inertia of ours against faiss.Kmeans, scikit-learn and superkmeans, on four generated sets.
+
+    OMP_NUM_THREADS=2 python benchmarks/kmeans.py
+    OMP_NUM_THREADS=2 python benchmarks/kmeans.py --sets "[C]" --seeds 1
+
+Sets, float32, from make_blobs(random_state=0): A 1,000,000 x 2, 10 clusters; B 1,000,000 x 64, 100; C 200,000 x 128,
+1000; H as B with a standard deviation of 8. For each seed all methods run one after the other, and each time is divided
+by ours. Every time includes the final assignment and the inertia of all data in float64. "strong" is what can be had of
+Faiss alone: five k-means++ starts on its subsample, then 25 iterations on everything. With a GPU there is also set G.
+"""
+
+import gc
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+from sklearn.cluster import KMeans as SklearnKMeans
+from sklearn.datasets import make_blobs
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from clustering import KMeans
+
+SETS = {"A": (1_000_000, 2, 10, 1.0), "B": (1_000_000, 64, 100, 1.0), "C": (200_000, 128, 1000, 1.0)}
+SETS |= {"H": (1_000_000, 64, 100, 8.0), "G": (10_000_000, 128, 4096, 1.0)}
+OURS, FAISS, STRONG, SKLEARN, SUPER = "ours", "faiss.Kmeans", "Faiss, strong", "scikit-learn", "superkmeans"
+CHUNK = 1 << 14
+
+
+class Run(NamedTuple):
+    seconds: float
+    inertia: float
+
+
+def generate(name: str) -> np.ndarray:
+    count, columns, k, std = SETS[name]
+    if name == "G":  # the float64 of make_blobs would not fit
+        rng = np.random.default_rng(0)
+        centres = rng.uniform(-10, 10, (k, columns)).astype(np.float32)
+        data = rng.standard_normal((count, columns), dtype=np.float32)
+        for start in range(0, count, CHUNK):
+            piece = data[start : start + CHUNK]
+            piece += centres[rng.integers(0, k, len(piece))]
+        return data
+    return make_blobs(count, columns, centers=k, cluster_std=std, random_state=0)[0].astype(np.float32)
+
+
+def inertia(data: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> float:
+    total, wide = 0.0, centres.astype(np.float64)
+    for start in range(0, len(data), CHUNK):
+        difference = data[start : start + CHUNK] - wide[labels[start : start + CHUNK]]
+        total += float(np.einsum("ij,ij->", difference, difference))
+    return total
+
+
+def timed(method: Callable[[], float]) -> Run:
+    gc.collect()
+    began = time.perf_counter()
+    value = method()
+    return Run(time.perf_counter() - began, value)
+
+
+def ours(data: np.ndarray, k: int, seed: int, **options: Any) -> float:
+    return float(KMeans(k, random_state=seed, **options).fit(data).inertia_)
+
+
+def of_faiss(data: np.ndarray, k: int, seed: int, gpu: bool = False) -> float:
+    model = faiss.Kmeans(data.shape[1], k, niter=25, max_points_per_centroid=10**9, seed=seed + 1, gpu=gpu)
+    model.train(data)
+    return inertia(data, model.index.search(data, 1)[1][:, 0], model.centroids)
+
+
+def strong(data: np.ndarray, k: int, seed: int, iterations: int = 25) -> float:
+    model = faiss.Kmeans(data.shape[1], k, niter=25, nredo=5, seed=seed + 1)
+    model.cp.init_method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
+    model.train(data)
+    full = faiss.Kmeans(data.shape[1], k, niter=iterations, max_points_per_centroid=10**9, seed=seed + 1)
+    full.train(data, init_centroids=model.centroids)
+    return inertia(data, full.index.search(data, 1)[1][:, 0], full.centroids)
+
+
+def of_sklearn(data: np.ndarray, k: int, seed: int) -> float:
+    return float(SklearnKMeans(k, n_init=1, random_state=seed).fit(data).inertia_)
+
+
+def of_super(data: np.ndarray, k: int, seed: int) -> float:
+    import superkmeans
+
+    model = superkmeans.SuperKMeans(n_clusters=k, dimensionality=data.shape[1])
+    centres = model.train(data)
+    return inertia(data, model.assign(data, centres).astype(np.int64), centres)
+
+
+def floor(data: np.ndarray, k: int) -> float:
+    """Seconds of the bare matrix products of one pass, the best of three."""
+    rows, centres = torch.from_numpy(data), torch.from_numpy(data[:k].copy()).T
+    out, best = torch.empty(CHUNK, k), float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        for piece in rows.split(CHUNK):
+            torch.mm(piece, centres, out=out[: len(piece)])
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def passes(data: np.ndarray, k: int) -> tuple[float, float]:
+    """Seconds of a pass that looks at every row (predict), and of the mean pass of ten of a fit; the best of three."""
+    first = data[np.linspace(0, len(data) - 1, k).astype(int)]
+    model = KMeans(k, init=first, max_iter=1).fit(data)
+    search = min(timed(lambda: model.predict(data) is None).seconds for _ in range(3))
+    mean = min(timed(lambda: ours(data, k, 0, init=first, max_iter=10, tol=0.0)).seconds for _ in range(3))
+    return search, mean / 10
+
+
+def reaching(data: np.ndarray, k: int, seed: int, target: float) -> float | None:
+    """Seconds of our fit with the fewest passes that reaches an inertia."""
+    for limit in (1, 2, 3, 5, 100):
+        run = timed(lambda limit=limit: ours(data, k, seed, max_iter=limit))
+        if run.inertia <= target:
+            return run.seconds
+    return None
+
+
+def anonymous_bytes() -> int:
+    gc.collect()
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+
+
+def peak_memory(name: str) -> float:
+    """The largest anonymous memory during a fit, over that before it, in MB (Linux)."""
+    import threading
+
+    data, k = generate(name), SETS[name][2]
+    KMeans(2).fit(data[:1000])  # what libraries keep for themselves
+    peak, base, done = [0], anonymous_bytes(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            with open("/proc/self/status") as file:
+                now = next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
+            peak[0] = max(peak[0], now)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    KMeans(k, random_state=0).fit(data)
+    done.set()
+    watcher.join()
+    return (peak[0] - base) / 1e6
+
+
+def methods(name: str, peers: bool) -> dict[str, Callable[[np.ndarray, int, int], float]]:
+    found: dict[str, Callable[[np.ndarray, int, int], float]] = {OURS: ours}
+    if not peers:
+        return found
+    if name == "G":
+        return found | {"faiss.Kmeans, GPU": lambda data, k, seed: of_faiss(data, k, seed, gpu=True)} | flash()
+    found |= {FAISS: of_faiss, SKLEARN: of_sklearn}
+    if name != "C":  # Faiss's k-means++ takes minutes for 1000 clusters
+        found[STRONG] = strong
+    if name == "C" and importlib.util.find_spec("superkmeans"):
+        found[SUPER] = of_super
+    return found
+
+
+def flash() -> dict[str, Callable[[np.ndarray, int, int], float]]:
+    """flash-kmeans, where it is installed."""
+    if importlib.util.find_spec("flash_kmeans") is None:
+        return {}
+    from flash_kmeans import batch_kmeans_Euclid
+
+    def fit(data: np.ndarray, k: int, seed: int) -> float:
+        rows = torch.from_numpy(data).cuda()
+        labels, centres, _ = batch_kmeans_Euclid(rows[None], n_clusters=k, max_iters=25, tol=0.0)
+        return inertia(data, labels[0].cpu().numpy(), centres[0].float().cpu().numpy())
+
+    return {"flash-kmeans": fit}
+
+
+def measure(name: str, seeds: int, peers: bool) -> dict[str, Any]:
+    data, k = generate(name), SETS[name][2]
+    runs: dict[str, list[Run]] = {method: [] for method in methods(name, peers)}
+    for seed in range(seeds):
+        for method, function in methods(name, peers).items():
+            runs[method].append(timed(lambda f=function, s=seed: f(data, k, s)))
+    result: dict[str, Any] = {
+        method: {
+            "seconds": float(np.median([run.seconds for run in found])),
+            "ratio": float(np.median([a.seconds / b.seconds for a, b in zip(found, runs[OURS], strict=True)])),
+            "inertia": float(np.median([run.inertia for run in found])),
+        }
+        for method, found in runs.items()
+    }
+    if name in ("B", "C"):
+        bare = floor(data, k)
+        search, mean = passes(data, k)
+        result["pass"] = {"every row / GEMM": search / bare, "mean of ten / GEMM": mean / bare}
+    if STRONG in runs:
+        early = timed(lambda: strong(data, k, 0, iterations=3))
+        result["reach"] = {"Faiss, strong, 3 iterations": early.seconds, OURS: reaching(data, k, 0, early.inertia)}
+    if SUPER in runs:
+        target = result[SUPER]
+        result["reach"] = {SUPER: target["seconds"], OURS: reaching(data, k, 0, target["inertia"])}
+    return result
+
+
+def show(name: str, result: dict[str, Any], console: Console) -> None:
+    count, columns, k, _ = SETS[name]
+    table = Table(title=f"{name}: {count:,} x {columns}, {k} clusters", title_justify="left")
+    for column in ("method", "seconds", "time / ours", "inertia", "inertia / ours"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method, row in result.items():
+        if "ratio" in row:
+            relative = row["inertia"] / result[OURS]["inertia"]
+            table.add_row(
+                method, f"{row['seconds']:.2f}", f"{row['ratio']:.1f}", f"{row['inertia']:.6g}", f"{relative:.6f}"
+            )
+    console.print(table)
+    for extra in ("pass", "reach"):
+        if extra in result:
+            console.print(f"{extra}: {json.dumps(result[extra])}")
+
+
+def run(
+    sets: tuple[str, ...] = ("A", "B", "C", "H"),
+    seeds: int = 3,
+    peers: bool = True,
+    memory: str = "B",
+    only_memory: bool = False,
+    out: str | None = None,
+) -> dict[str, Any]:
+    """Measure and print a table for each set.
+
+    Args:
+        sets: which of A, B, C, H and G (the last for a GPU).
+        seeds: how often every method runs.
+        peers: measure the other methods too.
+        memory: the set on which memory is measured, in a process of its own; empty for none.
+        only_memory: print nothing but the memory (for the process that measures it).
+        out: a JSON file for the results.
+    """
+    if only_memory:
+        print(peak_memory(memory))
+        return {}
+    console, results = Console(), {}
+    for name in sets:
+        results[name] = measure(name, seeds, peers)
+        show(name, results[name], console)
+    if memory:
+        command = [sys.executable, __file__, "--only_memory=true", f"--memory={memory}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        results["memory"] = {memory: float(done.stdout.splitlines()[-1])}
+        console.print(f"memory over base on {memory}: {results['memory'][memory]:.0f} MB beyond the data")
+    console.print(f"{seeds} seeds, {faiss.omp_get_max_threads()} threads; Faiss {faiss.__version__}")
+    if out:
+        Path(out).write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def main(args: list[str] | None = None) -> dict[str, Any]:
+    results: dict[str, Any] = auto_cli(run, args=args)
+    return results
+
+
+if __name__ == "__main__":
+    main()

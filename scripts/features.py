@@ -1,0 +1,80 @@
+"""The penultimate features of a trained classifier, with data and split rebuilt from its run's config.yaml."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from names import YAML_WITH_NAMES
+from runs import run_of
+from torch import Tensor, nn
+
+from lightning_modules import ImageClassifier
+from lightning_modules.checkpoint_io import read_checkpoint
+
+
+class Features(NamedTuple):
+    """What a network makes of a split.
+
+    Attributes:
+        values: float32 ``[N, D]``, the input of the network's last affine layer.
+        labels: int64 ``[N]``.
+        images: ``[N, C, H, W]`` as the network gets them.
+        classes: The classes' names.
+    """
+
+    values: Tensor
+    labels: Tensor
+    images: Tensor
+    classes: list[str]
+
+
+def extract(checkpoint: Path, split: str = "test") -> Features:
+    """The features of a split.
+
+    Args:
+        checkpoint: A checkpoint in the folder of its run.
+        split: ``"train"`` (as it is trained on: shuffled and augmented), ``"val"`` or ``"test"``.
+
+    Raises:
+        ValueError: If there is no run around the checkpoint, or the network has no affine layer.
+    """
+    read_checkpoint(checkpoint)
+    run = run_of(checkpoint)
+    if run is None:
+        raise ValueError(f"{checkpoint} lies in no run: no config.yaml in the folder above it says what its data were")
+    data = rebuild_data(run / "config.yaml")
+    data.prepare_data()
+    data.setup("test" if split == "test" else "fit")
+    loader = getattr(data, f"{split}_dataloader")()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = ImageClassifier.load_from_checkpoint(checkpoint, map_location=device, weights_only=True).eval()
+    return _collect(model, loader, list(getattr(data, "classes", []) or []))
+
+
+def rebuild_data(config: Path) -> pl.LightningDataModule:
+    """The data module that a run's config.yaml describes."""
+    parser = ArgumentParser(parser_mode=YAML_WITH_NAMES, exit_on_error=False)
+    parser.add_subclass_arguments(pl.LightningDataModule, "data")
+    content = yaml.safe_load(config.read_text())
+    return parser.instantiate(parser.parse_object({"data": content["data"]})).data
+
+
+def _collect(model: ImageClassifier, loader: Any, classes: list[str]) -> Features:
+    affine = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
+    if not affine:
+        raise ValueError(f"the network ({type(model.backbone).__name__}) has no nn.Linear whose input could be taken")
+    taken: list[Tensor] = []
+    hook = affine[-1].register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].flatten(1).float().cpu()))
+    images, labels = [], []
+    with torch.inference_mode():
+        for batch, target in loader:
+            model(batch.to(model.device))
+            images.append(batch.float().cpu())
+            labels.append(target.cpu())
+    hook.remove()
+    found = torch.cat(labels)
+    names = classes or [str(number) for number in range(int(found.max()) + 1)]
+    return Features(torch.cat(taken), found, torch.cat(images), names)
