@@ -39,6 +39,8 @@ CHUNK = 1 << 14
 
 
 class Run(NamedTuple):
+    """Wall time and objective of one fit."""
+
     seconds: float
     inertia: float
 

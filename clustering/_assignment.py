@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_array
 
 from ._device import Gpu
 from ._exchange import Exchange
@@ -20,7 +19,8 @@ from ._frame import Frame
 from ._grid import Float64, grid_for, snap
 from ._nearest import Labels, Nearest
 from ._predicting import squared_distances
-from ._source import BLOCK, PIECE, Block, Source
+from ._source import BLOCK, Block, Source, pieces
+from ._sums import add_up
 from ._workers import Workers
 
 _DOUBTFUL = 1e-6
@@ -228,17 +228,16 @@ class Assignment:
         which = np.flatnonzero(touched)
         position = np.cumsum(touched) - 1
         sums, squares = np.zeros((len(which), rows.shape[1])), []
-        for start in range(0, len(changed), PIECE):
-            piece = slice(start, start + PIECE)
-            wide = self.ground.frame.exact(rows[changed[piece]])
-            mass = np.ones(len(wide)) if weights is None else weights[piece]
-            sums += _scatter(position[new[piece]], mass, len(which)) @ wide
+        mass = np.ones(len(changed)) if weights is None else weights
+        everything = len(changed) == len(rows)
+        for piece in pieces(len(changed), rows.shape[1]):
+            wide = self.ground.frame.exact(rows[piece] if everything else rows[changed[piece]])
+            add_up(sums, position[new[piece]], wide, mass[piece])
             held = np.flatnonzero(old[piece] >= 0)
             if len(held):
-                sums -= _scatter(position[old[piece][held]], mass[held], len(which)) @ wide[held]
+                add_up(sums, position[old[piece][held]], wide[held], -mass[piece][held])
             if first:
-                squares.append(float((np.einsum("ij,ij->i", wide, wide) * mass).sum()))
-        mass = np.ones(len(changed)) if weights is None else weights
+                squares.append(float((np.einsum("ij,ij->i", wide, wide) * mass[piece]).sum()))
         counts = np.bincount(new, mass, len(self.counts)).astype(np.float64)
         had = old >= 0
         counts -= np.bincount(old[had], mass[had], len(self.counts))
@@ -246,8 +245,3 @@ class Assignment:
 
     def _distances(self, block: Block) -> Float64:
         return squared_distances(self.labels, self.centres, self.ground.frame, self.ground.weights, block)
-
-
-def _scatter(clusters: npt.NDArray[np.int64], mass: Float64, count: int) -> Any:
-    """The sparse ``[count, N]`` matrix that adds up weighted rows by cluster."""
-    return csc_array((mass, clusters.astype(np.int32), np.arange(len(mass) + 1, dtype=np.int32)), (count, len(mass)))

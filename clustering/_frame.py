@@ -14,6 +14,8 @@ Metric = Literal["euclidean", "cosine"]
 
 _HELD = 2.0**30
 """Where magnitudes lie between the inverse of this and this, float32 holds the squared distances as they are."""
+_ENOUGH = 8_192
+"""Rows that say well enough where the data are."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Frame:
         """The frame whose origin is about the mean of ``rows``."""
         if metric == "cosine":
             return cls(metric, np.zeros(rows.shape[1]))
-        wide = rows.astype(np.float64)
+        wide = rows[:: 1 + len(rows) // _ENOUGH].astype(np.float64)
         largest = np.abs(wide).max()
         if largest > 1e150:
             raise ValueError(f"X holds values as large as {largest:.3g}, whose squares overflow: scale it down")

@@ -66,9 +66,9 @@ class Nearest:
             return Found(np.zeros(len(rows), dtype=np.int32), np.full(len(rows), np.inf, dtype=np.float32))
         narrow = self._frame.narrow(rows)
         few = len(self._centres) <= _FEW and not self._gpus
-        labels, squares = self._table(narrow) if few else self._search(narrow, place)
         # d2 - d1 = (d2^2 - d1^2) / (d2 + d1), of which float32 knows the numerator up to the doubt.
         doubt = np.float32(_ROUNDING * (self._norm + float(np.einsum("ij,ij->i", narrow, narrow).max())))
+        labels, squares = self._table(narrow, doubt) if few else self._search(narrow, place)
         margins: Float32 = squares[1] - squares[0]
         margins -= doubt
         np.maximum(squares, 0, out=squares)
@@ -90,7 +90,7 @@ class Nearest:
             squares, labels = self._index.search(rows, 2)
         return labels.T, np.ascontiguousarray(squares.T)
 
-    def _table(self, rows: Float32) -> tuple[npt.NDArray[Any], Float32]:
+    def _table(self, rows: Float32, doubt: np.float32) -> tuple[npt.NDArray[Any], Float32]:
         """The same from a table of all distances."""
         table = faiss.pairwise_distances(self._narrow, rows)
         labels, squares = np.zeros((2, len(rows)), dtype=np.uint8), np.empty((2, len(rows)), dtype=np.float32)
@@ -105,7 +105,7 @@ class Nearest:
             np.copyto(first, number, where=nearer)
             np.minimum(best, row, out=best)
         # Who is second matters only where it is as near as the first.
-        tied = np.flatnonzero(second - best <= _ROUNDING * (self._norm + np.abs(table).max()) * 4)
+        tied = np.flatnonzero(second - best <= doubt)
         others = table[:, tied]
         others[first[tied], np.arange(len(tied))] = np.inf
         next_[tied] = others.argmin(axis=0)

@@ -12,7 +12,7 @@ from ._frame import Frame
 from ._grid import Float64
 from ._kind import Kind
 from ._nearest import Labels, Nearest
-from ._source import BLOCK, PIECE, Block, Source
+from ._source import BLOCK, Block, Source, pieces
 from ._survey import check_finite
 from ._workers import Workers
 
@@ -46,8 +46,7 @@ def squared_distances(labels: Labels, centres: Float64, frame: Frame, weights: F
     here = slice(block.start, block.stop)
     distances = np.empty(block.stop - block.start)
     rows = block.rows()
-    for start in range(0, len(rows), PIECE):
-        piece = slice(start, start + PIECE)
+    for piece in pieces(*rows.shape):
         wide = frame.exact(rows[piece])
         wide -= centres[labels[here][piece]]
         distances[piece] = np.einsum("ij,ij->i", wide, wide)
@@ -63,13 +62,13 @@ def distances(source: Source, centres: Float64, frame: Frame, kind: Kind) -> npt
     for block in source.blocks():
         rows = block.rows()
         check_finite(rows.min(), rows.max())
-        for start in range(0, len(rows), PIECE):
-            wide = frame.exact(rows[start : start + PIECE])
+        for piece in pieces(*rows.shape):
+            wide = frame.exact(rows[piece])
             cross = wide @ centres.T
             if frame.metric == "cosine":
                 part = 1 - cross
             else:
                 part = np.einsum("ij,ij->i", wide, wide)[:, None] - 2 * cross + own
                 part = np.sqrt(np.maximum(part, 0)) / frame.scale
-            result[block.start + start : block.start + start + len(wide)] = part
+            result[block.start + piece.start : block.start + piece.stop] = part
     return result

@@ -12,10 +12,14 @@ from torch import Tensor
 BLOCK = 16_384
 """Rows of a block. What is computed from a block depends on nothing else, so that its bits are always the same."""
 
-PIECE = 2_048
-"""Rows that are widened to float64 at a time: they stay in the cache until they are added up."""
-
 Rows = npt.NDArray[Any]
+
+
+def pieces(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of rows that stay in the cache when they are widened to float64."""
+    size = min(BLOCK, max(256, (1 << 18) // columns))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
 
 
 class Block(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_array
 
 from ._frame import Float32
 from ._grid import Float64
+from ._sums import add_up
 from ._swaps import Two
 
 _ITERATIONS = 6
@@ -92,7 +92,9 @@ def _cut(two: Two, mass: Float64, rng: np.random.Generator) -> _Cuts:
         side = np.einsum("ij,ij->i", offsets, normals[labels]) > thresholds[labels]
         place = labels + clusters * side
         total = np.bincount(place, mass, 2 * clusters)
-        means = (_scatter(place, mass, 2 * clusters) @ offsets) / np.maximum(total, 1e-300)[:, None]
+        means = np.zeros((2 * clusters, offsets.shape[1]))
+        add_up(means, place, offsets, mass)
+        means /= np.maximum(total, 1e-300)[:, None]
         low, high = means[:clusters], means[clusters:]
         normals = (high - low).astype(np.float32)
         squares = np.einsum("ij,ij->i", means, means)
@@ -110,11 +112,7 @@ def _settled(rows: Float32, mass: Float64, centres: Float64) -> Two:
         two = Two(rows, centres.astype(np.float32))
         place = two.labels[:, 0]
         total = np.bincount(place, mass, len(centres))[:, None]
-        sums = _scatter(place, mass, len(centres)) @ rows
+        sums = np.zeros_like(centres)
+        add_up(sums, place, rows, mass)
         centres = np.where(total > 0, sums / np.maximum(total, 1e-300), centres)
     return Two(rows, centres.astype(np.float32))
-
-
-def _scatter(clusters: npt.NDArray[np.int64], mass: Float64, count: int) -> Any:
-    """The sparse ``[count, N]`` matrix that adds up weighted rows by cluster."""
-    return csc_array((mass, clusters.astype(np.int32), np.arange(len(mass) + 1, dtype=np.int32)), (count, len(mass)))

@@ -89,7 +89,9 @@ def sample(
     drawn = np.arange(total) if total <= size else np.sort(rng.choice(total, size, replace=False, shuffle=False))
     mine = drawn[np.searchsorted(drawn, first) : np.searchsorted(drawn, first + own)] - first
     which = mine if eligible is None else eligible[mine]
-    rows = np.concatenate(exchange.collect([source.take(which)]))
-    if weights is None:
-        return rows, None
-    return rows, np.concatenate(exchange.collect([weights[which]]))
+    rows = _joined(exchange.collect([source.take(which)]))
+    return rows, None if weights is None else _joined(exchange.collect([weights[which]]))
+
+
+def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

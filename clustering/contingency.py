@@ -78,7 +78,7 @@ def merge(cells: Cells) -> Cells:
 def _count(a: Tensor, b: Tensor, low_a: int, low_b: int, width_a: int, width_b: int) -> tuple[Tensor, Tensor]:
     """Count the codes ``(a - low_a) * width_b + (b - low_b)``: those that occur, and how often."""
     chunks = zip(a.split(_CHUNK), b.split(_CHUNK), strict=True)
-    codes = ((x.long() - low_a).mul_(width_b).add_(y).sub_(low_b) for x, y in chunks)
+    codes = ((x.long() - low_a).mul_(width_b).add_(y.long()).sub_(low_b) for x, y in chunks)
     if width_a * width_b > _TABLE:
         found, counts = torch.cat(list(codes)).unique(return_counts=True)
         return found, counts

@@ -75,14 +75,14 @@ def generated(
         "scikit-learn": lambda: of_sklearn(data, k, seed),
     }
     found = {name: timed(method) for name, method in methods.items()}
-    results = {"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": _scores(data, truth, found)}
+    scores = _scores(data, truth, found)
     run = new_run(root)
-    write_json(run / "results.json", results)
+    write_json(run / "results.json", {"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": scores})
     shown = np.random.default_rng(seed).choice(n, min(n, SHOWN), replace=False)
     places = flat(data[shown])
     panels = [(TRUTH, places, truth[shown])] + [(name, places, one.labels[shown]) for name, one in found.items()]
     grid([panels], size=4).savefig(run / "clusters.png", dpi=150)
-    _print(f"{n:,} points, {dim} dimensions, {k} clusters", results["methods"])
+    _print(f"{n:,} points, {dim} dimensions, {k} clusters", scores)
     _say(f"run         {run}")
 
 
@@ -318,7 +318,7 @@ def main(args: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words = ["generated", *words]
-    commands = {function.__name__: function for function in (generated, compare, features, fit)}
+    commands: dict[str, Any] = {function.__name__: function for function in (generated, compare, features, fit)}
     with one_line_errors():
         auto_cli(commands, args=words, exit_on_error=False)
 

@@ -49,7 +49,7 @@ def of_faiss(data: Array, k: int, seed: int) -> tuple[Array, Array]:
     model = faiss.Kmeans(data.shape[1], k, niter=25, max_points_per_centroid=10**9, seed=seed + 1)
     model.train(data)
     _, labels = model.index.search(data, 1)
-    return labels[:, 0], model.centroids
+    return labels[:, 0], np.asarray(model.centroids)
 
 
 def of_sklearn(data: Array, k: int, seed: int) -> tuple[Array, Array]:

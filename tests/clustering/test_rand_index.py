@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from clustering import adjusted_rand_score, pair_confusion_matrix, rand_score
+from clustering.contingency import contingency, merge
+
+PAIRS = [
+    (rand_score, metrics.rand_score),
+    (adjusted_rand_score, metrics.adjusted_rand_score),
+    (pair_confusion_matrix, metrics.cluster.pair_confusion_matrix),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 10**12)), min_size=1, max_size=30))
+def test_scikit_learns_values(ours, theirs, points):
+    first, second = (np.array(labels) for labels in zip(*points, strict=True))
+    np.testing.assert_allclose(ours(first, second), theirs(first, second), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([0, 0, 0], [1, 1, 1]),
+        ([0, 1, 2], [2, 1, 0]),
+        ([0, 0, 1], [0, 1, 2]),
+        ([5], [7]),
+        (["a", "b", "a"], ["x", "x", "y"]),
+        ([True, False, True], [1.0, 2.0, 2.0]),
+        (np.array([0, 255], dtype=np.uint8), np.array([2**63, 0], dtype=np.uint64)),
+        (np.array([-(2**62), 2**62, 0]), np.array([0, 60_000, 1], dtype=np.uint16)),
+    ],
+)
+def test_edge_cases_and_types(ours, theirs, first, second):
+    np.testing.assert_allclose(ours(first, second), theirs(first, second))
+
+
+def test_no_points_are_the_same_clustering():
+    assert rand_score([], []) == adjusted_rand_score([], []) == 1.0
+
+
+def test_many_values_are_sorted_instead_of_tabled():
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 3_000, 50_000), rng.integers(0, 2_900, 50_000)
+    assert adjusted_rand_score(first, second) == pytest.approx(metrics.adjusted_rand_score(first, second), abs=1e-15)
+    assert adjusted_rand_score(first * 10**9, second) == adjusted_rand_score(first, second)
+
+
+def test_ten_million_points_do_not_overflow():
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 10, 10_000_000, dtype=np.int8)
+    second = np.where(rng.random(len(first), dtype=np.float32) < 0.7, first, rng.integers(0, 10, len(first), np.int8))
+    table = np.bincount(first.astype(np.intp) * 10 + second, minlength=100).reshape(10, 10).tolist()
+    n = len(first)
+    both = sum(count**2 for row in table for count in row)
+    rows, columns = (sum(sum(line) ** 2 for line in lines) for lines in (table, zip(*table, strict=True)))
+    expected = (rows * columns) / n**2
+    truth = (both - expected) / ((rows + columns) / 2 - expected)  # in pairs with themselves: equal for large n
+    assert adjusted_rand_score(first, second) == pytest.approx(truth, abs=1e-6)
+    assert adjusted_rand_score(first, second) == pytest.approx(0.49, abs=0.005)
+    from torchmetrics.functional.clustering import adjusted_rand_score as of_torchmetrics
+
+    theirs = float(of_torchmetrics(torch.from_numpy(first).long(), torch.from_numpy(second).long()))
+    assert not abs(theirs - truth) < 0.01, "torchmetrics no longer overflows: say so in the documentation"
+
+
+def test_tensors_come_back_as_tensors():
+    first, second = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 1, 1], dtype=torch.int32)
+    assert pair_confusion_matrix(first, second).tolist() == [[8, 2], [0, 2]]
+    score = adjusted_rand_score(first, second)
+    assert score.dtype == torch.float64
+    assert score.item() == pytest.approx(4 / 7)
+
+
+def test_pairs_beyond_int64_are_refused_and_scored():
+    import clustering.rand_index as module
+    from clustering.contingency import Cells
+
+    huge = Cells(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2**40, 2**40]))
+    assert module.pairs(huge).tp == 2 * 2**80 - 2**41
+    assert module.adjusted_rand_of(module.pairs(huge)) == 1.0
+
+
+def test_cells_add_up():
+    cells = contingency(torch.tensor([1, 1, 2]), torch.tensor([3, 3, 4]))
+    twice = merge(type(cells)(*(torch.cat([part, part]) for part in cells)))
+    assert sorted(zip(*(part.tolist() for part in twice), strict=True)) == [(1, 3, 4), (2, 4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([0, 1], [0], "got 2 and 1 labels"),
+        ([[0, 1]], [0], "one-dimensional, got shape \\[1, 2\\]"),
+        ([0.0, float("nan")], [0, 1], "must not be NaN"),
+    ],
+)
+def test_errors(first, second, message):
+    with pytest.raises(ValueError, match=message):
+        rand_score(first, second)

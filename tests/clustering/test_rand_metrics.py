@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from sklearn import metrics
+
+from clustering import AdjustedRandScore, RandScore
+
+CASES = [(RandScore, metrics.rand_score), (AdjustedRandScore, metrics.adjusted_rand_score)]
+
+
+def labels(n=5_000):
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 12, n)
+    return first, np.where(rng.random(n) < 0.6, first + 100, rng.integers(0, 9, n))
+
+
+@pytest.mark.parametrize(("metric", "theirs"), CASES)
+def test_batches_add_up_to_the_whole(metric, theirs):
+    truth, found = labels()
+    score = metric()
+    for part in np.array_split(np.arange(len(truth)), 150):
+        score.update(torch.from_numpy(found[part]), torch.from_numpy(truth[part]))
+    assert score.compute().item() == pytest.approx(theirs(truth, found), abs=1e-12)
+    assert sum(len(cells) for cells in score.cells) < 64 * 13 * 21
+    score.reset()
+    with pytest.raises(ValueError, match="has seen no label"):
+        score.compute()
+
+
+def test_half_precision_modules_and_checkpoints_keep_the_counts():
+    score = AdjustedRandScore()
+    score.persistent(True)
+    score.update(torch.zeros(5_001, dtype=torch.int64), torch.arange(5_001) % 2)
+    expected = score.compute()
+    copy = AdjustedRandScore()
+    copy.load_state_dict(score.half().state_dict(), strict=False)
+    assert score.compute() == expected
+
+
+def test_floats_are_refused():
+    with pytest.raises(ValueError, match="preds must be integer labels, got torch.float32"):
+        RandScore().update(torch.zeros(3), torch.zeros(3, dtype=torch.int64))
+
+
+def rank(number, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
+    truth, found = labels()
+    for metric, theirs in CASES:
+        score, lonely = metric(), metric()
+        mine = np.arange(number, len(truth), 2)[: 2_000 + 300 * number]
+        score.update(torch.from_numpy(found[mine]), torch.from_numpy(truth[mine]))
+        every = np.concatenate([np.arange(i, len(truth), 2)[: 2_000 + 300 * i] for i in range(2)])
+        assert abs(score.compute().item() - theirs(truth[every], found[every])) < 1e-12
+        if number == 0:  # the other process sees no batch at all
+            lonely.update(torch.from_numpy(found), torch.from_numpy(truth))
+        assert abs(lonely.compute().item() - theirs(truth, found)) < 1e-12
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_with_uneven_parts(tmp_path):
+    mp.start_processes(rank, args=(str(tmp_path),), nprocs=2, start_method="fork")

@@ -1,0 +1,34 @@
+"""One of several processes that cluster shards of the same rows. Arguments: rank, size, folder, cuts."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clustering import KMeans
+
+
+def main() -> None:
+    rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    cuts = [int(cut) for cut in sys.argv[4].split(",")]
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store{size}", rank=rank, world_size=size)
+    rows, weights = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "weights.npy")
+    here = slice(cuts[rank], cuts[rank + 1])
+    for name, options in (("plain", {}), ("offset", {"init": np.load(folder / "init.npy")})):
+        mass = None if name == "plain" else weights[here]
+        model = KMeans(7, random_state=3, max_iter=12, **options).fit_shard(rows[here], sample_weight=mass)
+        found = {"centres": model.cluster_centers_, "labels": model.labels_, "inertia": model.inertia_}
+        np.savez(folder / f"{name}-{size}-{rank}.npz", **found)
+    for bad, message in ((np.full((16_384, 3), np.nan), "NaN"), (rows[: 100 + rank], "multiple of 16,384")):
+        try:
+            KMeans(2).fit_shard(bad if rank == 0 or message != "NaN" else rows[:100])
+        except ValueError as error:
+            assert message in str(error), error
+        else:
+            raise AssertionError(message)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
