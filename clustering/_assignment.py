@@ -168,7 +168,7 @@ class Assignment:
         moved = snap(weight * row, self._grid)
         self.sums[old] -= moved
         self.sums[cluster] += moved
-        rounded = snap(np.array([weight]), self._count_grid)
+        rounded = float(snap(np.array([weight]), self._count_grid)[0])
         self.counts[old] -= rounded
         self.counts[cluster] += rounded
         if mine:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .contingency import Cells, Labels, contingency
+from .contingency import Counts, Labels, count
 
 _EXACT_SQUARES = 3_037_000_499
 """The largest number whose square is an int64."""
@@ -37,12 +37,10 @@ class Pairs(NamedTuple):
     tp: int
 
 
-def pairs(cells: Cells) -> Pairs:
-    """Count the pairs of points from the counts of the cells of a contingency table."""
-    total = int(cells.count.sum())
-    both = _sum_of_squares(cells.count, total)
-    first = _sum_of_squares(_marginal(cells.first, cells.count), total)
-    second = _sum_of_squares(_marginal(cells.second, cells.count), total)
+def pairs(counts: Counts) -> Pairs:
+    """Count the pairs of points from the sizes of cells and clusters."""
+    total = int(counts.cells.sum())
+    both, first, second = (_sum_of_squares(sizes, total) for sizes in counts)
     return Pairs(tn=total**2 - first - second + both, fp=second - both, fn=first - both, tp=both - total)
 
 
@@ -87,11 +85,12 @@ def pair_confusion_matrix(labels_true: Labels, labels_pred: Labels) -> Tensor | 
         array([[8, 2],
                [0, 2]])
     """
-    cells = contingency(labels_true, labels_pred)
-    if int(cells.count.sum()) > _EXACT_SQUARES:
-        raise ValueError(f"the pairs of {int(cells.count.sum()):,} points do not fit into int64: ask for the scores")
-    tn, fp, fn, tp = pairs(cells)
-    matrix = torch.tensor([[tn, fp], [fn, tp]], device=cells.count.device)
+    counts = count(labels_true, labels_pred)
+    total = int(counts.cells.sum())
+    if total > _EXACT_SQUARES:
+        raise ValueError(f"the pairs of {total:,} points do not fit into int64: ask for the scores")
+    tn, fp, fn, tp = pairs(counts)
+    matrix = torch.tensor([[tn, fp], [fn, tp]], device=counts.cells.device)
     return matrix if isinstance(labels_true, Tensor) else matrix.numpy()
 
 
@@ -122,7 +121,7 @@ def rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
         >>> round(rand_score([0, 0, 1, 2], [0, 0, 1, 1]), 4)
         0.8333
     """
-    return _answer(rand_of(pairs(contingency(labels_true, labels_pred))), labels_true)
+    return _answer(rand_of(pairs(count(labels_true, labels_pred))), labels_true)
 
 
 @overload
@@ -152,7 +151,7 @@ def adjusted_rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | fl
         >>> round(adjusted_rand_score([0, 0, 1, 2], [0, 0, 1, 1]), 4)
         0.5714
     """
-    return _answer(adjusted_rand_of(pairs(contingency(labels_true, labels_pred))), labels_true)
+    return _answer(adjusted_rand_of(pairs(count(labels_true, labels_pred))), labels_true)
 
 
 def _answer(score: float, labels: Labels) -> Tensor | float:
@@ -161,13 +160,8 @@ def _answer(score: float, labels: Labels) -> Tensor | float:
     return torch.tensor(score, dtype=torch.float32 if labels.device.type == "mps" else torch.float64).to(labels.device)
 
 
-def _marginal(labels: Tensor, counts: Tensor) -> Tensor:
-    values, place = labels.unique(return_inverse=True)
-    return torch.zeros(len(values), dtype=torch.int64, device=labels.device).scatter_add_(0, place, counts)
-
-
 def _sum_of_squares(counts: Tensor, total: int) -> int:
     """The exact sum of squares of counts that add up to ``total``."""
     if total <= _EXACT_SQUARES:
-        return int(counts.square().sum())
-    return sum(count**2 for count in counts.tolist())
+        return int((counts * counts).sum()) if counts.is_cuda else int(counts.dot(counts))
+    return sum(size**2 for size in counts.tolist())

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from .contingency import Cells, contingency, merge
+from .contingency import Cells, contingency, count_cells, merge
 from .rand_index import Pairs, adjusted_rand_of, pairs, rand_of
 
 _MERGE_AT = 64
@@ -38,12 +38,18 @@ class _PairMetric(Metric):
         if len(self.cells) >= _MERGE_AT:
             self.cells = [torch.stack(self._merged(), dim=1)]
 
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the cells of all processes, also from those that have seen no batch."""
+        if isinstance(self.cells, list) and not self.cells:
+            self.cells = [torch.zeros(0, 3, dtype=torch.int64, device=self.device)]
+        super().sync(*args, **kwargs)
+
     def compute(self) -> Tensor:
         """The score of everything seen, a float64 scalar."""
         cells = self._merged()
         if not len(cells.count):
             raise ValueError(f"{type(self).__name__} has seen no label: call update first")
-        return torch.tensor(self._score(pairs(cells)), dtype=torch.float64)
+        return torch.tensor(self._score(pairs(count_cells(cells))), dtype=torch.float64)
 
     def _merged(self) -> Cells:
         if isinstance(self.cells, list) and not self.cells:

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -122,7 +123,7 @@ def test_files_that_are_none_of_ours(tmp_path):
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "other.npz", about=np.array({"pickled": 1}, dtype=object))
     for name in ("text.npz", "other.npz"):
-        with pytest.raises(ValueError, match="is not a file that KMeans.save wrote"):
+        with pytest.raises(ValueError, match=r"is not a file that KMeans\.save wrote"):
             KMeans.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         KMeans.load(tmp_path / "missing.npz")
@@ -152,7 +153,9 @@ def test_a_mapped_file_of_two_gigabytes_needs_little_memory(tmp_path):
     data.flush()
     del data
     command = [sys.executable, "-c", LARGE, str(tmp_path / "rows.npy")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | {"PYTHONPATH": "."}, cwd=ROOT)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, env=os.environ | {"PYTHONPATH": "."}, cwd=ROOT
+    )
     (tmp_path / "rows.npy").unlink()
     assert done.returncode == 0, done.stderr[-2000:]
     held, inertia, counts = done.stdout.split(maxsplit=2)
@@ -198,7 +201,7 @@ def test_shards_begin_on_block_borders():
         bounds = [shard_bounds(rows, rank, 3) for rank in range(3)]
         assert bounds[0][0] == 0
         assert bounds[-1][1] == rows
-        assert all(one[1] == other[0] for one, other in zip(bounds, bounds[1:], strict=False))
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(bounds))
         assert all(start % 16_384 == 0 or start == rows for start, _ in bounds)
 
 

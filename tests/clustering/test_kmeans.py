@@ -44,7 +44,7 @@ def test_from_the_same_centres_as_scikit_learn(dtype, d, k):
     assert ours.cluster_centers_.dtype == dtype
     np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-4, atol=1e-4)
     assert np.mean(ours.labels_ == theirs.labels_) > 0.9999
-    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-6)
+    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-6 if dtype == "float64" else 1e-3)
 
 
 def test_the_objective_is_that_of_the_returned_centres_and_labels():

@@ -39,7 +39,7 @@ def test_half_precision_modules_and_checkpoints_keep_the_counts():
 
 
 def test_floats_are_refused():
-    with pytest.raises(ValueError, match="preds must be integer labels, got torch.float32"):
+    with pytest.raises(ValueError, match=r"preds must be integer labels, got torch\.float32"):
         RandScore().update(torch.zeros(3), torch.zeros(3, dtype=torch.int64))
 
 
@@ -59,4 +59,4 @@ def rank(number, folder):
 
 
 def test_two_processes_with_uneven_parts(tmp_path):
-    mp.start_processes(rank, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    mp.start_processes(rank, args=(str(tmp_path),), nprocs=2, start_method="spawn")
