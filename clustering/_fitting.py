@@ -101,7 +101,7 @@ class _Run:
     def go(self, drawn: Drawn, rng: np.random.Generator, rows: int) -> Fitted:
         options = self.options
         if isinstance(options.init, str):
-            centres = self._begin(drawn, rng)
+            centres = self._begin(drawn, rows, rng)
         else:
             centres = self.settle(self.ground.frame.inside(options.init))
         self.latest = centres
@@ -128,13 +128,13 @@ class _Run:
         self.state.forget()
         return self._finish(descend(self.state, self.latest, 1, 0.0, self.settle), self.ground.source.count)
 
-    def _begin(self, drawn: Drawn, rng: np.random.Generator) -> Float64:
+    def _begin(self, drawn: Drawn, rows: int, rng: np.random.Generator) -> Float64:
         options, exchange = self.options, self.ground.exchange
         centres = []
         if exchange.rank == 0:  # the other processes may have another processor, and other last bits
             assert isinstance(options.init, str)
             found = begin(
-                self.ground, drawn, options.clusters, options.init, options.starts, rng, self.settle,
+                self.ground, drawn, rows, options.clusters, options.init, options.starts, rng, self.settle,
                 lambda text: self.report(text, None), options.limit, options.tol,
             )  # fmt: skip
             centres.append(found)

@@ -48,6 +48,7 @@ class Drawn(NamedTuple):
 def begin(
     ground: Ground,
     drawn: Drawn,
+    rows: int,
     clusters: int,
     seeding: Seeding,
     starts: int,
@@ -62,6 +63,7 @@ def begin(
     Args:
         ground: The coordinates, and who works.
         drawn: The sample: all of the data, if that is small.
+        rows: Rows of the data, on all processes.
         clusters: How many centres.
         seeding: ``"k-means++"`` or ``"random"``.
         starts: How many starts to choose from.
@@ -75,7 +77,7 @@ def begin(
         float64 ``[K, D]``, in the frame.
     """
     size = max(_SMALL, 10 * clusters)
-    whole = ground.source.count == len(drawn.rows)
+    whole = rows == len(drawn.rows)
     if size >= len(drawn.rows):
         small = drawn
     else:
@@ -86,7 +88,7 @@ def begin(
     one = partial(_start, ground, small, clusters, seeding, settle, limit if whole else 10, tolerance)
     ends = list(ground.workers.map(one, rng.spawn(starts)))
     best = min(ends, key=lambda end: end.objective)  # of equals the first
-    if ground.source.count < _WORTHWHILE * len(drawn.rows) and ground.exchange.size == 1:
+    if rows < _WORTHWHILE * len(drawn.rows):
         return best.centres
     report(f"the best of them on {len(drawn.rows):,} rows")
     state = Assignment(_ground(ground, drawn, ground.workers, ground.gpus), clusters, drawn.rows.shape[1])
