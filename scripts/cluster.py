@@ -222,7 +222,7 @@ def _projector(found: Features, clusters: torch.Tensor, folder: Path) -> None:
 
 def fit(
     data: str,
-    k: int,
+    k: int = 8,
     out: str = "centres.npz",
     metric: Literal["euclidean", "cosine"] = "euclidean",
     algorithm: Literal["lloyd", "minibatch"] = "lloyd",

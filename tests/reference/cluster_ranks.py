@@ -23,7 +23,7 @@ def main() -> None:
         np.savez(folder / f"{name}-{size}-{rank}.npz", **found)
     for bad, message in ((np.full((16_384, 3), np.nan), "NaN"), (rows[: 100 + rank], "multiple of 16,384")):
         with pytest.raises(ValueError, match=message):  # on every process, also where the rows are right
-            KMeans(2).fit_shard(bad if rank == 0 or message != "NaN" else rows[:100])
+            KMeans(2).fit_shard(bad if rank == 0 or message != "NaN" else rows[:16_384])
     torch.distributed.destroy_process_group()
 
 

@@ -1,0 +1,105 @@
+"""The command line of scripts/cluster.py, on small data."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cluster
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+
+from clustering import KMeans
+
+
+def only(root: Path) -> dict:
+    (path,) = root.glob("*/results.json")
+    return json.loads(path.read_text())
+
+
+def test_generated_is_the_default(tmp_path):
+    cluster.main(["--n", "3000", "--dim", "3", "--k", "4", "--root", str(tmp_path)])
+    methods = only(tmp_path)["methods"]
+    assert set(methods) == {"ours", "faiss.Kmeans", "scikit-learn"}
+    assert methods["ours"]["inertia"] <= min(one["inertia"] for one in methods.values()) * (1 + 1e-6)
+    assert methods["ours"]["adjusted Rand, truth"] > 0.9
+    assert "Rand, scikit-learn" in methods["faiss.Kmeans"]
+    assert list(tmp_path.glob("*/clusters.png"))
+
+
+def test_compare(tmp_path):
+    cluster.main(["compare", "--samples", "150", "--root", str(tmp_path)])
+    sets = only(tmp_path)["sets"]
+    assert len(sets) == 6
+    assert all(set(one) == {"KMeans", "DBSCAN", "MeanShift", "HDBSCAN"} for one in sets.values())
+    assert list(tmp_path.glob("*/clusterings.png"))
+
+
+def test_fit_an_array_of_ones_own(tmp_path, capsys):
+    rows = make_blobs(20_000, 3, centers=5, random_state=0)[0].astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    out = tmp_path / "centres.npz"
+    cluster.main(["fit", str(tmp_path / "rows.npy"), "--k", "5", "--out", str(out)])
+    model = KMeans.load(out)
+    expected = KMeans(5, random_state=0).fit(rows)
+    np.testing.assert_array_equal(model.cluster_centers_, expected.cluster_centers_)
+    np.testing.assert_array_equal(np.load(out)["cluster_centers_"], expected.cluster_centers_)
+    assert json.loads(out.with_suffix(".json").read_text())["inertia"] == expected.inertia_
+    assert str(out) in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.slow
+def test_torchrun_fits_the_same(tmp_path):
+    rows = make_blobs(40_000, 3, centers=5, random_state=0)[0].astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    words = ["--nproc-per-node", "2", cluster.__file__, "fit", str(tmp_path / "rows.npy"), "--k", "5"]
+    command = [sys.executable, "-m", "torch.distributed.run", *words, "--out", str(tmp_path / "centres.npz")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = KMeans(5, random_state=0).fit(rows).cluster_centers_
+    np.testing.assert_array_equal(KMeans.load(tmp_path / "centres.npz").cluster_centers_, expected)
+
+
+@pytest.mark.slow
+def test_features_of_a_trained_network(tmp_path):
+    import train
+
+    epochs = ["--trainer.max_epochs", "6", "--trainer.enable_progress_bar", "false"]
+    run = train.main(["fit", "--trainer.default_root_dir", str(tmp_path / "runs"), *epochs]).run_folder
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    words = ["--checkpoint", str(checkpoint), "--picture", "tsne", "--root", str(tmp_path / "out")]
+    cluster.main(["features", *words])
+    results = only(tmp_path / "out")
+    assert results["adjusted Rand"] > 0.3
+    assert results["examples"] > 100
+    assert list((tmp_path / "out").glob("*/features.png"))
+    assert list((tmp_path / "out").glob("*/tensorboard/**/tensors.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "missing.npy", "--k", "3"], "missing.npy"),
+        (["features", "--checkpoint", "missing.ckpt"], "missing.ckpt"),
+        (["--n", "10", "--k", "20"], "n_clusters=20"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cluster.main(words)
+    assert ended.value.code == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert message in error
+    assert "\n" not in error
+
+
+def test_a_checkpoint_without_a_run_says_so(tmp_path, capsys):
+    torch.save({"state_dict": {}, "global_step": 0, "hyper_parameters": {}}, tmp_path / "alone.ckpt")
+    with pytest.raises(SystemExit):
+        cluster.main(["features", "--checkpoint", str(tmp_path / "alone.ckpt")])
+    assert capsys.readouterr().err.startswith("error: ")
