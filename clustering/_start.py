@@ -22,7 +22,8 @@ Seeding = Literal["k-means++", "random"]
 SAMPLE = 131_072
 """Rows of the larger sample."""
 _SMALL = 10_240
-"""Rows of the small one, or ten for each cluster."""
+"""Rows of the small one, or ten for each cluster; fewer where a hundred for each cluster are fewer."""
+_LEAST = 2_048
 _ROUGH, _CLOSE = 3e-2, 1e-3
 """Tolerances of the iterations on the samples."""
 _WORTHWHILE = 4
@@ -81,6 +82,7 @@ def begin(
     if size >= len(drawn.rows):
         small = drawn
     else:
+        size = max(_LEAST, 10 * clusters, min(_SMALL, 100 * clusters))
         small = drawn.part(np.sort(rng.choice(len(drawn.rows), size, replace=False, shuffle=False)))
         whole = False
     report(f"{starts} starts on {len(small.rows):,} rows")
