@@ -212,6 +212,7 @@ def test_no_process_group(rows):
         KMeans(7, algorithm="minibatch").fit_shard(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", [[0, 49_152, 70_000], [0, 16_384, 65_536, 70_000]])
 def test_processes_with_uneven_shards_find_the_bits_of_one(tmp_path, cuts):
     data = make_blobs(70_000, 3, centers=7, cluster_std=3.0, random_state=1)[0].astype(np.float32) + 1000

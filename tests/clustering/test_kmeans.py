@@ -112,6 +112,7 @@ def test_any_scale(size):
     assert model.inertia_ == pytest.approx(objective(rows * size, model.cluster_centers_), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_means_of_more_points_than_float32_counts():
     # 0 for the first half, 8 for the second: one cluster of 20 million points, more than 2^24, whose mean is 4.
     rows = np.zeros((20_000_000, 1), dtype=np.float32)

@@ -58,5 +58,6 @@ def rank(number, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_parts(tmp_path):
     mp.start_processes(rank, args=(str(tmp_path),), nprocs=2, start_method="spawn")
