@@ -18,10 +18,17 @@ Formula = Callable[..., Tensor]
 _SMALL = 1 << 13
 # The plain operations run block by block, so that their temporaries stay in the cache.
 _BLOCK = 1 << 16
-# The size a kernel is compiled at: large enough to be split over the threads. It then serves every size.
-_TYPICAL = 1 << 20
-# Fused multiply-adds halve the work of a polynomial on a CPU.
-_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"cpp.enable_floating_point_contract_flag": "fast"}
+# A kernel for CUDA counts in 32 bits.
+_LARGEST = 1 << 30
+_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
+    # Fused multiply-adds halve the work of a polynomial on a CPU.
+    "cpp.enable_floating_point_contract_flag": "fast",
+    # Any number of threads at run time: one in a DataLoader's worker, where threads after a fork would hang.
+    "cpp.dynamic_threads": True,
+    # Each kernel gets flat contiguous tensors of its types, and does the same whatever else changes: inference mode,
+    # autocast, the number of threads, the default type. torch.compile would compile anew for each, and give up at eight.
+    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+}
 # Device and data types for which compiling failed.
 _uncompilable: set[tuple[str, torch.dtype]] = set()
 
@@ -181,24 +188,23 @@ def run(formula: Formula, plain: Formula | None, tensors: Sequence[Tensor], cons
     if not all(is_ordinary(t) for t in tensors):
         return _widened(formula, tensors, constants)
     out = torch.empty_like(tensors[-1])
-    target, *flat = (_flat(t, out) for t in (out, *tensors))
-    if out.numel() > _SMALL and (kernel := _kernel(formula, len(flat), len(constants), out.dtype, out.device.type)):
-        with torch.no_grad():  # always one state: each would be compiled for on its own
-            if not isinstance(constants, Tensor):
-                constants = _on_device(constants, compute_dtype(out.dtype), out.device)
-            kernel(target, constants, *flat)
+    flat = [_flat(t, out) for t in (out, *tensors)]
+    if out.numel() > _SMALL and (kernel := _kernel(formula, len(tensors), len(constants), out.dtype, out.device.type)):
+        if not isinstance(constants, Tensor):
+            constants = _on_device(constants, compute_dtype(out.dtype), out.device)
+        with torch.no_grad():
+            for target, *inputs in zip(*(t.split(_LARGEST) for t in flat), strict=True):
+                kernel(target, constants, *inputs)
         return out
     scalars: Any = constants.unbind() if isinstance(constants, Tensor) else constants
-    size = _BLOCK if out.device.type == "cpu" else max(out.numel(), 1)
-    for block, *inputs in zip(*(t.split(size) for t in (target, *flat)), strict=True):
-        block.copy_(_widened(plain or formula, inputs, scalars))
+    size = _BLOCK if out.device.type == "cpu" else _LARGEST
+    for target, *inputs in zip(*(t.split(size) for t in flat), strict=True):
+        target.copy_(_widened(plain or formula, inputs, scalars))
     return out
 
 
 def _flat(tensor: Tensor, like: Tensor) -> Tensor:
     """The elements of ``tensor`` as one row, in the memory order of the dense tensor ``like``."""
-    if tensor.dim() > 0 and not any(tensor.stride()):
-        return tensor.detach().as_strided((tensor.numel(),), (0,))  # one number for all: the gradient of a sum
     if tensor.stride() != like.stride():
         tensor = torch.empty_like(like).copy_(tensor)
     return tensor.detach().as_strided((tensor.numel(),), (1,))
@@ -224,8 +230,8 @@ def _kernel(
     # Recompilations are counted, and limited, by code object: a copy of its own for each type.
     code = kernel.__code__.replace(co_name=f"{formula.__name__}_{dtype}_{device_type}".replace("torch.", ""))
     copy = types.FunctionType(code, globals(), code.co_name, None, kernel.__closure__)
-    compiled = torch.compile(copy, dynamic=True, options=_OPTIONS)
-    sample = [torch.ones(_TYPICAL, dtype=dtype, device=device_type) for _ in range(inputs + 1)]
+    compiled = torch.compile(copy, dynamic=True, options=dict(_OPTIONS))  # torch.compile takes some of them out
+    sample = [torch.ones(_BLOCK, dtype=dtype, device=device_type) for _ in range(inputs + 1)]
     try:
         with torch.no_grad():
             compiled(sample[0], torch.ones(scalars, dtype=compute_dtype(dtype), device=device_type), *sample[1:])
