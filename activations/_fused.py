@@ -26,7 +26,7 @@ _OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
     # Any number of threads at run time: one in a DataLoader's worker, where threads after a fork would hang.
     "cpp.dynamic_threads": True,
     # Each kernel gets flat contiguous tensors of its types, and does the same whatever else changes: inference mode,
-    # autocast, the number of threads, the default type. torch.compile would compile anew for each, and give up at eight.
+    # autocast, the default type. torch.compile would compile anew for each of them, and give up after eight.
     "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
 }
 # Device and data types for which compiling failed.

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 Make = Callable[[bool, bool], nn.Module]
@@ -15,8 +16,17 @@ Make = Callable[[bool, bool], nn.Module]
 class _OwnCalls(fx.Tracer):
     """Traces what a forward does itself: every submodule stays a call."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = _context()
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        if _context() != self.context:
+            raise ValueError("it computes under no_grad or autocast, which a traced graph would forget")
+        return super().create_node(*args, **kwargs)
 
 
 def rewrite_forward(module: nn.Module, functions: set[Callable[..., Any]], methods: set[str], make: Make) -> None:
@@ -30,8 +40,17 @@ def rewrite_forward(module: nn.Module, functions: set[Callable[..., Any]], metho
     """
     if type(module).__module__.startswith("torch.nn."):
         return
-    graphs = _trace(module, methods)
-    found = {mode: [n for n in graph.nodes if _is_site(n, functions, methods)] for mode, graph in graphs.items()}
+    found: dict[bool, list[fx.Node]] = {}
+    try:
+        graphs = {mode: _trace(module, mode) for mode in (True, False)}
+        found = {mode: [n for n in graph.nodes if _is_site(n, functions, methods)] for mode, graph in graphs.items()}
+        if any(found.values()) and any(
+            _source(_trace(module, mode)) != _source(graph) for mode, graph in graphs.items()
+        ):
+            raise ValueError("it does something else each time")
+    except Exception as error:  # a forward may do anything with the proxies it is run on
+        _warn_untraceable(module, methods, any(found.values()), error)
+        return
     if not any(found.values()):
         return
     longest = max(found.values(), key=len)
@@ -44,29 +63,74 @@ def rewrite_forward(module: nn.Module, functions: set[Callable[..., Any]], metho
     _change_class(module, graphs)
 
 
-def _trace(module: nn.Module, methods: set[str]) -> dict[bool, fx.Graph]:
-    """The graphs of the forward in training and in evaluation; none where it cannot be traced."""
-    training = module.training
+def _trace(module: nn.Module, training: bool) -> fx.Graph:
+    """The graph of the forward in training or in evaluation; the module is left as it was.
+
+    Raises:
+        Exception: If the graph would not do what the forward does.
+    """
+    before, original = _contents(module), module.training
+    module.training = training  # this module's own flag: the submodules are not run
     try:
-        graphs = {}
-        for mode in (True, False):
-            module.training = mode  # this module's own flag: the submodules are not run
-            graphs[mode] = _OwnCalls().trace(module)
-        return graphs
-    except Exception as error:  # a forward may do anything with the proxies it is run on
-        code = getattr(type(module).forward, "__code__", None)
-        suspects = methods.intersection(code.co_names if code else ()) - module._modules.keys()
-        if suspects:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            warnings.warn(
-                f"{type(module).__qualname__} keeps its calls ({', '.join(sorted(suspects))}): torch.fx cannot "
-                f"trace its forward ({reason})",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-        return {}
+        with torch.random.fork_rng(devices=[]):
+            graph = _OwnCalls().trace(module)
     finally:
-        module.training = training
+        module.training = original
+        changed = _restore_contents(module, before)
+    if changed:
+        # A tensor made on the way becomes a new attribute: numbers fixed for ever, on one device.
+        names = sorted(name for name in changed if not name.startswith("_tensor_constant"))
+        raise ValueError(f"it changes {', '.join(names)}" if names else "it makes tensors")
+    graph.lint()
+    return graph
+
+
+def _contents(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """Every attribute, and a shallow copy of those that hold others."""
+    held = vars(module).items()
+    return {name: (value, value.copy() if isinstance(value, (dict, list, set)) else None) for name, value in held}
+
+
+def _restore_contents(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> set[str]:
+    """Put back what :func:`_contents` noted; the names of what had changed."""
+    changed = {name for name, value in vars(module).items() if name not in before or value is not before[name][0]}
+    changed |= before.keys() - vars(module).keys()
+    vars(module).clear()
+    for name, (value, copy) in before.items():
+        vars(module)[name] = value
+        if copy is None or _same_items(value, copy):
+            continue
+        changed |= {name} if name != "_buffers" else {k for k in copy if value.get(k) is not copy[k]}
+        value.clear()
+        value.extend(copy) if isinstance(value, list) else value.update(copy)
+    return changed
+
+
+def _same_items(value: Any, copy: Any) -> bool:
+    if isinstance(value, dict):
+        return list(map(id, value.values())) == list(map(id, copy.values())) and value.keys() == copy.keys()
+    return list(map(id, value)) == list(map(id, copy))
+
+
+def _context() -> tuple[bool, ...]:
+    devices = ("cpu", "cuda")
+    return (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *map(torch.is_autocast_enabled, devices))
+
+
+def _warn_untraceable(module: nn.Module, methods: set[str], certain: bool, error: Exception) -> None:
+    """Say that calls may have been kept, if there are any."""
+    kinds = [kind for kind in type(module).__mro__ if not kind.__module__.startswith("torch.nn.")]
+    codes = [getattr(member, "__code__", None) for kind in kinds for member in vars(kind).values()]
+    mentioned = {name for code in codes if code is not None for name in code.co_names}
+    suspects = methods & mentioned - module._modules.keys()
+    if certain or suspects:
+        calls = f" ({', '.join(sorted(suspects))})" if suspects else ""
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        warnings.warn(
+            f"{type(module).__qualname__} keeps its calls{calls}: torch.fx cannot trace its forward ({reason})",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _is_site(node: fx.Node, functions: set[Callable[..., Any]], methods: set[str]) -> bool:
@@ -104,8 +168,12 @@ def _change_class(module: nn.Module, graphs: dict[bool, fx.Graph]) -> None:
         # A python module cannot be pickled: its name stands for it.
         names = graph.python_code("self").globals
         scope |= {k: ("import", v.__name__) if inspect.ismodule(v) else ("", v) for k, v in names.items()}
-    sources = {mode: graph.python_code("self").src for mode, graph in graphs.items()}
+    sources = {mode: _source(graph) for mode, graph in graphs.items()}
     module.__class__ = _subclass(type(module), _merge(sources[True], sources[False]), scope)
+
+
+def _source(graph: fx.Graph) -> str:
+    return graph.python_code("self").src
 
 
 def _merge(training: str, evaluation: str) -> str:

@@ -30,8 +30,9 @@ def replace(model: nn.Module, old: Kinds, new: Callable[..., nn.Module]) -> int:
 
     Functional calls are found by tracing the forward of each module on its own with ``torch.fx``: a forward that holds
     one gets a new class with the traced code, one version for training and one for evaluation, so flags other than
-    ``training`` that it branches on are fixed at their present value. A forward that cannot be traced and mentions
-    such a call keeps it, with a RuntimeWarning.
+    ``training`` that it branches on are fixed at their present value. A forward that holds such a call keeps it, with
+    a RuntimeWarning, if it cannot be traced: it branches on values, makes tensors, changes attributes or buffers, or
+    switches gradients or autocast.
 
     Every place where a module is registered and every functional call is one site and gets an instance of its own (a
     module that is called twice in a forward is one site). The new module takes over the hooks, the training mode and,
@@ -59,15 +60,12 @@ def replace(model: nn.Module, old: Kinds, new: Callable[..., nn.Module]) -> int:
         SPOCU(alpha=3.0937, beta=0.6653, gamma=4.437, c=inf)
     """
     kinds = old if isinstance(old, tuple) else (old,)
+    _check(model, kinds)
     label = " or ".join(kind.__name__ for kind in kinds)
-    if isinstance(model, kinds):
-        raise ValueError(
-            f"the model itself is a {type(model).__name__}, which cannot be swapped in place: make the new one"
-        )
     functions, methods = _functional_names(kinds)
     maker = _Maker(model, new)
-    modules = list(model.modules())
-    for parent in modules:
+    parents = [module for module in model.modules() if not isinstance(module, kinds)]
+    for parent in parents:
         for name, child in list(parent._modules.items()):
             if child is not None and isinstance(child, kinds):
                 setattr(parent, name, maker.instead_of(child))
@@ -81,6 +79,17 @@ def replace(model: nn.Module, old: Kinds, new: Callable[..., nn.Module]) -> int:
     if maker.count == 0:
         raise ValueError(f"{type(model).__name__} has no {label} to swap, neither as a module nor as a function")
     return maker.count
+
+
+def _check(model: nn.Module, kinds: tuple[Any, ...]) -> None:
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, nn.Module) for kind in kinds):
+        raise ValueError(f"old must be a module class or a tuple of them, such as nn.ReLU, found {kinds}")
+    if isinstance(model, kinds):
+        raise ValueError(
+            f"the model itself is a {type(model).__name__}, which cannot be swapped in place: make the new one"
+        )
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError("the model holds code that torch.jit has compiled: swap its activations before that")
 
 
 class _Maker:

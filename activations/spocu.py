@@ -127,12 +127,16 @@ class SPOCU(nn.Module):
 
     def extra_repr(self) -> str:
         """The parameters, as the constructor takes them."""
-        numbers = ", ".join(f"{k}={float(getattr(self, k)):.6g}" for k in ("alpha", "beta", "gamma", "c"))
+        held = {name: getattr(self, name) for name in ("alpha", "beta", "gamma", "c")}
+        numbers = ", ".join(f"{k}={v.item() if isinstance(v, Tensor) else v:.6g}" for k, v in held.items())
         return f"{numbers}, trainable=True" if self.trainable else numbers
 
 
 def _check_parameters(alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> None:
     """Refuse numbers out of range; tensors are let through, since reading them would wait for the device."""
+    for name, number in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        if isinstance(number, Tensor) and number.dim() > 0:
+            raise ValueError(f"{name} must be a number or a 0-d tensor, found shape {list(number.shape)}")
     for name, number in (("alpha", alpha), ("gamma", gamma)):
         if not isinstance(number, Tensor) and not 0 < number < math.inf:
             raise ValueError(f"{name} must be positive and finite, found {number}")

@@ -47,6 +47,48 @@ class Untraceable(nn.Module):
         return F.relu(x) if x.sum() > 0 else x
 
 
+class Noisy(nn.Module):
+    def forward(self, x):
+        return F.relu(x + torch.rand(4))
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def forward(self, x):
+        self.count += 1
+        return F.relu(x) * self.count
+
+
+class Averaging(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return F.relu(x) + self.mean
+
+
+class Remembering(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x)
+        return F.relu(x)
+
+
+class Switching(nn.Module):
+    def forward(self, x):
+        with torch.no_grad():
+            shift = x.mean(0)
+        return F.relu(x) - shift
+
+
 def test_modules_and_functions_become_instances_of_their_own():
     model = Functional().eval()
     x = torch.randn(8, 4)
@@ -166,6 +208,65 @@ def test_untraceable_forward_warns_and_the_rest_is_swapped():
     model = nn.Sequential(Untraceable(), nn.ReLU())
     with pytest.warns(RuntimeWarning, match="Untraceable keeps its calls"):
         assert replace(model, nn.ReLU, SPOCU) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Noisy, "it makes tensors"),
+        (Counting, "it changes count"),
+        (Averaging, "it changes mean"),
+        (Remembering, "it changes seen"),
+        (Switching, "it computes under no_grad"),
+    ],
+)
+def test_a_forward_that_a_graph_would_not_repeat_is_left_alone(kind, reason):
+    model, twin = kind(), kind()
+    state = torch.get_rng_state()
+    with (
+        pytest.warns(RuntimeWarning, match=rf"keeps its calls \(relu.*{reason}"),
+        pytest.raises(ValueError, match="no ReLU"),
+    ):
+        replace(model, nn.ReLU, Hardshrink)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert vars(model).keys() == vars(twin).keys()
+    x = torch.randn(5, 4)
+    for _ in range(2):
+        torch.manual_seed(2)
+        wanted = twin(x)
+        torch.manual_seed(2)
+        torch.testing.assert_close(model(x), wanted)
+
+
+def test_subclasses_count_once():
+    class Own(nn.ReLU):
+        pass
+
+    model = nn.Sequential(Own(), nn.Sequential(Own()))
+    assert replace(model, nn.ReLU, Hardshrink) == 2
+    assert isinstance(model[1][0], Hardshrink)
+
+
+@pytest.mark.parametrize("old", [None, "relu", nn.ReLU(), (), (nn.ReLU, F.relu)], ids=str)
+def test_what_is_no_module_class(old):
+    with pytest.raises(ValueError, match="old must be a module class or a tuple of them"):
+        replace(nn.Sequential(nn.ReLU()), old, SPOCU)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning", "ignore:.*torch.jit.*:DeprecationWarning")
+def test_scripted_models_are_refused():
+    with pytest.raises(ValueError, match=r"torch\.jit has compiled"):
+        replace(nn.Sequential(torch.jit.script(nn.Sequential(nn.ReLU()))), nn.ReLU, SPOCU)
+
+
+def test_a_compiled_model_computes_the_new_activation():
+    model = Functional().eval()
+    compiled = torch.compile(model, backend="eager")
+    x = torch.randn(8, 4)
+    before = compiled(x)
+    assert replace(compiled, nn.ReLU, Hardshrink) == 5
+    torch.testing.assert_close(compiled(x), model(x))
+    assert not torch.allclose(compiled(x), before)
 
 
 @pytest.mark.parametrize("activation", [F.relu, "gelu", nn.ReLU()])
