@@ -28,6 +28,19 @@ class Watching(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Mapped(torch.utils.data.Dataset):
+    """One example, which the worker computes."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return spocu(self.x)
+
+
 @pytest.fixture(params=FUNCTIONS)
 def function(request):
     return FUNCTIONS[request.param]
@@ -107,16 +120,53 @@ def test_result_may_be_changed_in_place(function):
     torch.testing.assert_close(x.grad, wanted)
 
 
-def test_any_size_shape_and_mode_without_recompiling(function):
-    function(torch.randn(LARGE, requires_grad=True)).backward(torch.randn(LARGE))
+def large_step(function, shape=LARGE):
+    x = torch.randn(shape, requires_grad=True)
+    function(x).backward(torch.randn(shape))
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["", "after torch._dynamo.reset"])
+def test_compiled_once_for_every_size_shape_and_state(function, forgotten):
+    large_step(function)
+    if forgotten:  # as torch.compile's users do between two models
+        torch._dynamo.reset()
+        large_step(function)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for shape in ((9000,), (100, 300), (4, 3, 60, 60)):
-            x = torch.randn(shape, requires_grad=True)
-            function(x).backward(torch.randn(shape))
-            with torch.no_grad():
-                function(x)
-            function(x[1:].detach())
+            large_step(function, shape)
+            x = torch.randn(shape)
+            function(x[1:])
+            function(x.requires_grad_()).sum().backward()
             function(torch.nn.Parameter(torch.randn(shape))).backward(torch.randn(shape))
+        with torch.inference_mode():
+            function(torch.randn(LARGE))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            large_step(function)
+        with torch.device("cpu"):
+            large_step(function)
+        torch.set_num_threads(2)
+        large_step(function)
+        torch.set_default_dtype(torch.float64)
+        try:
+            function(torch.randn(LARGE, dtype=torch.float32))
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+def test_threads_share_the_work_and_the_result(function):
+    x = torch.randn(1 << 20)
+    alone = function(x)
+    torch.set_num_threads(2)
+    assert torch.equal(function(x), alone)
+
+
+def test_in_a_forked_process_with_kernels_of_its_parent():
+    x = torch.randn(LARGE)
+    torch.set_num_threads(2)
+    wanted = spocu(x)
+    loader = torch.utils.data.DataLoader(Mapped(x), batch_size=None, num_workers=1, multiprocessing_context="fork")
+    (found,) = list(loader)
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("parameters", [{}, {"c": 1.0}, {"beta": 0.3, "gamma": 2.0, "c": 1.7}])

@@ -11,6 +11,66 @@ from activations import create, names
 from activations.functional import lisht, snake, sparsemax
 
 
+def softplus(x):
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def clipped(x, low, high):
+    return min(max(x, low), high)
+
+
+def r(z):
+    return z**8 - 2 * z**7 + 2 * z**3
+
+
+# Each name's function as the literature writes it, with its usual constants; sparsemax has a test of its own.
+DEFINITIONS = {
+    "celu": lambda x: max(x, 0) + min(0, math.exp(x) - 1),
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "gelu": lambda x: x / 2 * (1 + math.erf(x / math.sqrt(2))),
+    "gelutanh": lambda x: x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "hardmish": lambda x: x / 2 * clipped(x + 2, 0, 2),
+    "hardshrink": lambda x: 0 if abs(x) <= 0.5 else x,
+    "hardsigmoid": lambda x: clipped(x + 3, 0, 6) / 6,
+    "hardswish": lambda x: x * clipped(x + 3, 0, 6) / 6,
+    "hardtanh": lambda x: clipped(x, -1, 1),
+    "identity": lambda x: x,
+    "leakyrelu": lambda x: x if x >= 0 else 0.01 * x,
+    "lisht": lambda x: x * math.tanh(x),
+    "logsigmoid": lambda x: -softplus(-x),
+    "mish": lambda x: x * math.tanh(softplus(x)),
+    "prelu": lambda x: x if x >= 0 else 0.25 * x,
+    "quickgelu": lambda x: x * sigmoid(1.702 * x),
+    "relu": lambda x: max(x, 0),
+    "relu6": lambda x: clipped(x, 0, 6),
+    "rrelu": lambda x: x if x >= 0 else (1 / 8 + 1 / 3) / 2 * x,
+    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * (math.exp(x) - 1)),
+    "sigmoid": sigmoid,
+    "silu": lambda x: x * sigmoid(x),
+    "snake": lambda x: x + (1 - math.cos(2 * x)) / 2,
+    "softplus": softplus,
+    "softshrink": lambda x: math.copysign(max(abs(x) - 0.5, 0), x),
+    "softsign": lambda x: x / (1 + abs(x)),
+    "spocu": lambda x: 3.0937 * (r(max(x / 4.437 + 0.6653, 0)) - r(0.6653)),
+    "swish": lambda x: x * sigmoid(x),
+    "tanh": math.tanh,
+    "tanhshrink": lambda x: x - math.tanh(x),
+    "threshold": lambda x: x if x > 0.1 else 0.2,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "sparsemax"])
+def test_every_name_is_its_definition(name):
+    module = create(name, **({"threshold": 0.1, "value": 0.2} if name == "threshold" else {})).double().eval()
+    x = torch.linspace(-9, 9, 181, dtype=torch.float64)
+    wanted = torch.tensor([float(DEFINITIONS[name](v)) for v in x.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(module(x.clone()).detach(), wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_names_hold_ours_torchs_and_timms():
     found = names()
     assert found == sorted(set(found))
