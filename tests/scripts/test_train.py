@@ -197,8 +197,8 @@ def test_recipes_parse(recipe, monkeypatch):
     if recipe.stem == "digits":
         assert config.model.backbone.class_path == "lightning_modules.backbones.ResNet"
     else:
-        assert config.optimizer.class_path == "torch.optim.SGD"
-        assert config.optimizer.init_args.lr == 0.1
+        rates = {"torch.optim.SGD": 0.1, "torch.optim.Adam": 0.001}
+        assert config.optimizer.init_args.lr == rates[config.optimizer.class_path]
 
 
 def test_without_validation_the_last_weights_are_tested(tmp_path, capsys):
