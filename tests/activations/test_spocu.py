@@ -180,3 +180,8 @@ def test_refuses_parameters_out_of_range(wrong, message):
         SPOCU(**wrong)
     with pytest.raises(ValueError, match=message):
         spocu(torch.ones(1), **wrong)
+
+
+def test_parameters_of_each_channel_are_refused():
+    with pytest.raises(ValueError, match=r"alpha must be a number or a 0-d tensor, found shape \[3\]"):
+        spocu(torch.ones(3), torch.ones(3))
