@@ -13,7 +13,10 @@ from . import _fused, _polynomial
 def spocu(x: Tensor, alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> Tensor:
     """``alpha h(x / gamma + beta) - alpha h(beta)`` with ``z - beta`` divided out, so that nothing cancels near 0."""
     dtype = _fused.compute_dtype(x.dtype)
-    a, b, g = (torch.as_tensor(k, dtype=dtype, device=x.device) for k in (alpha, beta, gamma))
+    a, b, g = (
+        k.to(x.device, dtype) if isinstance(k, Tensor) else torch.tensor(k, dtype=dtype, device=x.device)
+        for k in (alpha, beta, gamma)
+    )
     if not _fused.is_plain(x) and all(map(_fused.is_ordinary, (a, b, g))) and not _fused.is_forward_mode():
         result: Tensor = _Learned.apply(x, a, b, g, c)
         return result
