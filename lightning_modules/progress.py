@@ -1,17 +1,19 @@
 """Progress of a training run: a live rich bar in a terminal, one plain line an epoch in a pipe."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 from torch import Tensor
 
 
 class TrainingProgress(ProgressBar):
-    """Shows the epoch, the batches, the newest epoch metrics and the time left.
+    """Shows the epoch, the batches, the time left and the newest epoch's metrics (in the bar those for ``prog_bar``).
 
     Lightning's own bars do their work on every batch; this one looks at the clock and returns, but for
     ``refresh_per_second`` times a second. Without a terminal it prints one line when an epoch has ended.
@@ -56,9 +58,11 @@ class TrainingProgress(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar."""
         if self._enabled and self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"))
-            self._bar = Progress(*columns, *times, console=self.console, auto_refresh=False)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn())
+            # The metrics get what the others leave, so that a narrow terminal shortens them and not the bar.
+            metrics = TextColumn("{task.fields[metrics]}", table_column=Column(ratio=1, no_wrap=True))
+            times = (TimeElapsedColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, *times, metrics, console=self.console, auto_refresh=False, expand=True)
             self._bar.start()
             self._task = self._bar.add_task("", metrics="")
 
@@ -68,7 +72,7 @@ class TrainingProgress(ProgressBar):
         if self._bar is not None:
             total = None if trainer.num_training_batches == float("inf") else int(trainer.num_training_batches)
             self._bar.reset(self._task, total=total, description=_epoch(trainer, trainer.current_epoch))
-            self._bar.update(self._task, metrics=_summary(trainer))
+            self._bar.update(self._task, metrics=_summary(trainer.progress_bar_metrics))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -95,7 +99,8 @@ class TrainingProgress(ProgressBar):
             return
         self._epoch_open = False
         if self._enabled and (self._bar is None or last):
-            line = f"{_epoch(trainer, trainer.current_epoch - 1)}  step {trainer.global_step}  {_summary(trainer)}"
+            summary = _summary(trainer.callback_metrics)
+            line = f"{_epoch(trainer, trainer.current_epoch - 1)}  step {trainer.global_step}  {summary}"
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def _close_bar(self) -> None:
@@ -109,9 +114,6 @@ def _epoch(trainer: pl.Trainer, epoch: int) -> str:
     return f"epoch {epoch + 1}" + (f"/{most}" if most is not None and most > 0 else "")
 
 
-def _summary(trainer: pl.Trainer) -> str:
-    return "  ".join(
-        f"{name} {float(value):.4g}"
-        for name, value in trainer.callback_metrics.items()
-        if isinstance(value, Tensor) and value.numel() == 1
-    )
+def _summary(metrics: Mapping[str, Any]) -> str:
+    scalars = {name: value for name, value in metrics.items() if not isinstance(value, Tensor) or value.numel() == 1}
+    return "  ".join(f"{name} {float(value):.4g}" for name, value in scalars.items())

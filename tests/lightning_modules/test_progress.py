@@ -37,6 +37,22 @@ def test_a_terminal_gets_a_bar():
     assert "6/6" in out.getvalue()
 
 
+def test_a_narrow_terminal_shortens_the_metrics_and_not_the_bar():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=70, color_system=None)
+    module = TinyModule()
+    names = [f"val/a_long_name_{i}" for i in range(9)]
+    module.on_validation_epoch_end = lambda: [module.log(name, 0.5, prog_bar=True) for name in names]
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_model_summary=False,
+        callbacks=[TrainingProgress(refresh_per_second=1000, console=console)],
+    )  # fmt: skip
+    trainer.fit(module, TinyLoader(), TinyLoader(2))
+    assert "epoch 2/2 " in out.getvalue()
+    assert " 6/6 " in out.getvalue()
+    assert "val/a_long_name_0 0.5 …" in out.getvalue()
+
+
 def test_the_bar_is_closed_when_training_breaks():
     console = Console(file=io.StringIO(), force_terminal=True)
     module = TinyModule()
