@@ -17,6 +17,7 @@ from .epoch_sums import EpochSums
 from .factories import ActivationFactory, BackboneFactory, OptimizerFactory, Plain, SchedulerFactory, factory, plain
 from .network import build_backbone, compile_in_place, plain_backbone
 from .optimization import build_optimizer, house_optimizer, house_scheduler, penalty
+from .two_pass import TwoPass, evaluates_repeatedly
 from .weight_average import WeightAverage
 
 # Lightning passes over a hook that is not callable, but wraps an empty one in a profiler context for every batch.
@@ -50,6 +51,9 @@ class ImageClassifier(LightningModule):
     as plain data in `hparams` and in checkpoints, so `ImageClassifier.load_from_checkpoint` rebuilds the same network
     and `torch.load(weights_only=True)` reads the file. A subclass that adds arguments needs nothing more than to pass
     the others on.
+
+    Optimizers that evaluate the loss more than once a step (SAM and its kind, LBFGS) need nothing special: see
+    `two_pass.TwoPass`.
 
     Args:
         backbone: A name (ours, what `backbones` exports, else any timm model) or a factory called with the keywords
@@ -125,6 +129,7 @@ class ImageClassifier(LightningModule):
         self._train_sums = EpochSums("loss", "accuracy")
         self._eval_sums: dict[str, EpochSums] = {}
         self._average: WeightAverage | None = None
+        self._two_pass: TwoPass | None = None
         self._compile_tried = False
         for hook in _BATCH_HOOKS:
             if getattr(type(self), hook) is getattr(LightningModule, hook):
@@ -159,12 +164,22 @@ class ImageClassifier(LightningModule):
         loss = self._cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if self.l1 or self.l2:
             loss = loss + penalty(self.backbone, self.l1, self.l2)
-        count = len(labels)
-        self._train_sums.add(count, loss.detach() * count, (logits.argmax(1) == labels).sum())
+        if self._two_pass is None or self._two_pass.first(batch, batch_idx, loss):
+            count = len(labels)
+            self._train_sums.add(count, loss.detach() * count, (logits.argmax(1) == labels).sum())
         return {"loss": loss}
 
     # Lightning looks at the signature for every batch, and inspect would put it together anew each time.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Take a step; SAM's and LBFGS's evaluate the loss again without leaving traces."""
+        if self._two_pass is None or optimizer_closure is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            self._two_pass.step(self, optimizer, optimizer_closure)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
@@ -201,6 +216,7 @@ class ImageClassifier(LightningModule):
         """Build the optimizer and the scheduler, after the model has been placed and sharded."""
         make = self._factory("optimizer", Optimizer)
         optimizer = build_optimizer(make or house_optimizer, self, self.hparams["no_decay_on_1d"])
+        self._two_pass = TwoPass() if evaluates_repeatedly(optimizer) else None
         make_scheduler = self._factory("lr_scheduler", LRScheduler)
         if make_scheduler is None:
             if make is not None:

@@ -10,6 +10,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .optimizer_scalars import optimizer_scalars
+
 
 class NonFiniteLossError(RuntimeError):
     """The training loss became NaN or infinite."""
@@ -25,7 +27,8 @@ class TrainingMonitor(Callback):
     - ``train/loss_window``: mean loss of the window's batches;
     - ``train/learning_rate`` (with ``/1``, ``/2``, ... appended for further parameter groups);
     - ``train/gradient_norm``: the L2 norm over all gradients at the window's last step, before clipping;
-    - ``train/examples_per_second``: over the window, validation left out.
+    - ``train/examples_per_second``: over the window, validation left out;
+    - what :func:`~lightning_modules.optimizer_scalars.optimizer_scalars` reads from the optimizer.
 
     Args:
         stop_on_non_finite: Stop with :class:`NonFiniteLossError` when a loss is NaN or infinite. It is checked at each
@@ -45,6 +48,7 @@ class TrainingMonitor(Callback):
         self._losses: list[Tensor] = []
         self._checked = 0  # how many of them are known to be finite
         self._steps = 0  # optimizer steps in the open window
+        self._stepping = False  # whether the batch at hand has brought one
         self._window_examples = 0
         self._examples = 0
         self._seconds = 0.0
@@ -68,9 +72,11 @@ class TrainingMonitor(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Count the step; take the gradient norm at a window's last one."""
-        self._steps += 1
-        if self._steps == self._window:
+        """Note the step; take the gradient norm at a window's last one."""
+        if self._stepping:  # LBFGS's closure is called many times a step
+            return
+        self._stepping = True
+        if self._steps + 1 == self._window:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             self._gradient_norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
 
@@ -81,6 +87,8 @@ class TrainingMonitor(Callback):
         self._accumulate = trainer.accumulate_grad_batches
         self._losses.append(outputs["loss"])
         self._window_examples += len(batch[0])
+        self._steps += self._stepping
+        self._stepping = False
         if self._steps >= self._window:
             self._close_window(trainer)
 
@@ -143,6 +151,8 @@ class TrainingMonitor(Callback):
         for index, group in enumerate(trainer.optimizers[0].param_groups if trainer.optimizers else []):
             if "lr" in group:
                 metrics["train/learning_rate" + (f"/{index}" if index else "")] = float(group["lr"])
+        for optimizer in trainer.optimizers[:1]:
+            metrics |= optimizer_scalars(optimizer)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step - 1)
         self._examples += self._window_examples

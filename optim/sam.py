@@ -32,6 +32,9 @@ class SAM(Optimizer):
         rho: Radius of the neighbourhood, at least 0.
         adaptive: ASAM instead of SAM. Its authors use a `rho` ten times as large.
         eta: Added to |w| by ASAM, at least 0.
+        sync_perturbation: For whoever runs the passes of data-parallel processes (`ImageClassifier` does): whether all
+            climb by their mean gradient, or each by that of its own examples, which is the paper's way (m-sharpness)
+            and saves a synchronisation. The descent is synchronised in any case.
 
     Attributes:
         base_optimizer: The optimizer that takes the step.
@@ -62,7 +65,9 @@ class SAM(Optimizer):
         rho: float = 0.05,
         adaptive: bool = False,
         eta: float = 0.01,
+        sync_perturbation: bool = False,
     ) -> None:
+        self.sync_perturbation = sync_perturbation
         self.sharpness: Tensor | None = None
         self.skipped_steps = 0
         self.is_perturbed = False
@@ -78,6 +83,7 @@ class SAM(Optimizer):
             raise ValueError(
                 f"base_optimizer must make a torch.optim.Optimizer, got {self.base_optimizer!r}: give a class"
             )
+        self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # where some schedulers look for betas
         self._share()
 
     def _share(self) -> None:
@@ -85,7 +91,8 @@ class SAM(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: not the room for the weights, nor the last sharpness."""
-        return {"defaults": self.defaults, "base_optimizer": self.base_optimizer, "skipped_steps": self.skipped_steps}
+        names = ("defaults", "base_optimizer", "skipped_steps", "sync_perturbation")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled optimizer."""
@@ -129,18 +136,21 @@ class SAM(Optimizer):
         """
         if self.is_perturbed:
             raise RuntimeError("first_step was called twice: call second_step (or restore) in between")
-        moving = [(g, [p for p in g["params"] if dense_gradient("SAM", p) is not None]) for g in self.param_groups]
-        squares = [_squared_norm(group, params) for group, params in moving if params]
-        squared = torch.stack([s.to(squares[0].device) for s in squares]).sum().item() if squares else 0.0
+        self._opt_called = True  # schedulers look at this to warn if no step was taken before theirs
+        moving = self._moving()
+        squared = _squared_norms(moving)
+        self.is_perturbed, self.sharpness = True, None
         if not math.isfinite(squared):
-            self.skipped_steps += 1
-            self.sharpness = None
+            self.skip_step()
             return False
-        self.is_perturbed = True
         for group, params in moving:
             if squared > 0 and group["rho"] > 0 and params:
                 self._perturb(group, params, group["rho"] / math.sqrt(squared))
         return True
+
+    def _moving(self) -> list[tuple[dict[str, Any], list[Tensor]]]:
+        """Return each group with its parameters that have a gradient."""
+        return [(g, [p for p in g["params"] if dense_gradient("SAM", p) is not None]) for g in self.param_groups]
 
     def _perturb(self, group: dict[str, Any], params: list[Tensor], scale: float) -> None:
         w, grads = [local(p) for p in params], _gradients(params)
@@ -152,7 +162,6 @@ class SAM(Optimizer):
         self._perturbed += params
         scale = -scale if group.get("maximize", False) else scale  # then the worst point is the lowest one
         if group["adaptive"]:
-            torch._foreach_copy_(kept, w)
             torch._foreach_copy_(kept, w)
             for w_i, grad in zip(w, grads, strict=True):
                 w_i.addcmul_(w_i.abs().add_(group["eta"]).square_(), grad, value=scale)
@@ -174,6 +183,15 @@ class SAM(Optimizer):
             torch._foreach_copy_([local(p) for p in self._perturbed], [self._kept[p] for p in self._perturbed])
         self._perturbed, self.is_perturbed = [], False
 
+    def skip_step(self) -> None:
+        """Copy the weights back, and count the step as skipped: for when another process cannot take it.
+
+        Raises:
+            RuntimeError: If `first_step` was not called before.
+        """
+        self.restore()
+        self.skipped_steps += 1
+
     def second_step(self) -> None:
         """Copy the weights back and let the base optimizer step by the gradients that they have now.
 
@@ -182,13 +200,13 @@ class SAM(Optimizer):
         """
         self.restore()
         self.base_optimizer.step()
-        self._opt_called = True  # schedulers look at this to warn if no step was taken before theirs
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; the closure is called twice, the second time at the perturbed weights.
 
         Args:
-            closure: Clears the gradients, computes the loss, calls backward and returns the loss.
+            closure: Clears the gradients, computes the loss, calls backward and returns the loss. May be left out where
+                all gradients are 0, which is how torch.distributed.checkpoint makes an optimizer create its state.
 
         Returns:
             What the closure returned the first time.
@@ -197,10 +215,11 @@ class SAM(Optimizer):
             ValueError: Without a closure.
         """
         if closure is None:
+            if _squared_norms(self._moving()) == 0:  # then the second gradient is the first one
+                return self.base_optimizer.step()
             raise ValueError("SAM.step needs a closure, got None: give one, or call first_step and second_step by hand")
         with torch.enable_grad():
             first = closure()
-        self.sharpness = None
         if not self.first_step():
             return first
         try:
@@ -222,6 +241,12 @@ def _sgd(params: Iterable[Any]) -> Optimizer:
 
 def _gradients(params: list[Tensor]) -> list[Tensor]:
     return [local(p.grad, p) for p in params if p.grad is not None]
+
+
+@torch.no_grad()
+def _squared_norms(moving: list[tuple[dict[str, Any], list[Tensor]]]) -> float:
+    squares = [_squared_norm(group, params) for group, params in moving if params]
+    return torch.stack([s.to(squares[0].device) for s in squares]).sum().item() if squares else 0.0
 
 
 def _squared_norm(group: dict[str, Any], params: list[Tensor]) -> Tensor:

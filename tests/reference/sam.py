@@ -24,10 +24,12 @@ class SlowSAM:
         momentum: float = 0.9,
         rho: float = 0.05,
         eta: float | None = None,
+        clip: Callable[[list[Tensor]], list[Tensor]] = list,
     ) -> None:
         self.weights = [w.detach().double().clone() for w in weights]
         self.buffers = [torch.zeros_like(w) for w in self.weights]
         self.loss, self.lr, self.momentum, self.rho, self.eta = loss, lr, momentum, rho, eta
+        self.clip = clip
 
     def gradient(self, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         leaves = [w.clone().requires_grad_() for w in weights]
@@ -39,7 +41,7 @@ class SlowSAM:
         first, grads = self.gradient(self.weights)
         epsilon = perturbation(self.weights, grads, self.rho, self.eta)
         second, grads = self.gradient([w + e for w, e in zip(self.weights, epsilon, strict=True)])
-        for i, g in enumerate(grads):
+        for i, g in enumerate(self.clip(grads)):
             self.buffers[i] = self.momentum * self.buffers[i] + g
             self.weights[i] = self.weights[i] - self.lr * self.buffers[i]
         return first, second
