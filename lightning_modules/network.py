@@ -1,6 +1,7 @@
 """From a backbone's name or factory to the network, and its compilation."""
 
 import importlib.util
+import sys
 import warnings
 from typing import Any
 
@@ -58,4 +59,6 @@ def _probe(values: Tensor) -> Tensor:
 
 def _is_path(name: str) -> bool:
     # timm's names may have a tag after a dot, but what stands before it is no module.
-    return "." in name and importlib.util.find_spec(name.split(".")[0]) is not None
+    # find_spec refuses some modules that are there, such as a script's __main__.
+    module = name.split(".")[0]
+    return "." in name and (module in sys.modules or importlib.util.find_spec(module) is not None)

@@ -41,7 +41,10 @@ class SlowSAM:
         first, grads = self.gradient(self.weights)
         epsilon = perturbation(self.weights, grads, self.rho, self.eta)
         second, grads = self.gradient([w + e for w, e in zip(self.weights, epsilon, strict=True)])
-        for i, g in enumerate(self.clip(grads)):
+        self.descend(self.clip(grads))
+        return first, second
+
+    def descend(self, grads: Sequence[Tensor]) -> None:
+        for i, g in enumerate(grads):
             self.buffers[i] = self.momentum * self.buffers[i] + g
             self.weights[i] = self.weights[i] - self.lr * self.buffers[i]
-        return first, second
