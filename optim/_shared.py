@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor
 CHUNK_ELEMENTS = 2**18
 # Where every element is worked on alone, a tensor larger than this is cut.
 PIECE_ELEMENTS = 2**16
-# Tensors up to this size are joined for a compiled function: to copy them costs less than to call it for each of them.
-SMALL_ELEMENTS = 2**13
+# Tensors up to this size are worked on in lists where larger ones are by a compiled function: to call it costs more.
+SMALL_ELEMENTS = 2**15
 # A CPU adds a norm's squares up in few float32 accumulators: 2e-5 too little at this size, 4e-3 at 32 times it.
 NORM_ELEMENTS = 2**21
 
@@ -161,7 +161,8 @@ def _call_compiled(kernel: Callable[..., Any], tensors: Sequence[Tensor], *argum
 
 def _flat(tensors: Iterable[Tensor], order: list[int]) -> list[Tensor]:
     """Return flat forms of tensors of one shape: views where `order` is how they lie in memory, else copies."""
-    return [t.permute(order).reshape(-1) for t in tensors]
+    natural = order == sorted(order)
+    return [t.view(-1) if natural and t.is_contiguous() else t.permute(order).reshape(-1) for t in tensors]
 
 
 def _write_back(flats: Sequence[Tensor], tensors: Sequence[Tensor], order: list[int]) -> None:
@@ -200,25 +201,3 @@ def call_flat(
     if done:
         _write_back([flats[i] for i in written], [tensors[i] for i in written], order)
     return done, result
-
-
-def call_joined(
-    kernel: Callable[..., Any], items: Sequence[Sequence[Tensor]], written: Sequence[int], coefficients: Tensor
-) -> bool:
-    """Call a compiled elementwise kernel once on many small items (each as for `call_flat`), joined end to end."""
-    orders = [_memory_order(tensors[0]) for tensors in items]
-    flats = [_flat(tensors, order) for tensors, order in zip(items, orders, strict=True)]
-    sizes = [forms[0].numel() for forms in flats]
-    if sum(sizes) == 0:
-        return True
-    if sum(sizes) == 1:  # for which a compiler would make a function of its own: let it do everything twice
-        joined = [torch.cat(column * 2) for column in zip(*flats, strict=True)]
-    else:
-        joined = [torch.cat(column) for column in zip(*flats, strict=True)]
-    done, _ = _call_compiled(kernel, joined, coefficients)
-    if done:
-        for i in written:
-            torch._foreach_copy_([forms[i] for forms in flats], joined[i][: sum(sizes)].split(sizes))
-        for tensors, forms, order in zip(items, flats, orders, strict=True):
-            _write_back([forms[i] for i in written], [tensors[i] for i in written], order)
-    return done

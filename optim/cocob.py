@@ -13,7 +13,6 @@ from ._shared import (
     PIECE_ELEMENTS,
     SMALL_ELEMENTS,
     call_flat,
-    call_joined,
     can_compile,
     check_flags,
     chunks,
@@ -286,10 +285,12 @@ def _step_fused(group: dict[str, Any], lists: list[list[Tensor]]) -> bool:
     coefficients = torch.stack(
         [torch.full((), group[k], dtype=dtype, device=w.device) for k in ("alpha", "weight_decay")]
     )
-    together = []
-    for tensors in zip(*lists, strict=True):
+    small = []
+    for i, tensors in enumerate(zip(*lists, strict=True)):
         if tensors[0].numel() <= SMALL_ELEMENTS:
-            together.append(tensors)
+            small.append(i)
         elif not call_flat(_kernel, tensors, WRITTEN, coefficients)[0]:
             return False
-    return not together or call_joined(_kernel, together, WRITTEN, coefficients)
+    if small:
+        _step_lists(group, [[values[i] for i in small] for values in lists])
+    return True

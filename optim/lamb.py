@@ -12,7 +12,6 @@ from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiab
 from ._shared import (
     SMALL_ELEMENTS,
     call_flat,
-    call_joined,
     can_compile,
     check_flags,
     chunks,
@@ -339,15 +338,17 @@ def _step_fused(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) -
     steps = steps if group["capturable"] else steps[:1]  # else they are all the same
     rows = _coefficients(group, adapt, steps, lists[0][0]).expand(len(lists[0]), -1)
     ratios = [rows.new_ones(())] * len(lists[0])
-    together = []
+    small = []
     for i, tensors in enumerate(zip(*lists, strict=True)):
-        if not adapt and not group["capturable"] and tensors[0].numel() <= SMALL_ELEMENTS:
-            together.append(tensors)
+        if tensors[0].numel() <= SMALL_ELEMENTS and not group["capturable"]:
+            small.append(i)
         elif tensors[0].numel() > 0:
             done, ratio = call_flat(_kernel, tensors, WRITTEN, rows[i])
             if not done:
                 return None
             ratios[i] = ratio
-    if together and not call_joined(_kernel, together, WRITTEN, rows[0]):
-        return None
+    if small:
+        values = _step_lists(group, adapt, [[values[i] for i in small] for values in batch])
+        for i, ratio in zip(small if adapt else (), values, strict=True):
+            ratios[i] = ratio
     return torch.stack(ratios)
