@@ -124,6 +124,30 @@ def cut(lists: Sequence[list[Tensor]], foreach: bool | None) -> list[list[Tensor
     return result
 
 
+def room_like(tensors: Sequence[Tensor], kept: dict[Any, Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
+    """Return tensors to write to, laid out in memory as these are, in one buffer.
+
+    On a CPU it is kept for the next call: memory that is new to a process costs as much as several passes over it.
+
+    Args:
+        tensors: Of one device and dtype.
+        kept: Where the buffers of a CPU are kept.
+        dtype: That of the result; by default, of the tensors.
+    """
+    sizes, dtype = [t.numel() for t in tensors], dtype or tensors[0].dtype
+    buffer = kept.get(dtype) if tensors[0].is_cpu else None
+    if buffer is None or buffer.numel() < sum(sizes):
+        buffer = torch.empty(sum(sizes), dtype=dtype, device=tensors[0].device)
+        if buffer.is_cpu:
+            kept[dtype] = buffer
+    result = []
+    for tensor, part in zip(tensors, buffer[: sum(sizes)].split(sizes), strict=True):
+        order = _memory_order(tensor)
+        turned = part.view([tensor.shape[i] for i in order])
+        result.append(turned.permute(sorted(range(len(order)), key=order.__getitem__)))
+    return result
+
+
 @functools.cache
 def _compiled(kernel: Callable[..., Any], dtype: torch.dtype, device_type: str) -> Callable[..., Any]:
     """Compile `kernel` once for each dtype and kind of device.

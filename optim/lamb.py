@@ -10,18 +10,22 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from ._shared import (
+    PIECE_ELEMENTS,
     SMALL_ELEMENTS,
     call_flat,
     can_compile,
     check_flags,
     chunks,
+    cut,
     dense_gradient,
     local,
     norms,
     refuse_complex,
+    room_like,
 )
 
 WRITTEN = (0, 2, 3)  # of (w, gradient, m, v)
+WRITTEN_FUSED = (2, 3, 4)  # of (w, gradient, m, v, room for r)
 
 
 def trust_ratio(w_norm: Tensor, r_norm: Tensor, low: Any, high: Any) -> Tensor:
@@ -30,25 +34,25 @@ def trust_ratio(w_norm: Tensor, r_norm: Tensor, low: Any, high: Any) -> Tensor:
     return torch.where(moving, w_norm.clamp(low, high) / torch.where(moving, r_norm, 1), 1)
 
 
-def lamb_update(
+def lamb_direction(
     w: Tensor, grad: Tensor, m: Tensor, v: Tensor, coefficients: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return `(w, m, v, trust ratio)` after one step of LAMB on one tensor (Algorithm 2 of the paper).
+    """Return `(m, v, r + lambda w, trust ratio)` of one step of LAMB on one tensor (Algorithm 2 of the paper).
 
     Args:
         w: The tensor.
         grad: Its gradient g.
         m: Moving average of g.
         v: Moving average of g².
-        coefficients: lr, 1 - beta1, 1 - beta2, eps, scale, weight decay, both bounds of phi, and 1 or 0 for whether the
+        coefficients: 1 - beta1, 1 - beta2, eps, scale, weight decay, both bounds of phi, and 1 or 0 for whether the
             trust ratio applies to this tensor. The bias corrections are in eps and scale: see `_corrected`.
     """
-    lr, weight1, weight2, eps, scale, weight_decay, low, high, adapt = coefficients
+    weight1, weight2, eps, scale, weight_decay, low, high, adapt = coefficients
     m = m + weight1 * (grad - m)
     v = v + weight2 * (grad * grad - v)
     r = scale * (m / (v.sqrt() + eps)) + weight_decay * w
     ratio = torch.where(adapt > 0, trust_ratio(_norm(w), _norm(r), low, high), 1)
-    return w - lr * ratio * r, m, v, ratio
+    return m, v, r, ratio
 
 
 def _norm(tensor: Tensor) -> Tensor:
@@ -57,11 +61,11 @@ def _norm(tensor: Tensor) -> Tensor:
     return torch.where(squared > 0, squared, 1).sqrt() * (squared > 0)
 
 
-def _kernel(w: Tensor, grad: Tensor, m: Tensor, v: Tensor, coefficients: Tensor) -> Tensor:
-    tensors, dtype = (w, grad, m, v), coefficients.dtype
-    *new, ratio = lamb_update(w.to(dtype), grad.to(dtype), m.to(dtype), v.to(dtype), coefficients.unbind())
-    for i, value in zip(WRITTEN, new, strict=True):
-        tensors[i].copy_(value)
+def _kernel(w: Tensor, grad: Tensor, m: Tensor, v: Tensor, r: Tensor, coefficients: Tensor) -> Tensor:
+    dtype = coefficients.dtype
+    *new, ratio = lamb_direction(w.to(dtype), grad.to(dtype), m.to(dtype), v.to(dtype), coefficients[1:].unbind())
+    for tensor, value in zip((m, v, r), new, strict=True):
+        tensor.copy_(value)
     return ratio
 
 
@@ -140,12 +144,13 @@ class LAMB(Optimizer):
             "fused": fused,
         }
         self._ratios: list[tuple[list[Tensor], Tensor]] = []
+        self._room: dict[Any, Tensor] = {}
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled optimizer; the last step's trust ratios are not kept."""
         super().__setstate__(state)
-        self._ratios = []
+        self._ratios, self._room = [], {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, whose options may differ from the defaults.
@@ -241,10 +246,9 @@ class LAMB(Optimizer):
             alike.setdefault(key, []).append(i)
         for (_, _, adapt, fused, _), index in alike.items():
             batch = [[values[i] for i in index] for values in (params, grads, exp_avgs, exp_avg_sqs, steps)]
-            plain = _step_traced if traced else _step_lists
-            ratios = (_step_fused if fused else plain)(group, adapt, batch)
-            if ratios is None:  # there is no compiler
-                ratios = plain(group, adapt, batch)
+            ratios = _step_fused(group, adapt, batch, self._room) if fused else None
+            if ratios is None:  # not fused, or there is no compiler
+                ratios = _step_traced(group, adapt, batch) if traced else _step_lists(group, adapt, batch, self._room)
             if adapt:
                 self._ratios.append((batch[0], ratios))
 
@@ -284,7 +288,7 @@ def _coefficients(group: dict[str, Any], adapt: bool, steps: list[Tensor], w: Te
     return torch.stack(columns, 1).to(w.device, torch.promote_types(w.dtype, torch.float32))
 
 
-def _step_lists(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) -> Tensor:
+def _step_lists(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: dict[Any, Tensor]) -> Tensor:
     """Step tensors of one device, dtype and step count in place; return their trust ratios, if they have any."""
     params, grads, exp_avgs, exp_avg_sqs, steps = batch
     lr, (beta1, beta2), t = float(group["lr"]), group["betas"], steps[0].item()
@@ -294,17 +298,24 @@ def _step_lists(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) -
         w = [local(p) for p in params[run]]
         g = [local(grad, p) for grad, p in zip(grads[run], params[run], strict=True)]
         m, v = [local(x) for x in exp_avgs[run]], [local(x) for x in exp_avg_sqs[run]]
-        torch._foreach_lerp_(m, g, 1 - beta1)
-        torch._foreach_mul_(v, beta2)
-        torch._foreach_addcmul_(v, g, g, 1 - beta2)
-        r = list(torch._foreach_sqrt(v))
-        torch._foreach_add_(r, eps)
+        r = room_like(w, room)  # for the direction over scale
+        lists = cut((w, g, m, v, r), group["foreach"])
+        for part in chunks(lists[0], group["foreach"], PIECE_ELEMENTS):
+            w_part, g_part, m_part, v_part, r_part = (values[part] for values in lists)
+            torch._foreach_lerp_(m_part, g_part, 1 - beta1)
+            torch._foreach_mul_(v_part, beta2)
+            torch._foreach_addcmul_(v_part, g_part, g_part, 1 - beta2)
+            denominator = torch._foreach_sqrt(v_part)
+            torch._foreach_add_(denominator, eps)
+            if not adapt:
+                torch._foreach_addcdiv_(w_part, m_part, denominator, -lr * scale)
+                continue
+            torch._foreach_copy_(r_part, m_part)
+            torch._foreach_div_(r_part, denominator)
+            if group["weight_decay"] != 0:
+                torch._foreach_add_(r_part, w_part, alpha=group["weight_decay"] / scale)
         if not adapt:
-            torch._foreach_addcdiv_(w, m, r, -lr * scale)
             continue
-        r = list(torch._foreach_div(m, r))
-        if group["weight_decay"] != 0:
-            torch._foreach_add_(r, w, alpha=group["weight_decay"] / scale)
         low, high = group["norm_bounds"] or (0.0, math.inf)
         ratio = trust_ratio(norms(w, params[run]), scale * norms(r, params[run]), low, high)
         ratios.append(ratio)
@@ -325,14 +336,17 @@ def _step_traced(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) 
     for row, *tensors in zip(table, *lists, strict=True):
         # Clones, as autograd must find what it saved unchanged.
         w, grad, m, v = (x.to(table.dtype, copy=group["differentiable"]) for x in tensors)
-        *new, ratio = lamb_update(w, grad, m, v, row.unbind())
-        for i, value in zip(WRITTEN, new, strict=True):
+        lr, *coefficients = row.unbind()
+        m, v, r, ratio = lamb_direction(w, grad, m, v, coefficients)
+        for i, value in zip(WRITTEN, (w - lr * ratio * r, m, v), strict=True):
             tensors[i].copy_(value)
         ratios.append(ratio)
     return torch.stack(ratios)
 
 
-def _step_fused(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) -> Tensor | None:
+def _step_fused(
+    group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: dict[Any, Tensor]
+) -> Tensor | None:
     """Step tensors by compiled functions in place; return None, with nothing changed, where they do not compile."""
     *lists, steps = batch
     steps = steps if group["capturable"] else steps[:1]  # else they are all the same
@@ -340,15 +354,22 @@ def _step_fused(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) -
     ratios = [rows.new_ones(())] * len(lists[0])
     small = []
     for i, tensors in enumerate(zip(*lists, strict=True)):
-        if tensors[0].numel() <= SMALL_ELEMENTS and not group["capturable"]:
+        w = tensors[0]
+        if w.numel() <= SMALL_ELEMENTS and not group["capturable"]:
             small.append(i)
-        elif tensors[0].numel() > 0:
-            done, ratio = call_flat(_kernel, tensors, WRITTEN, rows[i])
+        elif w.numel() > 0:
+            (r,) = room_like([w], room, rows.dtype)
+            done, ratio = call_flat(_kernel, (*tensors, r), WRITTEN_FUSED, rows[i])
             if not done:
                 return None
+            factor = -rows[i, 0] * ratio
+            if w.is_cpu:
+                w.add_(r, alpha=factor.item())
+            else:  # without waiting for the device
+                w.addcmul_(r, factor)
             ratios[i] = ratio
     if small:
-        values = _step_lists(group, adapt, [[values[i] for i in small] for values in batch])
+        values = _step_lists(group, adapt, [[values[i] for i in small] for values in batch], room)
         for i, ratio in zip(small if adapt else (), values, strict=True):
             ratios[i] = ratio
     return torch.stack(ratios)

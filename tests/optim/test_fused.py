@@ -1,7 +1,7 @@
 """The compiled steps: whatever the tensors look like, they do what the slow twins do."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +13,17 @@ from reference.lamb import SlowLAMB
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optim import COCOB, LAMB, _shared
+from optim import COCOB, LAMB, _shared, cocob, lamb
 
 PAIRS: list[Any] = [pytest.param(LAMB, SlowLAMB, id="LAMB"), pytest.param(COCOB, SlowCOCOB, id="COCOB")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_for_small_tensors_too() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lamb, "SMALL_ELEMENTS", 0)
+        patch.setattr(cocob, "SMALL_ELEMENTS", 0)
+        yield
 
 
 def check(
@@ -78,6 +86,26 @@ def test_capturable(cls: Callable[..., Optimizer], twin_of: Callable[..., Any]) 
     torch.manual_seed(0)
     params = [nn.Parameter(torch.randn(shape)) for shape in [(3, 4), (5,), (2, 2, 3)]]
     check(cls, twin_of, params, fused=True, capturable=True)
+
+
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_small_tensors_go_in_lists(
+    cls: Callable[..., Optimizer], twin_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (lamb, cocob):
+        monkeypatch.setattr(module, "SMALL_ELEMENTS", 12)
+    torch.manual_seed(0)
+    shapes = [(3, 5), (2, 2), (40,), (3,), (0, 2), (1,), (3, 4)]
+    check(cls, twin_of, [nn.Parameter(torch.randn(shape)) for shape in shapes], fused=True)
+    optimizer = LAMB([nn.Parameter(torch.randn(shape)) for shape in shapes], fused=True)
+    for p in optimizer.param_groups[0]["params"]:
+        p.grad = torch.randn_like(p)
+    plain = LAMB([nn.Parameter(p.detach().clone()) for p in optimizer.param_groups[0]["params"]])
+    for p, q in zip(plain.param_groups[0]["params"], optimizer.param_groups[0]["params"], strict=True):
+        p.grad = q.grad
+    optimizer.step()
+    plain.step()
+    torch.testing.assert_close(optimizer.trust_ratios(), plain.trust_ratios())
 
 
 def test_a_step_without_any_exclusion() -> None:

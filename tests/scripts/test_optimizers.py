@@ -1,4 +1,4 @@
-"""Every optimizer through scripts/train.py: interrupted in mid-epoch and resumed, it ends as if nothing had happened."""
+"""Every optimizer through scripts/train.py: interrupted in mid-epoch and resumed, it ends as if it had not been."""
 
 import json
 from pathlib import Path
