@@ -99,7 +99,7 @@ def shapes(network: Literal["resnet20", "resnet50"]) -> list[torch.Size]:
 
 
 def measure(
-    network: Literal["resnet20", "resnet50"], rounds: int, device: str
+    network: Literal["resnet20", "resnet50"], rounds: int, device: str, clock: Callable[[], float]
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Return the seconds of each optimizer's step in each round, and of its first step."""
     torch.manual_seed(0)
@@ -117,12 +117,12 @@ def measure(
         two_passes = isinstance(optimizer, (SAM, UsualSAM)) or type(optimizer).__name__ == "SAM"
         if device != "cpu":
             torch.cuda.synchronize()
-        began = time.perf_counter()
+        began = clock()
         step: Callable[..., Any] = optimizer.step
         step(closure) if two_passes else step()
         if device != "cpu":
             torch.cuda.synchronize()
-        return time.perf_counter() - began
+        return clock() - began
 
     optimizers = {name: factory(params) for name, factory in candidates().items()}
     first = {name: seconds(optimizer) for name, optimizer in optimizers.items()}
@@ -154,6 +154,7 @@ def compare(
     rounds: int = 25,
     threads: int | None = None,
     device: str = "cpu",
+    clock: Literal["wall", "process"] = "wall",
 ) -> dict[str, dict[str, float]]:
     """Time a step of each optimizer.
 
@@ -162,6 +163,8 @@ def compare(
         rounds: How many times each optimizer is timed, at least 2.
         threads: Of the CPU; torch's choice if not given.
         device: `cpu` or `cuda`.
+        clock: `process` counts the time that this process computes, which other programs on the machine disturb less;
+            for one thread.
 
     Returns:
         For each network, the median ratio of each optimizer's time to that of Adam(fused=True).
@@ -170,9 +173,11 @@ def compare(
         raise ValueError(f"rounds must be at least 2, got {rounds}")
     if threads is not None:
         torch.set_num_threads(threads)
+    if clock == "process" and (device != "cpu" or torch.get_num_threads() != 1):
+        raise ValueError(f"clock=process is for one CPU thread, found {torch.get_num_threads()} on {device}")
     result: dict[str, dict[str, float]] = {}
     for network in networks:
-        times, first = measure(network, rounds, device)
+        times, first = measure(network, rounds, device, time.perf_counter if clock == "wall" else time.process_time)
         Console(width=120).print(report(network, device, times, first))
         result[network] = {
             name: statistics.median(value / base for value, base in zip(values, times[BASE], strict=True))

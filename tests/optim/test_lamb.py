@@ -220,3 +220,16 @@ def test_dtensors(mesh: Any, options: dict[str, Any]) -> None:
         assert isinstance(p, DTensor)
         torch.testing.assert_close(p.full_tensor().detach(), twin.w)
     torch.testing.assert_close(optimizer.trust_ratios(), torch.tensor([twins[0].ratio, twins[2].ratio]))
+
+
+@pytest.mark.parametrize("options", [{}, {"fused": True}])
+def test_norms_of_large_tensors_are_exact(options: dict[str, Any]) -> None:
+    # Added up in few float32 accumulators, the squares would be too few by 7e-5 already.
+    generator = torch.Generator().manual_seed(0)
+    w = nn.Parameter(torch.rand(2**11, 2**11, generator=generator))
+    w.grad = torch.rand(w.shape, generator=generator)
+    twin = SlowLAMB(w)
+    twin.step(w.grad)
+    optimizer = LAMB([w], **options)
+    optimizer.step()
+    assert optimizer.trust_ratios().item() == pytest.approx(twin.ratio, rel=3e-6)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from reference.sam import SlowSAM
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import StepLR
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from optim import LAMB, SAM
 
@@ -238,3 +239,59 @@ def test_memory_is_one_copy_of_the_parameters() -> None:
     optimizer.step(closure_of(optimizer, params))
     assert sum(kept.numel() for kept in optimizer._kept.values()) == sum(p.numel() for p in params)
     assert "_kept" not in optimizer.__getstate__()
+
+
+def test_a_step_that_another_process_cannot_take_is_skipped() -> None:
+    params = points()
+    before = [p.detach().clone() for p in params]
+    optimizer = SAM(params)
+    with pytest.raises(RuntimeError, match="first_step"):
+        optimizer.skip_step()
+    closure_of(optimizer, params)()
+    optimizer.first_step()
+    optimizer.skip_step()
+    assert optimizer.skipped_steps == 1
+    assert not optimizer.is_perturbed
+    torch.testing.assert_close([p.detach() for p in params], before, rtol=0, atol=0)
+
+
+def test_a_sparse_gradient_leaves_it_unperturbed() -> None:
+    embedding = nn.Embedding(5, 2, sparse=True)
+    optimizer = SAM(embedding.parameters())
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match="sparse"):
+        optimizer.first_step()
+    assert not optimizer.is_perturbed
+
+
+def test_one_cycle_finds_the_momentum() -> None:
+    params = points()
+    optimizer = SAM(params)
+    scheduler = OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
+    momenta = set()
+    for _ in range(5):
+        optimizer.step(closure_of(optimizer, params))
+        scheduler.step()
+        momenta.add(optimizer.param_groups[0]["momentum"])
+    assert len(momenta) == 5
+
+
+@pytest.mark.parametrize("base", [SGD, Adam, LAMB])
+def test_the_distributed_checkpoint_makes_and_restores_its_state(base: Any) -> None:
+    # It takes a step without a closure, by gradients of 0, to make the state.
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = SAM(model.parameters(), partial(base, lr=0.01))
+    saved = get_optimizer_state_dict(model, optimizer)
+    torch.testing.assert_close([p.detach() for p in model.parameters()], before, rtol=0, atol=0)
+    set_optimizer_state_dict(model, optimizer, saved)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = model(torch.ones(4, 3)).square().mean()
+        loss.backward()
+        return loss
+
+    first = optimizer.step(closure)
+    assert closure() < first
