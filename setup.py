@@ -9,6 +9,7 @@ PACKAGES = [
     "clustering",
     "datamodules",
     "evaluation",
+    "evaluation.scalers",
     "lightning_modules",
     "lightning_modules.backbones",
     "optim",
@@ -25,7 +26,16 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
 ]
-BENCH = ["kornia>=0.8", "parameterfree>=0.0.1", "superkmeans>=0.2"]
+# The peers that benchmarks measure against.
+BENCH = [
+    "kornia>=0.8",
+    "netcal>=1.3",
+    "parameterfree>=0.0.1",
+    "pytorch-optimizer>=3.5",
+    "spocu>=0.0.1",
+    "superkmeans>=0.2",
+    "torch-optimizer>=0.3",
+]
 
 setup(
     name="lightning-blocks",
@@ -45,12 +55,13 @@ setup(
         "torchmetrics>=1.9",
         "timm>=1.0.20",
         "faiss-gpu>=1.15",
-        "scikit-learn>=1.6",
+        "scikit-learn>=1.8",
         "eli5>=0.16",
         "tensorboard>=2.19",
         "jsonargparse[signatures]>=4.50",
         "rich>=13.9",
         "matplotlib>=3.9",
+        "scipy>=1.11",
         # TensorBoard's HParams and jsonargparse's configuration files.
         "pyyaml>=6.0",
     ],
