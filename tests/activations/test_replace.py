@@ -247,7 +247,9 @@ def test_subclasses_count_once():
     assert isinstance(model[1][0], Hardshrink)
 
 
-@pytest.mark.parametrize("old", [None, "relu", nn.ReLU(), (), (nn.ReLU, F.relu)], ids=str)
+@pytest.mark.parametrize(
+    "old", [None, "relu", nn.ReLU(), (), (nn.ReLU, F.relu)], ids=["None", "name", "instance", "nothing", "function"]
+)
 def test_what_is_no_module_class(old):
     with pytest.raises(ValueError, match="old must be a module class or a tuple of them"):
         replace(nn.Sequential(nn.ReLU()), old, SPOCU)
