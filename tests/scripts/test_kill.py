@@ -60,17 +60,19 @@ def _arm(moment: str, count: str) -> None:
 
     left = int(count)
 
-    def dying(function):
+    def dying(function, of=signal.SIGKILL):
         def wrapper(*args, **kwargs):
             nonlocal left
             left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if left == -1:
+                os.kill(os.getpid(), of)
             return function(*args, **kwargs)
 
         return wrapper
 
-    if moment == "validation":
+    if moment in ("SIGTERM", "SIGINT"):
+        ImageClassifier.training_step = dying(ImageClassifier.training_step, signal.Signals[moment])
+    elif moment == "validation":
         ImageClassifier.validation_step = dying(ImageClassifier.validation_step)
     elif moment == "step":
         ImageClassifier.training_step = dying(ImageClassifier.training_step)
@@ -188,25 +190,18 @@ def test_kills_at_chosen_moments(tmp_path, whole, kill_at):
 
 
 def test_sigterm_saves_and_ends_cleanly(tmp_path, whole):
-    process = start(tmp_path)
-    while not any(tmp_path.glob("*/metrics.csv")):
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGTERM)
+    process = start(tmp_path, kill_at="SIGTERM:17")
     assert finish(process) == 143
     assert "go on with\n  python scripts/train.py fit --ckpt_path" in printed(tmp_path).read_text()
     (last,) = tmp_path.glob("*/checkpoints/last.ckpt")
-    step = torch.load(last, weights_only=True)["global_step"]
-    assert 0 < step < 80
+    assert torch.load(last, weights_only=True)["global_step"] == 18  # the step that was going on is finished
     assert not list(tmp_path.glob("**/.*partial"))
     assert finish(resume(tmp_path)) == 0
     same(outcome(tmp_path), whole[0])
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, whole):
-    process = start(tmp_path)
-    while not any(tmp_path.glob("*/metrics.csv")):
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
+    process = start(tmp_path, kill_at="SIGINT:17")
     assert finish(process) == 130
     assert "go on from the last checkpoint with\n  python scripts/train.py fit" in printed(tmp_path).read_text()
     assert "Traceback" not in printed(tmp_path).read_text()
