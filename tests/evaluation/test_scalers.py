@@ -289,14 +289,14 @@ def test_estimators_follow_scikit_learn(make):
         copy.set_params(nonsense=1)
 
 
-@pytest.mark.parametrize("make", set(ALL) - {TemperatureScaling})
+@pytest.mark.parametrize("make", [kind for kind in ALL if kind is not TemperatureScaling])
 def test_another_number_of_classes_is_refused(make):
     scaler = make().fit(*sample(100))
     with pytest.raises(ValueError, match=rf"fitted on {K} classes, got logits \[2, 3\]"):
         scaler(torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize("make", set(ALL) - {TemperatureScaling})
+@pytest.mark.parametrize("make", [kind for kind in ALL if kind is not TemperatureScaling])
 @pytest.mark.parametrize("labels", [[0, 1, 0, 1], [0, 0, 0, 0], [2, 2, 2, 2]])
 def test_separable_and_constant_labels_stay_finite(make, labels):
     logits = torch.tensor([[3.0, 0.0, 1.0], [0.0, 3.0, 1.0], [2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
