@@ -13,32 +13,39 @@ from torch import Tensor
 from . import _polynomial
 from ._fused import traced_as_constants
 
+_STOP = 14  # where c and its place on the x axis follow in the constants, if finite
+
 
 def value(x: Tensor, constants: Sequence[Any]) -> Tensor:
-    """``alpha h(x / gamma + beta) - alpha h(beta)``: ``x`` times a quadratic times a quintic, both in ``z``."""
-    inverse, beta, _, start, linear, square, q5, q4, q3, q2, q1, q0, *stop = constants
-    t = _polynomial.clamp(x, start, stop[1:])
+    """``alpha h(x / gamma + beta) - alpha h(beta)``: ``x`` times a septic in ``z``."""
+    inverse, beta, start, k7, k6, k5, k4, k3, k2, k1, k0 = constants[:11]
+    t = _polynomial.clamp(x, start, constants[_STOP + 1 :])
     z = t * inverse + beta
     zz = z * z
-    quintic = torch.addcmul(q1 * z + q0, torch.addcmul(q3 * z + q2, q5 * z + q4, zz), zz)
-    return (t * ((z - linear) * z + square)) * quintic
+    high = torch.addcmul(k5 * z + k4, k7 * z + k6, zz)
+    return t * torch.addcmul(k1 * z + k0, torch.addcmul(k3 * z + k2, high, zz), zz)
 
 
 def pull(grad: Tensor, x: Tensor, constants: Sequence[Any]) -> Tensor:
-    """``grad`` times the derivative ``2 alpha / gamma z^2 (4 z^5 - 7 z^4 + 3)``."""
-    inverse, beta, slope, *_ = constants
-    stop = constants[12:13]
-    z = _polynomial.clamp(x * inverse + beta, 0, stop)
+    """``grad`` times the derivative ``alpha / gamma z^2 (8 z^5 - 14 z^4 + 6)``."""
+    d5, d4, d0 = constants[11:_STOP]
+    z = _inside(x, constants)
     zz = z * z
-    return _polynomial.inside(z, grad * ((slope * zz) * ((zz * zz) * (4 * z - 7) + 3)), stop)
+    return (grad * zz) * ((zz * zz) * (d5 * z + d4) + d0)
 
 
 def bend(grad: Tensor, x: Tensor, constants: Sequence[Any]) -> Tensor:
-    """``grad`` times the second derivative ``4 alpha / gamma^2 z (14 z^5 - 21 z^4 + 3)``."""
-    inverse, beta, slope, *_ = constants
-    stop = constants[12:13]
-    z = _polynomial.clamp(x * inverse + beta, 0, stop)
-    return _polynomial.inside(z, grad * (2 * slope * inverse * z * ((14 * z - 21) * z**4 + 3)), stop)
+    """``grad`` times the second derivative ``alpha / gamma^2 z (56 z^5 - 84 z^4 + 12)``."""
+    inverse, d0 = constants[0], constants[_STOP - 1]
+    z = _inside(x, constants)
+    return grad * (2 * d0 * inverse * z * ((14 / 3 * z - 7) * z**4 + 1))
+
+
+def _inside(x: Tensor, constants: Sequence[Any]) -> Tensor:
+    """``z`` where ``0 < z < c``; elsewhere 0, where every derivative is 0."""
+    inverse, beta = constants[:2]
+    z = torch.relu(x * inverse + beta)  # one instruction
+    return _polynomial.inside(z, 0, constants[_STOP : _STOP + 1])
 
 
 @traced_as_constants
@@ -47,8 +54,8 @@ def constants(alpha: float, beta: float, gamma: float, c: float) -> tuple[float,
     with localcontext() as context:
         context.prec = 50
         a, b, g, end = (Decimal(k) for k in (alpha, beta, gamma, c))
-        root1, root2, quintic = _polynomial.factors(b)
-        numbers = (1 / g, b, 2 * a / g, -b * g, root1 + root2, root1 * root2, *(a / g * k for k in quintic))
+        numbers = (1 / g, b, -b * g, *(a / g * k for k in _polynomial.divide(_polynomial.R, b)))
+        numbers += (8 * a / g, -14 * a / g, 6 * a / g)
         if end.is_finite():
             numbers += (end, (end - b) * g)
         return tuple(_polynomial.rounded(k, double=False) for k in numbers)

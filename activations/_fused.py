@@ -1,9 +1,10 @@
 """One memory-bound pass for an elementwise function, forward and backward, that saves only its input."""
 
 import functools
+import struct
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,14 +21,17 @@ _SMALL = 1 << 13
 _BLOCK = 1 << 16
 # A kernel for CUDA counts in 32 bits.
 _LARGEST = 1 << 30
+# A kernel for CPU gets rows of this length, a multiple of every register's: no step of it has to look for the end.
+_ROW = 64
 _OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
     # Fused multiply-adds halve the work of a polynomial on a CPU.
     "cpp.enable_floating_point_contract_flag": "fast",
     # Any number of threads at run time: one in a DataLoader's worker, where threads after a fork would hang.
     "cpp.dynamic_threads": True,
-    # Each kernel gets flat contiguous tensors of its types, and does the same whatever else changes: inference mode,
-    # autocast, the default type. torch.compile would compile anew for each of them, and give up after eight.
-    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+    # Each kernel gets contiguous tensors of its types, and does the same whatever else changes: inference mode,
+    # autocast, the default type. torch.compile would compile anew for each of them, and give up after eight. Only an
+    # integer that it was told to compile in (torch._dynamo.config.specialize_int) still counts.
+    "guard_filter_fn": lambda guards: [type(guard.value) is int for guard in guards],
 }
 # Device and data types for which compiling failed.
 _uncompilable: set[tuple[str, torch.dtype]] = set()
@@ -190,15 +194,14 @@ def run(formula: Formula, plain: Formula | None, tensors: Sequence[Tensor], cons
     out = torch.empty_like(tensors[-1])
     flat = [_flat(t, out) for t in (out, *tensors)]
     if out.numel() > _SMALL and (kernel := _kernel(formula, len(tensors), len(constants), out.dtype, out.device.type)):
-        if not isinstance(constants, Tensor):
-            constants = _on_device(constants, compute_dtype(out.dtype), out.device)
+        held = _held(constants, out.dtype, out.device)
         with torch.no_grad():
-            for target, *inputs in zip(*(t.split(_LARGEST) for t in flat), strict=True):
-                kernel(target, constants, *inputs)
+            for target, *inputs in _rows(flat) if out.device.type == "cpu" else _pieces(flat, _LARGEST):
+                kernel(target, held, *inputs)
         return out
     scalars: Any = constants.unbind() if isinstance(constants, Tensor) else constants
     size = _BLOCK if out.device.type == "cpu" else _LARGEST
-    for target, *inputs in zip(*(t.split(size) for t in flat), strict=True):
+    for target, *inputs in _pieces(flat, size):
         target.copy_(_widened(plain or formula, inputs, scalars))
     return out
 
@@ -208,6 +211,41 @@ def _flat(tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.stride() != like.stride():
         tensor = torch.empty_like(like).copy_(tensor)
     return tensor.detach().as_strided((tensor.numel(),), (1,))
+
+
+def _pieces(flat: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(t.split(size) for t in flat), strict=True)
+
+
+def _rows(flat: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Whole rows; what is left over comes with elements before it, computed twice."""
+    size = flat[0].numel()
+    yield [t[: size - size % _ROW].view(-1, _ROW) for t in flat]
+    if size % _ROW:
+        yield [t[-_SMALL:].view(-1, _ROW) for t in flat]
+
+
+def _held(constants: Constants | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor | tuple[int, ...]:
+    """The scalars as a kernel takes them: on a CPU in registers, else as a tensor.
+
+    What C++ reads from memory it reads again in every step, since the result might have been written over it. Numbers
+    are not, but torch.compile passes on integers only: so they carry the bits of float32.
+    """
+    by_value = device.type == "cpu" and dtype != torch.float64
+    if isinstance(constants, Tensor):
+        return _encoded(tuple(constants.tolist())) if by_value else constants
+    return _encoded(constants) if by_value else _on_device(constants, compute_dtype(dtype), device)
+
+
+@functools.lru_cache(maxsize=256)
+def _encoded(constants: Constants) -> tuple[int, ...]:
+    """The bits of each number as float32, below its place: torch.compile takes equal integers, 0 and 1 as fixed."""
+    return tuple(place << 32 | struct.unpack("I", struct.pack("f", k))[0] for place, k in enumerate(constants, start=1))
+
+
+def _decoded(constants: Any) -> list[Tensor]:
+    wide = [torch.scalar_tensor(k, dtype=torch.int64) for k in constants]
+    return [k.to(torch.int32).view(torch.float32) for k in wide]
 
 
 @functools.lru_cache(maxsize=256)
@@ -224,17 +262,22 @@ def _kernel(
     if (device_type, dtype) in _uncompilable:
         return None
 
-    def kernel(target: Tensor, constants: Tensor, *tensors: Tensor) -> None:
-        target.copy_(_widened(formula, tensors, constants.unbind()))
+    def kernel(target: Tensor, held: Tensor | tuple[int, ...], *tensors: Tensor) -> None:
+        scalars = held.unbind() if isinstance(held, Tensor) else _decoded(held)
+        target.copy_(_widened(formula, tensors, scalars))
 
     # Recompilations are counted, and limited, by code object: a copy of its own for each type.
     code = kernel.__code__.replace(co_name=f"{formula.__name__}_{dtype}_{device_type}".replace("torch.", ""))
     copy = types.FunctionType(code, globals(), code.co_name, None, kernel.__closure__)
     compiled = torch.compile(copy, dynamic=True, options=dict(_OPTIONS))  # torch.compile takes some of them out
     sample = [torch.ones(_BLOCK, dtype=dtype, device=device_type) for _ in range(inputs + 1)]
+    if device_type == "cpu":
+        (sample,) = _rows(sample)
+        for rows in sample:
+            torch._dynamo.mark_static(rows, 1)
     try:
         with torch.no_grad():
-            compiled(sample[0], torch.ones(scalars, dtype=compute_dtype(dtype), device=device_type), *sample[1:])
+            compiled(sample[0], _held((1.0,) * scalars, dtype, sample[0].device), *sample[1:])
     except RuntimeError as error:
         _uncompilable.add((device_type, dtype))
         _warn_no_compiler(device_type, str(error).strip().split("\n")[0])

@@ -46,10 +46,9 @@ def _value(x: Tensor, scalars: Sequence[Any]) -> Tensor:
 def _pull(grad: Tensor, x: Tensor, scalars: Sequence[Any]) -> Tensor:
     alpha, beta, inverse, *_ = scalars
     stop = scalars[10:]
-    z = _polynomial.clamp(x * inverse + beta, 0, stop)
+    z = _polynomial.inside(torch.relu(x * inverse + beta), 0, stop)
     zz = z * z
-    slope = (2 * alpha * inverse) * zz * ((zz * zz) * (4 * z - 7) + 3)
-    return _polynomial.inside(z, grad * slope, stop)
+    return grad * ((2 * alpha * inverse) * zz * ((zz * zz) * (4 * z - 7) + 3))
 
 
 class _Learned(torch.autograd.Function):

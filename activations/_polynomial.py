@@ -18,7 +18,7 @@ from torch import Tensor
 from ._fused import traced_as_constants
 
 # r without its constant term, and the quartic factor of r'(z) = 2 z^2 (z - 1) (4 z^4 - 3 z^3 - 3 z^2 - 3 z - 3).
-_R = tuple(Decimal(k) for k in (1, -2, 0, 0, 0, 2, 0, 0, 0))
+R = tuple(Decimal(k) for k in (1, -2, 0, 0, 0, 2, 0, 0, 0))
 _QUARTIC = tuple(Decimal(k) for k in (4, -3, -3, -3, -3))
 _STOP = 22  # where the place of c follows in the constants, if it is finite
 
@@ -38,35 +38,36 @@ def pull(grad: Tensor, x: Tensor, constants: Sequence[Any]) -> Tensor:
     """``grad`` times the derivative ``alpha / gamma r'(z)``, which is 0 outside ``0 < z < c``."""
     unit, start, *_ = constants
     one, one_lo, low, low_lo, c3, c2, c1, c0 = constants[12:20]
-    t = clamp(x * unit, start, constants[_STOP:])
+    t = inside(clamp(x * unit, start, ()), start, constants[_STOP:])
     z = t - start
     zz = z * z
     cubic = torch.addcmul(c1 * z + c0, c3 * z + c2, zz)
-    return inside(t, grad * ((zz * (t - one - one_lo)) * ((t - low - low_lo) * cubic)), constants[_STOP:])
+    return grad * ((zz * (t - one - one_lo)) * ((t - low - low_lo) * cubic))
 
 
 def bend(grad: Tensor, x: Tensor, constants: Sequence[Any]) -> Tensor:
     """``grad`` times the second derivative ``alpha / gamma^2 r''(z)``."""
     unit, start, *_ = constants
     inverse, curve = constants[20:_STOP]
-    t = clamp(x * unit, start, constants[_STOP:])
+    t = inside(clamp(x * unit, start, ()), start, constants[_STOP:])
     z = (t - start) * inverse
-    return inside(t, grad * (curve * z * ((14 * z - 21) * z**4 + 3)), constants[_STOP:])
+    return grad * (curve * z * ((14 * z - 21) * z**4 + 3))
 
 
 def clamp(t: Tensor, start: Any, stop: Sequence[Any]) -> Tensor:
     """``t`` held in ``[start, stop]``."""
-    t = t.clamp(min=start)  # one by one: clamp takes no mixture of a number and a tensor
+    # Compiled, where the bounds are tensors, where takes two instructions and clamp three.
+    t = torch.where(t < start, start, t) if isinstance(start, Tensor) else t.clamp(min=start)
     for end in stop:
-        t = t.clamp(max=end)
+        t = torch.where(t > end, end, t) if isinstance(end, Tensor) else t.clamp(max=end)
     return t
 
 
-def inside(t: Tensor, slope: Tensor, stop: Sequence[Any]) -> Tensor:
-    """``slope`` before ``stop``, 0 from there on (at ``start`` every slope is 0)."""
+def inside(t: Tensor, start: Any, stop: Sequence[Any]) -> Tensor:
+    """``t`` before ``stop``, from there on ``start``, where every slope is 0."""
     for end in stop:
-        slope = torch.where(t >= end, 0, slope)
-    return slope
+        t = torch.where(t >= end, start, t)
+    return t
 
 
 @traced_as_constants
@@ -93,7 +94,7 @@ def constants(alpha: float, beta: float, gamma: float, c: float, double: bool) -
         unit = Decimal(2) ** (1 - exponent)
         low = _bisect(_QUARTIC, Decimal(1), Decimal(2))
         root1, root2, quintic = factors(b)
-        cubic = _divide(_QUARTIC, low)
+        cubic = divide(_QUARTIC, low)
         place = [(z - b) * g for z in (Decimal(0), Decimal(c), root1, root2, Decimal(1), low)]
         numbers: tuple[Decimal, ...] = (unit, place[0], *_split(place[2], double), *_split(place[3], double))
         numbers += tuple(a * k / g ** (8 - i) for i, k in enumerate(quintic))
@@ -115,12 +116,12 @@ def _evaluate(polynomial: Sequence[Decimal], z: Decimal) -> Decimal:
 def factors(beta: Decimal) -> tuple[Decimal, Decimal, tuple[Decimal, ...]]:
     """``r(z) - r(beta) = (z - beta) (z - root1) (z - root2) quintic(z)``: both roots and the quintic."""
     low = _bisect(_QUARTIC, Decimal(1), Decimal(2))
-    septic = _divide(_R, beta)
+    septic = divide(R, beta)
     root1, root2 = _bisect(septic, Decimal(1), low), _bisect(septic, low, Decimal(2))
-    return root1, root2, _divide(_divide(septic, root1), root2)
+    return root1, root2, divide(divide(septic, root1), root2)
 
 
-def _divide(polynomial: Sequence[Decimal], root: Decimal) -> tuple[Decimal, ...]:
+def divide(polynomial: Sequence[Decimal], root: Decimal) -> tuple[Decimal, ...]:
     """The quotient of ``polynomial`` (highest power first) by ``z - root``."""
     quotient = [polynomial[0]]
     for coefficient in polynomial[1:-1]:

@@ -153,6 +153,41 @@ def test_compiled_once_for_every_size_shape_and_state(function, forgotten):
             torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", [8193, 10007, 65599])
+def test_sizes_that_leave_a_part_of_a_row(function, dtype, size):
+    torch.manual_seed(0)
+    x = torch.randn(size + 1).mul(3).to(dtype)[1:]
+    y = function(x.requires_grad_())
+    (found,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    whole = torch.cat([x.detach(), torch.zeros(-size % 64, dtype=dtype)]).requires_grad_()
+    wanted = function(whole)
+    assert torch.equal(y, wanted[:size])
+    assert torch.equal(found, torch.autograd.grad(wanted, whole, torch.ones_like(wanted))[0][:size])
+
+
+@pytest.mark.parametrize("specialize", [False, True])
+def test_no_parameter_is_compiled_in(specialize):
+    x = torch.randn(LARGE).mul(3)
+    settings = [(0.0, 0.0), (-1.0, -1.0), (-0.0, 0.5), (-0.3, 0.7)]
+    wanted = [torch.where((x >= lower) & (x <= upper), 0, x) for lower, upper in settings]
+    hardshrink(x)
+    torch._dynamo.reset()
+    try:
+        with torch._dynamo.config.patch(specialize_int=specialize, error_on_recompile=not specialize):
+            for bounds, result in zip(settings, wanted, strict=True):
+                assert torch.equal(hardshrink(x, *bounds), result)
+    finally:
+        torch._dynamo.reset()
+
+
+def test_with_torch_compile_disabled():
+    x = torch.randn(LARGE)
+    wanted = spocu(x, c=1.0)
+    with torch.compiler.set_stance("force_eager"):
+        torch.testing.assert_close(spocu(x, c=1.0), wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_threads_share_the_work_and_the_result(function):
     x = torch.randn(1 << 20)
     alone = function(x)
