@@ -239,13 +239,12 @@ def _held(constants: Constants | Tensor, dtype: torch.dtype, device: torch.devic
 
 @functools.lru_cache(maxsize=256)
 def _encoded(constants: Constants) -> tuple[int, ...]:
-    """The bits of each number as float32, below its place: torch.compile takes equal integers, 0 and 1 as fixed."""
-    return tuple(place << 32 | struct.unpack("I", struct.pack("f", k))[0] for place, k in enumerate(constants, start=1))
+    """The bits of each number as float32."""
+    return struct.unpack(f"{len(constants)}i", struct.pack(f"{len(constants)}f", *constants))
 
 
-def _decoded(constants: Any) -> list[Tensor]:
-    wide = [torch.scalar_tensor(k, dtype=torch.int64) for k in constants]
-    return [k.to(torch.int32).view(torch.float32) for k in wide]
+def _decoded(numbers: Sequence[int]) -> list[Tensor]:
+    return [torch.scalar_tensor(k, dtype=torch.int32).view(torch.float32) for k in numbers]
 
 
 @functools.lru_cache(maxsize=256)
