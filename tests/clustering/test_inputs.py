@@ -168,6 +168,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, warnings, numpy as np
 from clustering import KMeans
 from clustering import _fitting
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 rows = np.random.default_rng(0).standard_normal((300_000, 8), dtype=np.float32)
 before = _fitting._Run._passed
 def passed(self, objective):

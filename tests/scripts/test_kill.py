@@ -71,6 +71,7 @@ def _arm(moment: str, count: str) -> None:
         return wrapper
 
     if moment in ("SIGTERM", "SIGINT"):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
         ImageClassifier.training_step = dying(ImageClassifier.training_step, signal.Signals[moment])
     elif moment == "validation":
         ImageClassifier.validation_step = dying(ImageClassifier.validation_step)
