@@ -87,7 +87,7 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
         ValueError: If the file is truncated, or is not a Lightning checkpoint.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: check the path (--ckpt_path last takes the newest run's)")
+        raise FileNotFoundError(f"no checkpoint at {path}: check the path")
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
