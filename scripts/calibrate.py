@@ -9,17 +9,14 @@ split, and the table shows the test split. The output folder (the run's ``calibr
 so that ``train.py test --ckpt_path`` and ``train.py predict --ckpt_path`` take it.
 """
 
-import logging
 import math
-import sys
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import jsonargparse
 from calibrate_checkpoint import calibrate_checkpoint
 from calibrate_svm import calibrate_svm
-from command_line import one_line_errors
+from command_line import run_command_line
+from console import print_files
 from rich.console import Console
 from rich.table import Table
 from runs import new_run, write_json
@@ -63,8 +60,7 @@ def run(
         )
     write_json(folder / "results.json", results)
     print_table(results)
-    for name, path in results["files"].items():
-        Console(soft_wrap=True, highlight=False).print(f"{name:<11} {folder / path}")
+    print_files(folder, results["files"])
     return results
 
 
@@ -91,12 +87,7 @@ def number(value: float) -> str:
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
     """Run the command line ``args`` (the process's own by default)."""
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    with one_line_errors(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")
-        arguments = sys.argv[1:] if args is None else args
-        return jsonargparse.auto_cli(run, args=arguments, as_positional=False, exit_on_error=args is None)
+    return run_command_line(run, args)
 
 
 if __name__ == "__main__":

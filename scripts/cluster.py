@@ -20,11 +20,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from clusterings import SHOWN, Clustering, flat, grid, inertia, of_faiss, of_sklearn, ours, timed
-from command_line import one_line_errors
+from command_line import run_command_line
+from console import print_rows, say
 from features import Features, extract
-from jsonargparse import auto_cli
-from rich.console import Console
-from rich.table import Table
 from runs import new_run, shell, write_json
 from sklearn import datasets
 from sklearn.cluster import DBSCAN, HDBSCAN, MeanShift, estimate_bandwidth
@@ -63,6 +61,9 @@ def generated(
         device: Where ours searches: auto, cpu, cuda, cuda:0,1.
         root: Folder of the runs.
     """
+    for name, value in (("n", n), ("dim", dim), ("k", k)):
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1, found {value}")
     points, truth = datasets.make_blobs(n, dim, centers=k, cluster_std=std, random_state=seed)
     data = points.astype(np.float32)
     del points
@@ -83,7 +84,7 @@ def generated(
     panels = [(TRUTH, places, truth[shown])] + [(name, places, one.labels[shown]) for name, one in found.items()]
     grid([panels], size=4).savefig(run / "clusters.png", dpi=150)
     _print(f"{n:,} points, {dim} dimensions, {k} clusters", scores)
-    _say(f"run         {run}")
+    say(f"run         {run}")
 
 
 def _scores(data: Any, truth: Any, found: dict[str, Clustering]) -> dict[str, dict[str, float]]:
@@ -128,11 +129,9 @@ def compare(samples: int = 750, seed: int = 0, root: str = ROOT) -> None:
     run = new_run(root)
     write_json(run / "results.json", {"samples": samples, "seed": seed, "sets": results})
     grid(panels).savefig(run / "clusterings.png", dpi=120)
-    table = Table("set", *next(iter(results.values())), title="adjusted Rand index", title_justify="left")
-    for name, scores in results.items():
-        table.add_row(name, *(f"{score['adjusted Rand']:.3f}" for score in scores.values()))
-    Console().print(table)
-    _say(f"run         {run}")
+    adjusted_only = {name: {m: score["adjusted Rand"] for m, score in one.items()} for name, one in results.items()}
+    print_rows("adjusted Rand index", adjusted_only, "set")
+    say(f"run         {run}")
 
 
 def _sets(samples: int, seed: int) -> dict[str, tuple[Any, Any]]:
@@ -184,8 +183,8 @@ def features(
     _picture(found, model.labels_, picture, seed).savefig(run / "features.png", dpi=150)
     _projector(found, model.labels_, run / "tensorboard")
     _print(f"{len(values):,} {split} examples, {values.shape[1]} features", {f"KMeans, {model.n_clusters}": scores})
-    _say(f"run         {run}")
-    _say(f"watch       {shell('tensorboard', '--logdir', run)}   (Projector)")
+    say(f"run         {run}")
+    say(f"watch       {shell('tensorboard', '--logdir', run)}   (Projector)")
 
 
 def _train(root: str) -> str:
@@ -248,6 +247,8 @@ def fit(
         seed: Of the starts.
         device: Where Faiss searches: auto, cpu, cuda, cuda:0,1.
     """
+    if not Path(data).is_file():
+        raise FileNotFoundError(f"there is no file {data}: give a .npy file of one array [N, D]")
     rows = np.load(data, mmap_mode="r", allow_pickle=False)
     if not isinstance(rows, np.ndarray) or rows.ndim != 2:
         raise ValueError(f"{data} must be a .npy file of one array [N, D]")
@@ -264,7 +265,7 @@ def fit(
     model.fit(rows)
     model.save(target)
     _report(model, len(rows), target.with_suffix(".json"))
-    _say(f"centres     {target}")
+    say(f"centres     {target}")
 
 
 def _processes() -> int:
@@ -298,29 +299,20 @@ def _report(model: KMeans, rows: int, path: Path) -> None:
     results = {"n": rows, "k": model.n_clusters, "inertia": model.inertia_, "passes": model.n_iter_}
     write_json(path, results | {"processes": _processes()})
     _print(f"{rows:,} rows", {"KMeans": {"inertia": model.inertia_, "passes": float(model.n_iter_)}})
-    _say(f"results     {path}")
+    say(f"results     {path}")
 
 
 def _print(title: str, scores: dict[str, dict[str, float]]) -> None:
-    table = Table("", *scores, title=title, title_justify="left")
-    for name in dict.fromkeys(name for one in scores.values() for name in one):
-        cells = [f"{one[name]:,.4f}" if name in one else "" for one in scores.values()]
-        table.add_row(name, *cells)
-    Console().print(table)
-
-
-def _say(line: str) -> None:
-    Console(soft_wrap=True, highlight=False).print(line)
+    """A row a number, a column a method."""
+    names = dict.fromkeys(name for one in scores.values() for name in one)
+    print_rows(title, {name: {method: one[name] for method, one in scores.items() if name in one} for name in names})
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line ``args`` (the process's own by default)."""
-    words = list(sys.argv[1:] if args is None else args)
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
-        words = ["generated", *words]
-    commands: dict[str, Any] = {function.__name__: function for function in (generated, compare, features, fit)}
-    with one_line_errors():
-        auto_cli(commands, args=words, exit_on_error=False)
+    run_command_line(
+        {"generated": generated, "compare": compare, "features": features, "fit": fit}, args, default="generated"
+    )
 
 
 if __name__ == "__main__":

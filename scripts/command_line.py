@@ -1,12 +1,15 @@
 """What every script's command line shares: a user's mistake ends in one line and an exit code, not in a traceback."""
 
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, auto_cli
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_modules.monitor import NonFiniteLossError
@@ -28,6 +31,24 @@ def one_line_errors() -> Iterator[None]:
         if not str(error).startswith("Error(s) in loading state_dict"):
             raise
         fail(error)
+
+
+def run_command_line(commands: Any, args: list[str] | None, default: str | None = None) -> Any:
+    """Call a function, or the subcommand named first, with the command line's options, and return what it returns.
+
+    Args:
+        commands: One function, or several by subcommand; options are made from signature and docstring.
+        args: The words; the process's own by default.
+        default: The subcommand that is meant when none is named.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if default is not None and (not words or (words[0].startswith("-") and words[0] not in ("-h", "--help"))):
+        words = [default, *words]
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with one_line_errors(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")  # Lightning's own code
+        return auto_cli(commands, args=words, exit_on_error=False)
 
 
 def fail(error: BaseException) -> None:
