@@ -1,0 +1,8 @@
+"""d"""
+
+from typing import Any
+
+
+def text(output: str = "") -> dict[str, Any]:
+    """T."""
+    return {}
