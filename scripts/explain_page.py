@@ -9,7 +9,7 @@ from eli5.base import Explanation
 from eli5.formatters import fields
 from eli5.formatters.html import format_html_styles
 
-SHOWN = tuple(field for field in fields.ALL if field != fields.DESCRIPTION)
+SHOWN = tuple(field for field in fields.ALL if field != "description")
 STYLES = f"""{format_html_styles()}
 <style>
 details {{ margin: .4rem 0 .4rem 0; padding: .4rem .8rem; border: 1px solid #ddd; border-radius: 6px; }}
