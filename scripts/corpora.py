@@ -1,7 +1,9 @@
 """Corpora of documents to classify: 20 newsgroups, or a folder of texts."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sklearn.datasets import fetch_20newsgroups, load_files
 from sklearn.model_selection import train_test_split
@@ -41,11 +43,11 @@ def newsgroups(download_to: Path | None = None) -> Corpus:
     Raises:
         OSError: If they cannot be downloaded.
     """
-    options = {"categories": list(NEWSGROUPS), "remove": ("headers", "footers"), "random_state": 0}
+    options: dict[str, Any] = {"categories": list(NEWSGROUPS), "remove": ("headers", "footers"), "random_state": 0}
     try:
-        train, test = (
-            fetch_20newsgroups(data_home=download_to, subset=subset, **options) for subset in ("train", "test")
-        )
+        with warnings.catch_warnings(action="ignore"):  # each retry is a warning
+            train = fetch_20newsgroups(data_home=download_to, subset="train", **options)
+            test = fetch_20newsgroups(data_home=download_to, subset="test", **options)
     except Exception as error:  # urllib's, http's, a proxy's or a broken archive's
         reason = " ".join(str(error).split())[:200]
         raise OSError(

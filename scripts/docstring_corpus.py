@@ -153,9 +153,10 @@ def docstrings(seed: int) -> Corpus:
         for place, size in enumerate(sizes):
             chance = random.Random(f"{seed} {library} {place}")
             chosen[place].extend((text, label) for text in chance.sample(part[place], size))
-    (texts, labels), (texts_test, labels_test) = (zip(*one, strict=True) for one in chosen)
+    learned, tested = ([text for text, _ in one] for one in chosen)
+    labels, labels_test = ([label for _, label in one] for one in chosen)
     note = f"the test documents are all of other modules: {', '.join(held_out)}"
-    return Corpus("docstrings", list(NAMESPACES), list(texts), list(labels), list(texts_test), list(labels_test), note)
+    return Corpus("docstrings", list(NAMESPACES), learned, labels, tested, labels_test, note)
 
 
 def _without_set_phrases(documents: dict[str, list[list[str]]]) -> dict[str, list[str]]:

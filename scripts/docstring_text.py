@@ -1,8 +1,8 @@
 """What is left of a docstring when everything that gives its library away is taken out: prose, in lower case.
 
-Out go code (examples, literal blocks, mathematics), roles and all that stands in backticks, signatures and the heads of
-parameters, the words over sections, the libraries' names, and names with a dot, an underscore, a digit or a capital
-inside.
+Out go code (examples, literal blocks, mathematics), roles (with the "read more in the" before them) and all that stands
+in backticks, signatures and the heads of parameters, the words over sections, the libraries' names, and names with a
+dot, an underscore, a digit or a capital inside.
 """
 
 import re
@@ -16,15 +16,6 @@ SECTIONS = r"""
     parameters? | other | args? | arguments? | keyword | kwargs | kwds | returns? | yields? | raises? | warns? |
     notes? | warnings? | see | also | references? | examples? | attributes? | methods? | shapes? | inputs? |
     outputs? | variables?
-"""
-
-_NAMES = r"""
-    (?:py)?torch\w* | aten\w* | num-?py\w* | np | sci-?py\w* | sp | sci-?kits?(?:-?learn)?\w* | sk-?learn\w* | scikit |
-    learn | matplotlib\w* | pandas | plt | cupy | jax | onnx\w* | lightning | numfocus | caffe2?
-"""
-SECTIONS = r"""
-    parameters? | other | args? | arguments? | keyword | kwargs | kwds | returns? | yields? | raises? | warns? | notes? |
-    warnings? | see | also | references? | examples? | attributes? | methods? | shapes? | inputs? | outputs? | variables?
 """
 
 _NAMES = re.compile(rf"^(?:{LIBRARY_NAMES})$", re.VERBOSE | re.IGNORECASE)
@@ -41,6 +32,7 @@ _NUMPY_HEAD = re.compile(r"^\s*[\w*, .\\]{1,60}\s:(?:\s.*)?$")
 _GOOGLE_HEAD = re.compile(r"^(\s*)(?:[-*]\s+)?\*{0,2}\w+\s*(?:\([^)]*\))?\s*(?::|--)\s")
 _CALL = re.compile(r"[\w.]+\s*\([^()]*(?:\([^()]*\)[^()]*)*\)(?:\s*->\s*[^\n]*)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_POINTER = re.compile(r"\b(?:read|see)(?:\s+more)?(?:\s+(?:in|also))?(?:\s+the)?\s+(?=:\w+:`)", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```")
 
 
@@ -70,7 +62,7 @@ def prose(docstring: str) -> str:
 def prose_lines(docstring: str) -> list[str]:
     """The same line by line; some are empty."""
     text = "\n".join(_lines_of_prose(docstring.expandtabs().splitlines()))
-    lines = _CALL.sub(" ", _MARKED.sub(" ", text)).splitlines()
+    lines = _CALL.sub(" ", _MARKED.sub(" ", _POINTER.sub(" ", text))).splitlines()
     return [" ".join(word for chunk in line.split() for word in _words(chunk)) for line in lines]
 
 

@@ -61,7 +61,8 @@ def text(
     by_class, weights = class_words(models[LINEAR], data.classes, words)
     listed = {name: {"words that speak for it": ", ".join(found)} for name, found in by_class.items()}
     print_rows("Words of the linear SVM", listed, "class")
-    explained, sections = [], []
+    explained: list[dict[str, Any]] = []
+    sections: list[str] = []
     for place in _chosen(data, models, documents, seed):
         one, html = _explain(data, place, models, samples, seed)
         explained.append(one)
@@ -88,8 +89,8 @@ def text(
         picture(drawing, f"Words that speak for the classes of {data.name}", dpi=110),
         fold("The linear SVM's words", explanation_html(weights)),
     ]
-    html = page(f"{data.name}: which words speak for which class", *top, *sections, head=STYLES)
-    (target / "text.html").write_text(html, encoding="utf-8")
+    whole = page(f"{data.name}: which words speak for which class", *top, *sections, head=STYLES)
+    (target / "text.html").write_text(whole, encoding="utf-8")
     write_json(target / "results.json", results)
     print_files(target, results["files"])
     return results
@@ -143,7 +144,7 @@ def _explain(
     for name, model in models.items():
         says = data.classes[predicted[name]]
         try:
-            found = local_model(model, document, data.classes, samples, seed)
+            found = local_model(model, document, data.classes, predicted[name], samples, seed)
         except NotExplainedError as error:
             local[name] = {"error": str(error)}
             rows[f"{name}, local model"] = {"says": says, "because of": f"cannot be explained: {error}"}
@@ -188,7 +189,12 @@ def _explain(
         "local": local,
     }
     quote = f"<blockquote>{escape(document)}</blockquote>"
-    return result, [heading(title), quote, rows_html(rows, "explanation"), fold("Word by word", cards(details))]
+    return result, [
+        heading(title),
+        quote,
+        rows_html(rows, "explanation"),
+        fold("Word by word", cards(details), is_open=True),
+    ]
 
 
 def _strongest(weights: dict[str, float], count: int = 6) -> str:

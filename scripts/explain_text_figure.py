@@ -38,7 +38,7 @@ def _document(part: Any, document: dict[str, Any]) -> None:
     part.suptitle(head, fontsize=9, parse_math=False)
     panels = part.subplots(1, 1 + len(document["local"]))
     _bars(panels[0], document["exact"], 7)
-    panels[0].set_title(f"linear SVM, exactly, for {document['explained']}", fontsize=9, loc="left")
+    panels[0].set_title(f"linear SVM, exactly,\nfor {document['explained']}", fontsize=9, loc="left")
     for axes, (name, local) in zip(panels[1:], document["local"].items(), strict=True):
         if "error" in local:
             axes.set_axis_off()
@@ -47,7 +47,7 @@ def _document(part: Any, document: dict[str, Any]) -> None:
         _bars(axes, local["words"].get(local["explained"], {}), 7)
         poor = ", POOR" if local["warning"] else ""
         fidelity = f"KL {local['mean_KL_divergence']:.2f}, score {local['score']:.2f}{poor}"
-        text = f"{name}, local model for {local['explained']}: {fidelity}"
+        text = f"{name}, local model for {local['explained']}\n{fidelity}"
         axes.set_title(text, fontsize=9, loc="left", color=POOR if poor else "black")
 
 

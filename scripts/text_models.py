@@ -105,8 +105,8 @@ def exact_words(
     return {str(one.feature): float(one.weight) for one in weights}, sign * float(target.score), found
 
 
-def local_model(model: Pipeline, text: str, classes: Sequence[str], samples: int, seed: int) -> LocalModel:
-    """Explain any classifier with probabilities around one text.
+def local_model(model: Pipeline, text: str, classes: Sequence[str], label: int, samples: int, seed: int) -> LocalModel:
+    """Explain any classifier with probabilities around one text; the explanation shows the class ``label`` alone.
 
     Raises:
         NotExplainedError: If the classifier says the same of all variations of the text.
@@ -127,6 +127,7 @@ def local_model(model: Pipeline, text: str, classes: Sequence[str], samples: int
         (only,) = words
         seen = [classes[int(label)] for label in explainer.clf_.classes_]
         words |= {name: {word: -value for word, value in words[only].items()} for name in seen if name != only}
+    found.targets = [target for target in found.targets if target.target == classes[label]] or found.targets
     metrics = explainer.metrics_
     return LocalModel(float(metrics["mean_KL_divergence"]), float(metrics["score"]), words, found)
 
