@@ -58,8 +58,9 @@ def grad_cam(
         model: Maps ``[N, C, H, W]`` to scores ``[N, K]`` or ``[N]``, each image by itself.
         images: ``[N, C, H, W]``, normalised as the network was trained.
         target: Which score, for all images or one for each ``[N]``; None: each image's highest one.
-        layer: The layer, by name or as the module. By default the last feature maps that convolutions made, after what
-            follows them at the same size; in a transformer the last layer at which the patches still matter.
+        layer: The layer, by name or as the module. By default the last feature maps of at least 16 places that
+            convolutions made, after what follows them at the same size; in a transformer the last layer at which the
+            patches still matter.
         relu: Leave out what speaks against the target; otherwise it is negative.
 
     Returns:

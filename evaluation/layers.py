@@ -14,6 +14,7 @@ from .undisturbed import Network
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _MOST_PREFIX_TOKENS = 8  # class, distillation and register tokens, which stand before those of the patches
+_FEWEST_PLACES = 16
 
 
 class Call(NamedTuple):
@@ -105,13 +106,15 @@ def named_layer(network: Network, layer: str | nn.Module) -> Call:
 def convolutional_layer(calls: list[Call], count: int) -> Call | None:
     """Return where the last feature maps are that convolutions made, or None.
 
-    A convolution counts if it makes maps of more than one place for each of ``count`` images, and is no embedding of
-    patches, which lie side by side. Of all modules that end after the last such convolution with maps of the same size
-    (normalisations, activations, the block with its shortcut) it is the last.
+    A convolution counts if it makes maps for each of ``count`` images, and is no embedding of patches, which lie side
+    by side. Maps of fewer than 16 places, as networks end with on very small images, hardly tell one from another: they
+    are taken only where there are no others. Of all modules that end after the last such convolution with maps of the
+    same size (normalisations, activations, the block with its shortcut) it is the last.
     """
     places = [place for place, call in enumerate(calls) if _usable(call, count)]
     if not places:
         return None
+    places = [place for place in places if math.prod(calls[place].shape[2:]) >= _FEWEST_PLACES] or places
     size = calls[places[-1]].shape[2:]
     after = [call for call in calls[places[-1] :] if len(call.shape) == 4 and call.shape[2:] == size]
     return [call for call in after if call.shape[0] == count][-1]

@@ -7,7 +7,7 @@ from typing import Any
 import eli5
 import numpy as np
 import torch
-from console import print_files, print_rows
+from console import print_files, print_rows, say
 from eli5.formatters.image import format_as_image
 from matplotlib.figure import Figure
 from page import page, picture
@@ -19,6 +19,15 @@ import evaluation.explanation  # noqa: F401  (teaches eli5 about torch)
 from evaluation.explanation import ImageExplanation
 
 MEASURES = ("deletion", "random_deletion", "insertion", "random_insertion", "random_correlation")
+SHORT = {
+    "random_deletion": "at random",
+    "random_insertion": "at random ",  # another name than that of the column before
+    "random_correlation": "re-initialised",
+}
+HEADING = (
+    "AUC of the class's probability while pixels are deleted (lower is better) or inserted (higher) in the map's\n"
+    "order and at random; rank correlation of the map with that of re-initialised weights (near 0 is better)."
+)
 
 
 def image(
@@ -79,7 +88,8 @@ def image(
     figure.savefig(folder / "explanations.png", dpi=100)
     (folder / "explanations.html").write_text(_page(results, figure, explained), encoding="utf-8")
     write_json(folder / "results.json", results)
-    table = {str(number): row for number, row in rows.items()} | {"mean": results["mean"]}
+    say(HEADING)
+    table = {str(number): _columns(row) for number, row in rows.items()} | {"mean": _columns(results["mean"])}
     print_rows(f"{checkpoint}: {results['method']}", table, "test image")
     print_files(folder, results["files"])
     return results
@@ -129,6 +139,11 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The means over the images, those for which a measure is undefined left out."""
     values = {name: [row[name] for row in rows if isinstance(row[name], float)] for name in MEASURES}
     return {name: float(np.mean(found)) for name, found in values.items() if found}
+
+
+def _columns(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the printed table, with short headings."""
+    return {SHORT.get(name, name): value for name, value in row.items()}
 
 
 def draw(explained: dict[int, ImageExplanation], rows: dict[int, dict[str, Any]]) -> Figure:
