@@ -1,6 +1,7 @@
 """Integrated gradients and Grad-CAM against captum, and what they leave behind."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ class Tokens(nn.Module):
 def mlp(*widths, seed=0):
     torch.manual_seed(seed)
     layers = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 
