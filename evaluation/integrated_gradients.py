@@ -106,8 +106,8 @@ def integrated_gradients(
             ends = scores[row, index], origins[row, index]
             path = _Path(network, start[row], points[row] - start[row], index, batch_size)
             found.append(_converge(path, *ends, steps, max_steps, tolerance))
-    fields = [torch.stack(values) for values in zip(*found, strict=True)]
-    return Attribution(*fields, network.dtype)
+    values, score, origin, difference, needed = (torch.stack(parts) for parts in zip(*found, strict=True))
+    return Attribution(values, score, origin, difference, needed, network.dtype)
 
 
 def targets_of(scores: Tensor, target: int | Tensor | npt.ArrayLike | None) -> Tensor:

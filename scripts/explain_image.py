@@ -6,7 +6,6 @@ from typing import Any
 
 import eli5
 import numpy as np
-import torch
 from console import print_files, print_rows, say
 from eli5.formatters.image import format_as_image
 from matplotlib.figure import Figure
@@ -60,8 +59,7 @@ def image(
     if checkpoint is None:
         checkpoint = train_default("runs")
     run = rebuild(checkpoint, accelerator)
-    images, labels = read_split(run)
-    chosen = _choose(index, count, len(images), seed)
+    chosen = pick(run, index, count, seed)
     classes = [str(name) for name in getattr(run.datamodule, "classes", None) or range(run.model.num_classes)]
     options: dict[str, Any] = {
         "target_names": classes,
@@ -72,14 +70,16 @@ def image(
         "std": getattr(run.datamodule, "std", None),
         "seed": seed,
     }
-    explained = {number: eli5.explain_prediction(run.model, images[number], **options) for number in chosen}
-    rows = {number: _row(one, classes[int(labels[number])]) for number, one in explained.items()}
+    explained = {
+        number: eli5.explain_prediction(run.model, pixels, **options) for number, (pixels, _) in chosen.items()
+    }
+    rows = {number: _row(one, classes[chosen[number][1]]) for number, one in explained.items()}
     folder = output or new_run("runs")
     results = {
         "checkpoint": str(checkpoint),
-        "method": explained[chosen[0]].method,
+        "method": next(iter(explained.values())).method,
         "seed": seed,
-        "images": rows,
+        "images": {str(number): row for number, row in rows.items()},
         "mean": _means(list(rows.values())),
         "files": {"figure": "explanations.png", "page": "explanations.html", "results": "results.json"},
     }
@@ -95,33 +95,44 @@ def image(
     return results
 
 
-def read_split(run: TrainedRun) -> tuple[Tensor, Tensor]:
-    """Return the test images ``[N, C, H, W]`` and their labels ``[N]``, normalised as the network gets them.
+def pick(run: TrainedRun, index: list[int] | None, count: int, seed: int) -> dict[int, tuple[Tensor, int]]:
+    """Return test images ``[C, H, W]``, normalised as the network gets them, and their labels, by their numbers.
+
+    Args:
+        run: What was trained.
+        index: Their numbers; None draws some.
+        count: How many to draw.
+        seed: Of the draw.
 
     Raises:
-        ValueError: If the data are no images, or there are none.
+        ValueError: If the data are no images, or there are no such images.
     """
     run.datamodule.prepare_data()
     run.datamodule.setup("test")
-    batches = [(images.cpu(), labels.cpu()) for images, labels in run.datamodule.test_dataloader()]
-    if not batches:
-        raise ValueError("there is no test split whose images could be explained")
-    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    if images.ndim != 4:
-        raise ValueError(f"explain.py image explains images [N, C, H, W], the run's data are {list(images.shape)}")
-    return images, labels
+    loader = run.datamodule.test_dataloader()
+    chosen = set(_choose(index, count, sum(len(labels) for _, labels in loader), seed))
+    found: dict[int, tuple[Tensor, int]] = {}
+    first = 0
+    for images, labels in loader:
+        if images.ndim != 4:
+            raise ValueError(f"explain.py image explains images [N, C, H, W], the run's data are {list(images.shape)}")
+        here = [place for place in range(len(labels)) if first + place in chosen]
+        found |= {first + place: (images[place].cpu(), int(labels[place])) for place in here}
+        first += len(labels)
+    return found
 
 
 def _choose(index: list[int] | None, count: int, total: int, seed: int) -> list[int]:
+    if total == 0:
+        raise ValueError("there is no test split whose images could be explained")
     if index is None:
         if count < 1:
             raise ValueError(f"--count must be at least 1, found {count}")
-        drawn = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
-        return sorted(drawn.tolist())
+        return np.random.default_rng(seed).choice(total, min(count, total), replace=False).tolist()
     wrong = [number for number in index if not 0 <= number < total]
     if wrong or not index:
         raise ValueError(f"--index must hold numbers from 0 to {total - 1}, found {wrong[0] if wrong else 'none'}")
-    return list(dict.fromkeys(index))
+    return index
 
 
 def _row(explanation: ImageExplanation, label: str) -> dict[str, Any]:
@@ -129,10 +140,7 @@ def _row(explanation: ImageExplanation, label: str) -> dict[str, Any]:
     found = explanation.faithfulness
     assert found is not None  # it is measured by default
     row: dict[str, Any] = {"label": label, "explained": str(target.target), "probability": target.proba}
-    row |= {name: getattr(found, name) for name in MEASURES}
-    if found.random_correlation is None:
-        row["random_correlation"] = found.remark
-    return row
+    return row | {name: getattr(found, name) for name in MEASURES} | {"remark": found.remark}
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -143,7 +151,8 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def _columns(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the printed table, with short headings."""
-    return {SHORT.get(name, name): value for name, value in row.items()}
+    shown = {name: "undefined" if value is None else value for name, value in row.items() if name != "remark"}
+    return {SHORT.get(name, name): value for name, value in shown.items()}
 
 
 def draw(explained: dict[int, ImageExplanation], rows: dict[int, dict[str, Any]]) -> Figure:
@@ -172,7 +181,7 @@ def _page(results: dict[str, Any], figure: Figure, explained: dict[int, ImageExp
         picture(figure, "test images and the maps over them"),
     ]
     for number, explanation in explained.items():
-        label = escape(results["images"][number]["label"])
+        label = escape(results["images"][str(number)]["label"])
         sections.append(f"<h2>Test image {number}, of class {label}</h2>")
         sections.append(eli5.format_as_html(explanation, include_styles=False))
     return page("What the network looks at", *sections, head=eli5.format_html_styles())
