@@ -22,6 +22,7 @@ class Attribution:
         baseline_score: ``[N]`` the score F(b) of the baseline.
         difference: ``[N]`` what the contributions lack: their sum minus (F(x) - F(b)).
         steps: ``[N]`` points of the path that were enough, or the greatest number allowed.
+        dtype: That of the scores before they were put into float64.
     """
 
     values: Tensor
@@ -29,15 +30,16 @@ class Attribution:
     baseline_score: Tensor
     difference: Tensor
     steps: Tensor
+    dtype: torch.dtype
 
     def complete(self, tolerance: float = 1e-3) -> Tensor:
         """Bool ``[N]``: the difference is within the tolerance, relative to F(x) - F(b)."""
         return self.difference.abs() <= tolerance * (self.score - self.baseline_score).abs() + self._rounding()
 
     def _rounding(self) -> Tensor:
-        # Two float32 scores of this size cannot tell a smaller difference from none.
+        # Two scores of this size cannot tell a smaller difference from none.
         scale = torch.maximum(self.score.abs(), self.baseline_score.abs())
-        return 4 * torch.finfo(torch.float32).eps * scale
+        return 4 * torch.finfo(self.dtype).eps * scale
 
 
 def integrated_gradients(
@@ -56,7 +58,7 @@ def integrated_gradients(
         values_i = (x_i - b_i) * integral over a in [0, 1] of dF/dx_i (b + a (x - b))
 
     so that they sum to F(x) - F(b). The integral is taken by the midpoint rule; the number of points is doubled until
-    the sum is within ``tolerance`` of that, relative to it (or within what float32 can tell of the two scores). The
+    the sum is within ``tolerance`` of that, relative to it (or within what their dtype can tell of the two scores). The
     network is left as it was, see
     :func:`evaluation.undisturbed.undisturbed`.
 
@@ -104,8 +106,8 @@ def integrated_gradients(
             ends = scores[row, index], origins[row, index]
             path = _Path(network, start[row], points[row] - start[row], index, batch_size)
             found.append(_converge(path, *ends, steps, max_steps, tolerance))
-    fields = [torch.stack(values) for values in zip(*found, strict=True)]
-    return Attribution(*fields)
+    values, score, origin, difference, needed = (torch.stack(parts) for parts in zip(*found, strict=True))
+    return Attribution(values, score, origin, difference, needed, network.dtype)
 
 
 def targets_of(scores: Tensor, target: int | Tensor | npt.ArrayLike | None) -> Tensor:
@@ -167,6 +169,6 @@ def _converge(
         values = path.contributions(steps)
         difference = values.sum() - (score - origin)
         found = values, score, origin, difference, torch.tensor(steps)
-        if bool(Attribution(*found).complete(tolerance)) or steps == max_steps:
+        if bool(Attribution(*found, path.way.dtype).complete(tolerance)) or steps == max_steps:
             return found
         steps = min(2 * steps, max_steps)
