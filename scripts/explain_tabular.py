@@ -196,7 +196,7 @@ def _explain_row(
             "note": "; ".join(notes),
         }
         strongest = sorted((feature for feature in one.values if feature != BIAS), key=lambda f: -abs(one.values[f]))
-        listed = ", ".join(f"{feature} {one.values[feature]:+.3g}" for feature in strongest[:3])
+        listed = ", ".join(f"{feature} {_number(one.values[feature], '+')}" for feature in strongest[:3])
         explained = {} if table.is_regression else {"explained": f"{one.unit} {one.output:.4g}"}
         summary[name] = {"prediction": predicted} | explained | {"contributions": listed}
         explanation = one.explanation(name, predicted if table.classes else table.target_name, values)
@@ -209,7 +209,12 @@ def _explain_row(
 
 
 def _named(table: Table, value: Any) -> str:
-    return table.classes[int(value)] if table.classes else f"{float(value):.4g}"
+    return table.classes[int(value)] if table.classes else _number(float(value))
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Four digits, or all before the point."""
+    return f"{value:{sign},.0f}" if abs(value) >= 1e4 else f"{value:{sign}.4g}"
 
 
 def _say_unexplained(rows: list[dict[str, Any]]) -> None:

@@ -92,7 +92,7 @@ def _heat(
 def _short(value: float, most: float, digits: int | None) -> str:
     """A number in about four characters; what rounds to 0 is a dot."""
     unit = ""
-    if most >= 1e5:
+    if most >= 1e4:
         value, unit, digits = value / 1000, "k", 0
     elif digits is None:
         digits = 0 if most >= 100 else 1 if most >= 1 else 2

@@ -27,7 +27,7 @@ def corpus():
         (
             "Args:\n    input (Tensor): the input tensor\n    dim (int, optional): the dimension",
             "the input tensor the dimension",
-        ),  # fmt: skip
+        ),
         ("Sum.\n\nExamples\n--------\n>>> f(1)\narray of things\n\nAnd more.", "sum and more"),
         ("Sum.\n\nExample::\n\n    >>> f(1)\n    things\n\n    more things\n\nThe end.", "sum the end"),
         ("Sum.\n\n.. math::\n    a = b\n\n.. note:: Be careful.", "sum be careful"),

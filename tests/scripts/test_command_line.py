@@ -1,0 +1,46 @@
+"""What the scripts' command lines share."""
+
+import pytest
+from command_line import run_command_line
+
+
+def first(some_number: int = 1, no_header: bool = False, some_text: str = "") -> tuple:
+    """A function."""
+    return some_number, no_header, some_text
+
+
+def second(quiet: bool = False, other: int = 0) -> tuple:
+    """Another."""
+    return quiet, other
+
+
+@pytest.mark.parametrize(
+    ("words", "result"),
+    [
+        ([], (1, False, "")),
+        (["--some-number", "3"], (3, False, "")),
+        (["--some_number=3"], (3, False, "")),
+        (["--no-header"], (1, True, "")),
+        (["--no-header", "--some-number", "-4"], (-4, True, "")),
+        (["--no-header", "false"], (1, False, "")),
+        (["--no_header=true"], (1, True, "")),
+        (["--some-text", "a-b-c"], (1, False, "a-b-c")),
+        (["--some-text=a-b=c-d"], (1, False, "a-b=c-d")),
+    ],
+)
+def test_hyphens_and_switches(words, result):
+    assert run_command_line(first, words) == result
+    assert run_command_line({"first": first, "second": second}, words, default="first") == result
+    assert run_command_line({"first": first, "second": second}, ["first", *words]) == result
+
+
+def test_switches_of_a_subcommand():
+    assert run_command_line({"first": first, "second": second}, ["second", "--quiet", "--other", "2"]) == (True, 2)
+
+
+def test_a_mistake_is_one_line(capsys):
+    with pytest.raises(SystemExit):
+        run_command_line(first, ["--some-number", "many"])
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
