@@ -64,7 +64,7 @@ def _switches(commands: Any) -> set[str]:
 def _spelled(words: list[str], switches: set[str]) -> list[str]:
     """The words with ``--on-training-data`` spelled ``--on_training_data true``."""
     spelled: list[str] = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
         option, equals, value = word.partition("=")
         if not option.startswith("--"):
             spelled.append(word)
