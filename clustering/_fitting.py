@@ -21,7 +21,6 @@ from ._start import SAMPLE, Drawn, Seeding, begin
 from ._survey import sample, survey
 from ._workers import Workers
 
-
 _CHEAP = 128
 """Up to so many numbers in the centres, threads lose more time waiting for Python's lock than they gain."""
 
