@@ -328,9 +328,23 @@ def test_autocast_does_not_reach_in(network, images):
 
 def test_a_compiled_network_is_run_eagerly(network, images):
     expected = grad_cam(network, images).values
+    wrapped = torch.compile(network, backend="eager")
+    wrapped.eval()(images)
+    torch.testing.assert_close(grad_cam(wrapped, images, layer="act").values, expected)
     network.compile(backend="eager")
-    network.eval()(images)
+    network(images)
     torch.testing.assert_close(grad_cam(network, images).values, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated")
+def test_a_traced_network_is_refused(network, images):
+    traced = torch.jit.trace(network.eval(), images)
+    with pytest.raises(ValueError, match="scripted or traced network cannot be looked into"):
+        grad_cam(traced, images)
+
+
+def test_the_network_of_a_wrapper_is_explained(network, images):
+    torch.testing.assert_close(grad_cam(nn.DataParallel(network), images).values, grad_cam(network, images).values)
 
 
 @pytest.mark.gpu
