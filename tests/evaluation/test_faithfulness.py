@@ -6,8 +6,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from evaluation.faithfulness import area, faithfulness, reinitialised
+from evaluation.faithfulness import area, faithfulness
 from evaluation.grad_cam import grad_cam
+from evaluation.reinitialised import reinitialised
 
 
 class Corner(nn.Module):
