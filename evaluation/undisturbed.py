@@ -43,7 +43,7 @@ class Network:
 
     def scores(self, inputs: Tensor) -> Tensor:
         """Return the outputs ``[N, K]`` (``[N, 1]`` for a network that returns ``[N]``), or raise a ValueError."""
-        found = self.call(inputs)
+        found = self.call(inputs.clone())  # which a first layer may overwrite
         if not isinstance(found, Tensor):
             raise ValueError(f"the network must return a tensor of scores [N, K], got {type(found).__name__}: wrap it")
         if found.ndim == 1 and len(found) == len(inputs):

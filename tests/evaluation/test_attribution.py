@@ -284,6 +284,20 @@ def test_the_network_is_left_as_it_was(network, images):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+def test_a_first_layer_may_work_in_place():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.ReLU(inplace=True), nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 2)
+    )
+    images = torch.randn(2, 1, 6, 6)
+    before = images.clone()
+    explain_all(net, images)
+    assert torch.equal(images, before)
+    found = integrated_gradients(net, images, max_steps=1024)
+    assert found.complete(1e-2).all()
+    assert not found.values[images < 0].any()
+
+
 def test_hooks_are_removed_after_an_error(network):
     with pytest.raises(RuntimeError):
         grad_cam(network, torch.randn(1, 5, 9, 12))  # five channels
