@@ -23,6 +23,7 @@ from clusterings import SHOWN, Clustering, flat, grid, inertia, of_faiss, of_skl
 from command_line import run_command_line
 from console import print_rows, say
 from features import Features, extract
+from rebuild import train_default
 from runs import new_run, shell, write_json
 from sklearn import datasets
 from sklearn.cluster import DBSCAN, HDBSCAN, MeanShift, estimate_bandwidth
@@ -168,7 +169,7 @@ def features(
         root: Folder of the runs.
     """
     if checkpoint is None:
-        checkpoint = _train(root)
+        checkpoint = str(train_default(root))
     found = extract(Path(checkpoint), split)
     values = found.values
     model = KMeans(k or len(found.classes), metric=metric, random_state=seed).fit(values)
@@ -185,14 +186,6 @@ def features(
     _print(f"{len(values):,} {split} examples, {values.shape[1]} features", {f"KMeans, {model.n_clusters}": scores})
     say(f"run         {run}")
     say(f"watch       {shell('tensorboard', '--logdir', run)}   (Projector)")
-
-
-def _train(root: str) -> str:
-    import train
-
-    cli = train.main(["fit", "--trainer.default_root_dir", root])
-    folder = cli.run_folder / "checkpoints"
-    return str(next(path for path in (folder / "best.ckpt", folder / "last.ckpt") if path.is_file()))
 
 
 def _picture(found: Features, clusters: torch.Tensor, how: str, seed: int) -> Any:

@@ -68,6 +68,18 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
     return TrainedRun(folder, config, model.to(trainer.strategy.root_device).eval(), datamodule, trainer)
 
 
+def train_default(root: str | Path) -> Path:
+    """Train what ``train.py`` trains without arguments, the digits, and return the checkpoint.
+
+    Args:
+        root: Folder of the runs.
+    """
+    import train  # which imports what all of training needs
+
+    folder = train.main(["fit", "--trainer.default_root_dir", str(root)]).run_folder / "checkpoints"
+    return next(path for path in (folder / "best.ckpt", folder / "last.ckpt") if path.is_file())
+
+
 def build_data(config: dict[str, Any]) -> pl.LightningDataModule:
     """Build the data module that a configuration describes by ``class_path`` and ``init_args``."""
     parser = ArgumentParser(exit_on_error=False)

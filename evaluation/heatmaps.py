@@ -1,0 +1,93 @@
+"""Maps of an image's places as pictures."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+_SMALLEST = 224  # pixels: smaller images are shown enlarged
+
+Channels = float | Sequence[float] | npt.NDArray[np.floating] | Tensor | None
+
+
+def to_picture(image: Tensor, mean: Channels = None, std: Channels = None) -> Image.Image:
+    """Turn a normalised image into a picture, each pixel of a small one as a square of several.
+
+    Args:
+        image: ``[C, H, W]``; three channels are red, green, blue, any other number is shown as its mean in grey.
+        mean: What was subtracted from each channel; 0 if only ``std`` is given.
+        std: What each channel was divided by; 1 if only ``mean`` is given. Without both, the image is scaled from its
+            least to its greatest value.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        ValueError: If mean or std are not a number or one for each channel.
+
+    Example:
+        >>> to_picture(torch.zeros(1, 8, 8), mean=0.2, std=0.5).getpixel((0, 0))
+        (51, 51, 51)
+    """
+    values = image.detach().cpu().double()
+    if mean is None and std is None:
+        values = values - values.amin()
+        values = values / values.amax().clamp(min=torch.finfo(values.dtype).tiny)
+    else:
+        channels = len(values)
+        values = values * _each_channel("std", std, 1.0, channels) + _each_channel("mean", mean, 0.0, channels)
+    if len(values) != 3:
+        values = values.mean(dim=0, keepdim=True).expand(3, -1, -1)
+    pixels = (values.clamp(0, 1) * 255).round().to(torch.uint8)
+    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    times = math.ceil(_SMALLEST / min(picture.size))
+    return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+
+
+def _each_channel(name: str, values: Channels, default: float, channels: int) -> Tensor:
+    found = torch.as_tensor(default if values is None else values, dtype=torch.float64, device="cpu").flatten()
+    if len(found) not in (1, channels):
+        raise ValueError(f"{name} must be a number or one for each of the {channels} channels, got {len(found)}")
+    return found[:, None, None]
+
+
+def to_heatmap(values: npt.NDArray[np.float64], signed: bool) -> npt.NDArray[np.float64]:
+    """Scale a map ``[h, w]`` to [0, 1].
+
+    Args:
+        values: Any map.
+        signed: From its least to its greatest value; otherwise from 0, and negative values are 0.
+
+    Example:
+        >>> to_heatmap(np.array([[-1.0, 0.0, 2.0]]), signed=False).tolist()
+        [[0.0, 0.0, 1.0]]
+    """
+    least = values.min() if signed else 0.0
+    span = values.max() - least
+    return np.clip((values - least) / span, 0, 1) if span > 0 else np.zeros_like(values)
+
+
+def stretch(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map ``[h, w]`` at another size, bilinearly."""
+    return F.interpolate(values[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
+
+
+def to_img(picture: Image.Image, text: str) -> str:
+    """Return a picture as an HTML ``<img>`` that holds its PNG.
+
+    Args:
+        picture: Any picture.
+        text: What it shows, for those who cannot see it.
+    """
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{escape(text)}" src="data:image/png;base64,{content}">'
