@@ -1,8 +1,9 @@
 """A CSV file as numbers."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +12,79 @@ MISSING = {"", "na", "nan", "null", "none", "?"}
 MAX_WORDS = 100  # a column with more different words is refused: probably names, or a mistyped number
 
 
+class Table(NamedTuple):
+    """What a CSV file holds.
+
+    Attributes:
+        features: float64 `[N, D]`.
+        target: float64 `[N]`, or words `[N]`.
+        names: D names; the 0/1 column of a word is called `column=word`.
+        target_name: the target column's name.
+    """
+
+    features: NDArray[np.float64]
+    target: NDArray[Any]
+    names: list[str]
+    target_name: str
+
+
 def read_csv(path: Path, target: str | int, allow_missing: bool) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """The features and the target of `read_table`."""
+    table = read_table(path, target, allow_missing)
+    return table.features, table.target
+
+
+def read_table(
+    path: Path,
+    target: str | int,
+    allow_missing: bool,
+    header: bool | None = None,
+    names: Sequence[str] = (),
+) -> Table:
     """Read a table with a target column; columns of words become one 0/1 column for each word.
 
     Args:
-        path: the file, separated by commas; its first line is a header if it has a word where the second has a number.
+        path: the file, separated by commas.
         target: name or number of the target column.
         allow_missing: give missing numbers as NaN.
-
-    Returns:
-        Features float64 `[N, D]`, and the target: float64 `[N]`, or words `[N]`.
+        header: whether the first line holds names; by default it does if it has a word where the second has a number.
+        names: names of all columns, or of all but the target, instead of the file's.
 
     Raises:
         ValueError: if the file is not such a table.
     """
+    lines = _read_lines(path)
+    width = len(lines[0])
+    if header is None:
+        header = any(_is_word(a) and not _is_word(b) for a, b in zip(lines[0], lines[1], strict=True))
+    own = lines.pop(0) if header else [str(number) for number in range(width)]
+    given = list(names)
+    if len(given) not in (0, width - 1, width):
+        raise ValueError(f"{path} has {width} columns, but {len(given)} names are given; name all, or all features")
+    which = _position(path, target, given if len(given) == width else own, header or len(given) == width)
+    if len(given) == width - 1:
+        given.insert(which, own[which] if header else "target")
+    titles = given or own
+
+    columns = list(zip(*lines, strict=True))
+    features: list[tuple[str, NDArray[np.float64]]] = []
+    for position, (name, column) in enumerate(zip(titles, columns, strict=True)):
+        if position != which:
+            features += _encode(path, name, column, allow_missing)
+    if not features:
+        raise ValueError(f"{path} has no column besides the target {titles[which]!r}; add features")
+    values = columns[which]
+    for row, cell in enumerate(values):
+        if cell.lower() in MISSING:
+            raise ValueError(f"row {row} of {path} has no target {titles[which]!r}; remove the row")
+    is_text = any(_is_word(cell) for cell in values)
+    labels = np.array(values) if is_text else np.array([float(cell) for cell in values])
+    encoded, numbers = zip(*features, strict=True)
+    return Table(np.stack(numbers, axis=1), labels, list(encoded), titles[which])
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    """The cells of a file, at least two lines, all of the same length."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
@@ -36,23 +96,7 @@ def read_csv(path: Path, target: str | int, allow_missing: bool) -> tuple[NDArra
     for number, cells in enumerate(lines, start=1):
         if len(cells) != width:
             raise ValueError(f"line {number} of {path} has {len(cells)} cells, the first has {width}; correct the file")
-    has_header = any(_is_word(a) and not _is_word(b) for a, b in zip(lines[0], lines[1], strict=True))
-    header = lines.pop(0) if has_header else [str(number) for number in range(width)]
-    columns = list(zip(*lines, strict=True))
-    which = _position(path, target, header, has_header)
-
-    features: list[NDArray[np.float64]] = []
-    for position, (name, column) in enumerate(zip(header, columns, strict=True)):
-        if position != which:
-            features += _encode(path, name, column, allow_missing)
-    if not features:
-        raise ValueError(f"{path} has no column besides the target {header[which]!r}; add features")
-    values = columns[which]
-    for row, cell in enumerate(values):
-        if cell.lower() in MISSING:
-            raise ValueError(f"row {row} of {path} has no target {header[which]!r}; remove the row")
-    is_text = any(_is_word(cell) for cell in values)
-    return np.stack(features, axis=1), np.array(values) if is_text else np.array([float(cell) for cell in values])
+    return lines
 
 
 def _is_word(cell: str) -> bool:
@@ -79,8 +123,10 @@ def _position(path: Path, target: str | int, header: list[str], has_header: bool
     return number % len(header)
 
 
-def _encode(path: Path, name: str, cells: tuple[str, ...], allow_missing: bool) -> list[NDArray[np.float64]]:
-    """One column of numbers, or one column of 0 and 1 for each word."""
+def _encode(
+    path: Path, name: str, cells: tuple[str, ...], allow_missing: bool
+) -> list[tuple[str, NDArray[np.float64]]]:
+    """One column of numbers, or one column of 0 and 1 for each word, each with its name."""
     gaps = sum(cell.lower() in MISSING for cell in cells)
     if gaps and not allow_missing:
         raise ValueError(f"column {name!r} of {path} lacks {gaps} values; fill them, or set missing to mean")
@@ -89,11 +135,11 @@ def _encode(path: Path, name: str, cells: tuple[str, ...], allow_missing: bool) 
         column = np.array([float("nan") if cell.lower() in MISSING else float(cell) for cell in cells])
         if np.isinf(column).any():
             raise ValueError(f"column {name!r} of {path} holds an infinite number; correct it or remove the row")
-        return [column]
+        return [(name, column)]
     kinds = sorted(set(cells))
     if len(kinds) > MAX_WORDS:
         raise ValueError(
             f"column {name!r} of {path} has {len(kinds)} different entries that are not all numbers, such as "
             f"{words[0]!r}; remove it or encode it"
         )
-    return [np.array([float(cell == kind) for cell in cells]) for kind in kinds]
+    return [(f"{name}={kind or 'missing'}", np.array([float(cell == kind) for cell in cells])) for kind in kinds]

@@ -1,5 +1,6 @@
 """What every script's command line shares: a user's mistake ends in one line and an exit code, not in a traceback."""
 
+import inspect
 import logging
 import os
 import re
@@ -37,18 +38,42 @@ def run_command_line(commands: Any, args: list[str] | None, default: str | None 
     """Call a function, or the subcommand named first, with the command line's options, and return what it returns.
 
     Args:
-        commands: One function, or several by subcommand; options are made from signature and docstring.
+        commands: One function, or several by subcommand; options are made from signature and docstring. They may be
+            written with hyphens, and those of ``bool`` without a value, which means true.
         args: The words; the process's own by default.
         default: The subcommand that is meant when none is named.
     """
     words = list(sys.argv[1:] if args is None else args)
     if default is not None and (not words or (words[0].startswith("-") and words[0] not in ("-h", "--help"))):
         words = [default, *words]
+    words = _spelled(words, _switches(commands))
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     with one_line_errors(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")  # Lightning's own code
         return auto_cli(commands, args=words, exit_on_error=False)
+
+
+def _switches(commands: Any) -> set[str]:
+    """The options whose value is true or false."""
+    functions = commands.values() if isinstance(commands, dict) else [commands]
+    parameters = [one for function in functions for one in inspect.signature(function).parameters.values()]
+    return {f"--{one.name}" for one in parameters if one.annotation is bool}
+
+
+def _spelled(words: list[str], switches: set[str]) -> list[str]:
+    """The words with ``--on-training-data`` spelled ``--on_training_data true``."""
+    spelled: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        option, equals, value = word.partition("=")
+        if not option.startswith("--"):
+            spelled.append(word)
+            continue
+        option = option.replace("-", "_").replace("__", "--", 1)
+        spelled.append(f"{option}{equals}{value}")
+        if option in switches and not equals and following.startswith("--"):
+            spelled.append("true")
+    return spelled
 
 
 def fail(error: BaseException) -> None:
