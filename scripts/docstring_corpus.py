@@ -139,7 +139,7 @@ def docstrings(seed: int) -> Corpus:
     held_out: list[str] = []
     for library, namespaces in NAMESPACES.items():
         with warnings.catch_warnings(action="ignore"):  # looking at a deprecated name is a warning
-            documents = _without_set_phrases({name: _documents(name, taken) for name in namespaces})
+            documents = _without_set_phrases({name: _documents(name, taken) for name in namespaces}, taken)
         modules: dict[str, list[str]] = {}
         for name, texts in documents.items():
             modules.setdefault(".".join(name.split(".")[:2]), []).extend(texts)
@@ -159,18 +159,23 @@ def docstrings(seed: int) -> Corpus:
     return Corpus("docstrings", list(NAMESPACES), learned, labels, tested, labels_test, note)
 
 
-def _without_set_phrases(documents: dict[str, list[list[str]]]) -> dict[str, list[str]]:
-    """The documents of a library, by namespace, without the lines that many of them share, cut to a length."""
+def _without_set_phrases(documents: dict[str, list[list[str]]], taken: set[str]) -> dict[str, list[str]]:
+    """The documents of a library, by namespace, without the lines that many of them share, cut to a length.
+
+    A text that was taken before is left out, so that no test document is also one to learn from.
+    """
     times = Counter(line for pages in documents.values() for lines in pages for line in set(lines))
     found: dict[str, list[str]] = {}
     for name, pages in documents.items():
         words = [" ".join(line for line in lines if times[line] < REPEATED).split() for lines in pages]
-        found[name] = [" ".join(one[:LONGEST]) for one in words if len(one) >= SHORTEST]
+        texts = dict.fromkeys(" ".join(one[:LONGEST]) for one in words if len(one) >= SHORTEST)
+        found[name] = [text for text in texts if text not in taken]
+        taken.update(texts)
     return found
 
 
 def _documents(namespace: str, taken: set[str]) -> list[list[str]]:
-    """The lines of prose of a namespace's public functions and classes, without what was seen before."""
+    """The lines of prose of a namespace's public functions and classes, each docstring once."""
     module = import_module(namespace)
     library = namespace.partition(".")[0]
     found = []

@@ -9,7 +9,7 @@ import re
 from functools import cache
 
 LIBRARY_NAMES = r"""
-    (?:py)?torch\w* | aten\w* | num-?py\w* | np | sci-?py\w* | sp | sci-?kits?(?:-?learn)?\w* | sk-?learn\w* | scikit |
+    (?:py)?torch\w* | aten\w* | num-?py\w* | np\w* | sci-?py\w* | sp | sci-?kits?(?:-?learn)?\w* | sk-?learn\w* | scikit |
     learn | matplotlib\w* | pandas | plt | cupy | jax | onnx\w* | lightning | numfocus | caffe2?
 """
 SECTIONS = r"""

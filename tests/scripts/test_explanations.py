@@ -33,9 +33,7 @@ CLASSIFIERS = {
     "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
     "ridge": lambda: make_pipeline(StandardScaler(), RidgeClassifier()),
     "linear SVM": lambda: make_pipeline(StandardScaler(), LinearSVC(random_state=0)),
-    "calibrated SVM": lambda: make_pipeline(
-        StandardScaler(), CalibratedClassifierCV(LinearSVC(random_state=0), cv=2)
-    ),
+    "calibrated SVM": lambda: make_pipeline(StandardScaler(), CalibratedClassifierCV(LinearSVC(random_state=0), cv=2)),
     "calibrated forest": lambda: CalibratedClassifierCV(RandomForestClassifier(5, random_state=0), cv=2),
     "tree": lambda: DecisionTreeClassifier(max_depth=3, random_state=0),
     "forest": lambda: RandomForestClassifier(10, random_state=0),
@@ -74,7 +72,7 @@ def fit(table, make):
 
 @pytest.mark.parametrize(("table", "name"), CASES)
 def test_contributions_sum_to_the_models_output(table, name):
-    model, X, y, names = fit(table, (REGRESSORS | CLASSIFIERS)[name] if table != "diabetes" else REGRESSORS[name])
+    model, X, _y, names = fit(table, (REGRESSORS | CLASSIFIERS)[name] if table != "diabetes" else REGRESSORS[name])
     for row in (0, len(X) // 2, len(X) - 1):
         found = contributions(model, X[row], names)
         assert set(found.values) <= {BIAS, *names}
@@ -93,7 +91,7 @@ def test_contributions_sum_to_the_models_output(table, name):
 
 
 def test_linear_contributions_are_coefficients_times_values():
-    model, X, y, names = fit("diabetes", REGRESSORS["scaled"])
+    model, X, _y, names = fit("diabetes", REGRESSORS["scaled"])
     found = contributions(model, X[7], names).values
     scaled = model[0].transform(X[:8])[7]
     for name, coefficient, value in zip(names, model[1].coef_, scaled, strict=True):
@@ -102,7 +100,7 @@ def test_linear_contributions_are_coefficients_times_values():
 
 
 def test_two_classes_of_ridge_are_signed_for_the_class():
-    model, X, y, names = fit("breast cancer", CLASSIFIERS["ridge"])
+    model, X, _y, names = fit("breast cancer", CLASSIFIERS["ridge"])
     against, on = (contributions(model, X[3], names, label) for label in (0, 1))
     assert on.output == pytest.approx(model.decision_function(X[3][None])[0])
     assert on.output == pytest.approx(-against.output)
@@ -153,7 +151,7 @@ def test_lightgbm_sums_to_its_raw_score(table):
 
 
 def test_a_network_starts_from_the_mean_row():
-    model, X, y, names = fit("diabetes", REGRESSORS["MLP"])
+    model, X, _y, names = fit("diabetes", REGRESSORS["MLP"])
     found = contributions(model, X[0], names)
     assert found.values[BIAS] == pytest.approx(model.predict(X.mean(axis=0)[None])[0], rel=1e-4)
     assert contributions(model, X.mean(axis=0), names).values.keys() - {BIAS} == set()
@@ -202,7 +200,7 @@ def test_weights_of_calibrated_machines_are_the_mean_of_theirs():
 
 
 def test_own_output_is_signed_for_the_label():
-    model, X, y, names = fit("breast cancer", CLASSIFIERS["boosting"])
+    model, X, _y, _names = fit("breast cancer", CLASSIFIERS["boosting"])
     (score,) = model.decision_function(X[:1])
     assert own_output(model, X[0], 1) == (pytest.approx(score), "score")
     assert own_output(model, X[0], 0) == (pytest.approx(-score), "score")
