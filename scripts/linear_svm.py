@@ -3,9 +3,9 @@
     python scripts/linear_svm.py                        # scikit-learn's digits, 5 against 8
     python scripts/linear_svm.py --data mnist           # MNIST from DATA_DIR
 
-A search over C by cross-validation, the machine at the best C on all training images, and the one with the L2 penalty at
-the same C beside it. The output folder gets ``results.json`` and ``linear_svm.png``: the scores of the search, and the
-weight of each pixel.
+A search over C by cross-validation, the machine at the best C on all training images, and the one with the L2 penalty
+at the same C beside it. The output folder gets ``results.json`` and ``linear_svm.png``: the scores of the search, and
+the weight of each pixel.
 """
 
 import time
@@ -124,9 +124,9 @@ def figure(
     axes, *maps = drawing.subplots(1, 1 + len(weights), width_ratios=[1.15, *[1] * len(weights)])
     grid = sorted(scores)
     for part, colour in (("train", "#777777"), ("test", "#4878a8")):
-        means, spreads = ([100 * scores[c][f"{kind}_{part}_score"] for c in grid] for kind in ("mean", "std"))
-        label = "training part" if part == "train" else "held-out part"
-        axes.errorbar(grid, means, yerr=spreads, fmt="o-", capsize=3, markersize=4, color=colour, label=label)
+        means, spreads = (np.array([100 * scores[c][f"{kind}_{part}_score"] for c in grid]) for kind in ("mean", "std"))
+        axes.plot(grid, means, "o-", markersize=4, color=colour, label=f"{part} part of the folds")
+        axes.fill_between(grid, means - spreads, means + spreads, color=colour, alpha=0.18, linewidth=0)
     axes.axvline(results["best_C"], color="#c1272d", linewidth=1, linestyle="--", label=f"best, {results['best_C']:g}")
     axes.set(xscale="log", xlabel="C", ylabel="accuracy, %", title=f"L1: mean ± deviation of {results['folds']} folds")
     axes.set_xticks(grid, [f"{c:g}" for c in grid])

@@ -14,7 +14,7 @@ SMALL = 1_000_000
 """Values in the training set below which further processes would take longer to start than they save."""
 
 
-def machine(penalty: Literal["l1", "l2"], seed: int, C: float = 1.0) -> LinearSVC:  # noqa: N803
+def machine(penalty: Literal["l1", "l2"], seed: int, C: float = 1.0) -> LinearSVC:
     """A linear support vector machine with the squared hinge loss, solved in the primal."""
     return LinearSVC(loss="squared_hinge", penalty=penalty, dual=False, random_state=seed, C=C)
 
@@ -29,9 +29,7 @@ def search(
         machine("l1", seed), {"C": longest_first}, cv=folds, scoring="accuracy", return_train_score=True, refit=False
     ).fit(x, y)
     columns = ("mean_train_score", "std_train_score", "mean_test_score", "std_test_score")
-    return {
-        c: {name: float(found.cv_results_[name][longest_first.index(c)]) for name in columns} for c in sorted(grid)
-    }
+    return {c: {name: float(found.cv_results_[name][longest_first.index(c)]) for name in columns} for c in sorted(grid)}
 
 
 def best(scores: dict[float, dict[str, float]]) -> float:
