@@ -33,7 +33,7 @@ def figure(networks: dict[str, Any], multiples: list[float], grid: list[float], 
         axes.set(xlabel="first direction", ylabel="second direction")
         axes.set_title(f"{name}: loss {network['loss']:.3g}, test accuracy {network['test_accuracy']:.2%}", fontsize=11)
     bar = drawing.colorbar(filled, ax=maps, label="training loss", format="%.2g")
-    bar.set_ticks(levels[::3])
+    bar.set_ticks(levels[::3].tolist())
     drawing.suptitle(title, fontsize=11)
     return drawing
 
@@ -50,6 +50,7 @@ def relief(networks: dict[str, Any], grid: list[float], title: str) -> Figure:
         cut = np.where(surface <= top, surface, np.nan)
         axes.plot_surface(across, along, cut, cmap="viridis", vmin=0, vmax=top, rstride=1, cstride=1, linewidth=0)
         axes.set(title=name, xlabel="first direction", ylabel="second direction", zlabel="loss", zlim=(0, top))
+        axes.set(xticks=[grid[0], 0, grid[-1]], yticks=[grid[0], 0, grid[-1]])
         axes.view_init(elev=28, azim=-60)
     drawing.suptitle(title, fontsize=11)
     return drawing

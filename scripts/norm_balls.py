@@ -37,7 +37,8 @@ class Quadratic(NamedTuple):
     @property
     def optimum(self) -> Array:
         """The minimum without a bound."""
-        return np.linalg.solve(self.gram, self.moment)
+        found: Array = np.linalg.solve(self.gram, self.moment)
+        return found
 
 
 def diabetes_loss() -> Quadratic:
@@ -54,7 +55,8 @@ def within_l2(loss: Quadratic, radius: float) -> Array:
         return loss.optimum
 
     def at(penalty: float) -> Array:
-        return np.linalg.solve(loss.gram + penalty * np.eye(len(loss.moment)), loss.moment)
+        found: Array = np.linalg.solve(loss.gram + penalty * np.eye(len(loss.moment)), loss.moment)
+        return found
 
     highest = float(np.linalg.norm(loss.moment)) / radius  # there the norm is below the radius
     return at(float(brentq(lambda penalty: np.linalg.norm(at(penalty)) - radius, 0, highest, xtol=1e-14)))
