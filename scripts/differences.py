@@ -68,9 +68,7 @@ def compare(
             gap = (exact[name] - central[name]).abs()
             # Not "gap > limit": a NaN must be looked at too.
             suspects = (~(gap <= tolerance * scale)).nonzero().flatten().tolist()
-            kinks = [
-                i for i in suspects if has_kink(loss, tensor, int(places[name][i]), step, centre, tolerance * scale)
-            ]
+            kinks = [i for i in suspects if has_kink(loss, tensor, int(places[name][i]), step, centre, gap[i].item())]
             kept = torch.ones(len(gap), dtype=torch.bool)
             kept[kinks] = False
             mean = gap[kept].mean().item() if kept.any() else 0.0
@@ -107,8 +105,8 @@ def around(loss: Loss, tensor: Tensor, index: int, step: float) -> Iterator[floa
         yield value
 
 
-def has_kink(loss: Loss, tensor: Tensor, index: int, step: float, centre: float, limit: float) -> bool:
-    r"""Whether the loss has no derivative somewhere within the step.
+def has_kink(loss: Loss, tensor: Tensor, index: int, step: float, centre: float, gap: float) -> bool:
+    r"""Whether the loss has no derivative somewhere within the step, and that explains a gap.
 
     A smooth function has :math:`D(h) \approx D(h/2)` for its central differences and :math:`S(h) \approx 2 S(h/2)` for
     the change of slope :math:`S(h) = (L(w + h) - 2 L(w) + L(w - h)) / h`. With a jump of the slope at distance
@@ -120,9 +118,9 @@ def has_kink(loss: Loss, tensor: Tensor, index: int, step: float, centre: float,
         index: Of the coordinate in the flat tensor.
         step: h.
         centre: The loss at w.
-        limit: The smallest error of D that counts.
+        gap: Between D(h) and the gradient.
     """
     (above, below), (above_half, below_half) = (tuple(around(loss, tensor, index, h)) for h in (step, step / 2))
     first = (above - below) / (2 * step) - (above_half - below_half) / step
     second = (above - 2 * centre + below) / step - 2 * (above_half - 2 * centre + below_half) / (step / 2)
-    return max(abs(first), abs(second)) > limit / 4
+    return max(abs(first), abs(second)) > gap / 4

@@ -90,7 +90,8 @@ def run(
     write_json(folder / "results.json", results)
     report(results, folder)
     if wrong:
-        print(f"error: {len(wrong)} of the gradients are wrong: {'; '.join(wrong)}", file=sys.stderr)
+        verb = "is" if len(wrong) == 1 else "are"
+        print(f"error: {len(wrong)} of the gradients {verb} wrong: {'; '.join(wrong)}", file=sys.stderr)
         raise SystemExit(1)
     return results
 
@@ -103,9 +104,8 @@ def three_images(data: Source, data_dir: str | None) -> tuple[Tensor, Tensor]:
 
 def exhaustively(network: Subject) -> dict[str, dict[str, Any]]:
     """Every coordinate of a network, parameter by parameter."""
-    torch.manual_seed(0)
     limit = EXHAUSTIVE_LIMIT
-    # Kinks are looked for wherever the difference is more than the limit of the absolute value.
+    # Kinks are looked for where the difference is above the limit, which is absolute here.
     scale = max(float(g.abs().max()) for g in torch.autograd.grad(network.loss(), list(network.tensors.values())))
     found = compare(network.loss, network.tensors, EXHAUSTIVE_STEP, limit / scale, None)
     return {
