@@ -19,7 +19,9 @@ def figure(networks: dict[str, Any], multiples: list[float], grid: list[float], 
         for number, losses in enumerate(network["line"]):
             label = f"{name}, top eigenvalue {network['top_eigenvalue']:.3g}" if number == 0 else None
             line.plot(multiples, losses, color=colour, linewidth=1.8 if number == 0 else 0.8, label=label)
-    line.set(xlabel="multiple of the direction", ylabel="training loss", title="along each of the two directions")
+    line.set(
+        xlabel="multiple of the direction", ylabel="training loss", title="along the first direction (thin: the second)"
+    )
     line.legend(fontsize=9, loc="upper center")
     line.grid(alpha=0.3)
     surfaces = [np.array(network["surface"]) for network in networks.values()]

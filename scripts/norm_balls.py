@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import lars_path_gram
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
 COLUMNS, NAMES = (2, 3), ("body mass index", "blood pressure")
 RADIUS = 0.2
 BALLS = {"L1": "#3f8f4f", "L2": "#4878a8"}
@@ -37,8 +37,7 @@ class Quadratic(NamedTuple):
     @property
     def optimum(self) -> Array:
         """The minimum without a bound."""
-        found: Array = np.linalg.solve(self.gram, self.moment)
-        return found
+        return np.linalg.solve(self.gram, self.moment)
 
 
 def diabetes_loss() -> Quadratic:
@@ -55,8 +54,7 @@ def within_l2(loss: Quadratic, radius: float) -> Array:
         return loss.optimum
 
     def at(penalty: float) -> Array:
-        found: Array = np.linalg.solve(loss.gram + penalty * np.eye(len(loss.moment)), loss.moment)
-        return found
+        return np.linalg.solve(loss.gram + penalty * np.eye(len(loss.moment)), loss.moment)
 
     highest = float(np.linalg.norm(loss.moment)) / radius  # there the norm is below the radius
     return at(float(brentq(lambda penalty: np.linalg.norm(at(penalty)) - radius, 0, highest, xtol=1e-14)))

@@ -175,6 +175,10 @@ def figure(rows: dict[str, Any], title: str) -> Figure:
         axes.set(title=f"{name}{strength}: gap {100 * row['gap']:.1f} points", xlabel="epoch")
         axes.legend(loc="lower right", fontsize=9)
         axes.grid(alpha=0.3)
-    drawing.axes[0].set_ylabel("accuracy, %")
+        train_mean, test_mean = (100 * np.mean(row["curves"][part], axis=0) for part in ("train", "test"))
+        axes.fill_between(row["epochs"], test_mean, train_mean, color="#cccccc", alpha=0.4, linewidth=0)
+    # The first epochs are below: what matters is where the curves end.
+    lowest = min(100 * row["test_accuracy"] for row in rows.values())
+    drawing.axes[0].set(ylabel="accuracy, %", ylim=(max(0.0, lowest - 20), 101.5))
     drawing.suptitle(title, fontsize=11)
     return drawing
