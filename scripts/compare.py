@@ -1,4 +1,4 @@
-"""Compare settings of train.py: every combination with several seeds, a table, tests, curves and a report.
+r"""Compare settings of train.py: every combination with several seeds, a table, tests, curves and a report.
 
     python scripts/compare.py                                  # three optimizers on digits, two seeds
     python scripts/compare.py --axis optimizer --values LAMB COCOB SAM Adam --seeds 5
@@ -92,7 +92,7 @@ def compare(
             Task(name, run_seed, folder / place, words[name], threads, Path.cwd())
             for (name, run_seed), place in run_folders(combinations, chosen).items()
         ]
-        announce(folder, combinations, chosen, [metric])
+        announce(folder, combinations, chosen, metric)
         make_runs(tasks, made, metric, folder)
         results = gather(axes, combinations, tasks, options, metric, baseline or names[0])
         how = {"engine": engine, "jobs": jobs if engine == "processes" else "the cluster's", "threads a run": threads}

@@ -1,13 +1,26 @@
 """The charts of a comparison's report, as the data and layouts that plotly draws."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comparison_curves import AXES, Curve, positive_over_decades
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 Chart = dict[str, Any]
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
+"""Distinct to the colour-blind too (after Okabe and Ito)."""
 FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#222"}
 GRID = {"gridcolor": "#e8e8e8", "zeroline": False, "linecolor": "#bbb", "ticks": "outside", "tickcolor": "#bbb"}
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each combination."""
+    if len(names) <= len(COLOURS):
+        return dict(zip(names, COLOURS, strict=False))
+    scale = colormaps["turbo"]
+    return {name: to_hex(scale(0.05 + 0.9 * place / (len(names) - 1))) for place, name in enumerate(names)}
 
 
 def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> Chart:
@@ -40,10 +53,23 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> Chart
     names = list(results["table"])
     layout = _layout(320) | {
         "xaxis": GRID | {"tickvals": list(range(len(names))), "ticktext": names, "range": [-0.5, len(names) - 0.5]},
-        "yaxis": GRID | {"title": {"text": results["metric"]}, "automargin": True},
+        "yaxis": GRID | {"title": {"text": results["metric"]}, "automargin": True} | _range(results),
         "margin": {"l": 70, "r": 20, "t": 20, "b": 50},
     }
     return {"data": data, "layout": layout}
+
+
+def _range(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the axis shows at first: the runs, and the intervals up to twice as wide, out of which few seeds reach."""
+    values = [run["metrics"][results["metric"]] for run in results["runs"] if run["status"] == "finished"]
+    values = [value for value in values if math.isfinite(value)]
+    if not values or min(values) == max(values):
+        return {}
+    low, high = min(values), max(values)
+    ends = [row[end] for row in results["table"].values() for end in ("low", "high") if row[end] is not None]
+    margin = 0.06 * (high - low)
+    bottom = max(min([low, *ends]), low - (high - low) / 2) - margin
+    return {"range": [bottom, min(max([high, *ends]), high + (high - low) / 2) + margin]}
 
 
 def curve_charts(
@@ -58,8 +84,12 @@ def curve_charts(
 
 def _curve_chart(quantity: str, splits: Mapping[str, Mapping[str, Curve]], axis: str, colours: Any) -> Chart:
     data: list[dict[str, Any]] = []
-    layout = _layout(380) | {"grid": {"rows": 1, "columns": len(splits), "pattern": "independent", "xgap": 0.14}}
-    layout |= {"legend": {"orientation": "h", "y": 1.2}, "annotations": [], "hovermode": "closest"}
+    layout = _layout(370) | {"grid": {"rows": 1, "columns": len(splits), "pattern": "independent", "xgap": 0.14}}
+    layout |= {
+        "legend": {"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0},
+        "annotations": [],
+        "hovermode": "closest",
+    }
     named: set[str] = set()
     for place, (split, by_name) in enumerate(splits.items(), 1):
         number = "" if place == 1 else str(place)

@@ -13,9 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from lightning_modules.loggers import read_column
 
 SPLITS = ("train", "val", "test")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
-"""For combination after combination; distinct to the colour-blind too (after Okabe and Ito)."""
-AXES = {"steps": "optimizer steps", "seconds": "seconds of training and validation"}
+AXES = {"steps": "optimizer steps", "seconds": "seconds since the start"}
 
 
 @dataclass(frozen=True)
@@ -135,6 +133,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapp
             if positive_over_decades([value for curve in by_name.values() for value in curve.mean]):
                 axes.set_yscale("log")
             axes.set(title=split, xlabel=AXES[row], ylabel=quantity)
+            axes.set_xlim(left=0)
             axes.grid(alpha=0.3)
     handles, labels = panels[0][0].get_legend_handles_labels()
     if handles:

@@ -1,12 +1,13 @@
 """Who makes the runs of a comparison: processes of this machine, or a Ray cluster. The numbers are the same."""
 
+import logging
 import multiprocessing
 import multiprocessing.forkserver
 import os
 import queue
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ Process = multiprocessing.context.ForkServerProcess
 class Engine:
     """Makes runs, each in a fresh process, so that none finds what another has left."""
 
-    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Iterator[Task]:
+    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
         """Make every run, and yield each when it has ended.
 
         Args:
@@ -83,7 +84,7 @@ class Processes(Engine):
             raise ValueError(f"--jobs must be at least 1, found {jobs}")
         self.jobs = jobs
 
-    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Iterator[Task]:
+    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
         """Make every run, and yield each when it has ended."""
         slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(self.jobs):
@@ -155,7 +156,7 @@ class Ray(Engine):
         self.ray, self.threads, self.gpus = ray, threads, gpus
         if not ray.is_initialized():
             try:
-                ray.init(address=address or "auto", log_to_driver=False, logging_level="warning")
+                ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise ValueError(
@@ -163,7 +164,7 @@ class Ray(Engine):
                     "start one by 'ray start --head', or name it by --ray_address"
                 ) from error
 
-    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Iterator[Task]:
+    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
         """Make every run, and yield each when it has ended."""
         path = [os.path.abspath(place) for place in sys.path]
         environment = {name: os.environ[name] for name in ("DATA_DIR",) if name in os.environ}

@@ -136,14 +136,23 @@ def value_options(option: str, value: str, nested: bool = False) -> list[Option]
     found = [*start, (option, (ast.unparse(call.func),))]
     for keyword in call.keywords:
         below = f"{option}.{keyword.arg}"
-        if isinstance(keyword.value, ast.Constant) and keyword.value.value is None:
-            found.append((below, ("null",)))
-        elif isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
-            found.append((below, (keyword.value.value,)))
+        if isinstance(keyword.value, ast.Call):
+            found += value_options(below, ast.unparse(keyword.value), nested=True)
         else:
-            text = ast.get_source_segment(value, keyword.value) or ast.unparse(keyword.value)
-            found += value_options(below, text, nested=True)
+            found.append((below, (_word(keyword.value, value),)))
     return found
+
+
+def _word(node: ast.expr, source: str) -> str:
+    """A value within a call as train.py takes it: numbers as they are written, tuples as lists."""
+    try:
+        content = ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)  # a bare name
+    if isinstance(content, str):
+        return content
+    number = isinstance(content, int | float) and not isinstance(content, bool)
+    return ast.get_source_segment(source, node) or "" if number else json.dumps(content)
 
 
 def _call(value: str) -> ast.Call | None:

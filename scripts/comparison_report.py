@@ -65,7 +65,7 @@ def _lead(results: Mapping[str, Any]) -> str:
 
 def _summary(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     extra = [name for name in results["others"] if any(row["others"].get(name) for row in results["table"].values())]
-    headings = ["combination", "runs", "mean", "sd", "95% interval", "difference", "its 95% interval", "p", "p, Holm"]
+    headings = ["combination", "runs", "mean ± sd", "95% interval", "difference", "p", "p, Holm"]
     headings += ["against the baseline", *extra, "seconds a run"]
     rows = []
     for name, row in results["table"].items():
@@ -75,11 +75,9 @@ def _summary(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapp
         cells = [
             _name(name, colours),
             _td(f"{row['n']} of {len(results['seeds'])}", row["n"], "" if row["n"] else "failed"),
-            _number(row["mean"]),
-            _number(row["sd"]),
+            _spread(row),
             _interval(row),
             _number(test and test["difference"], "+"),
-            _interval(test or {}, "+"),
             _number(test and test["p"]),
             _number(test and test["holm"]),
             _td(verdict, kind=verdict if verdict in ("higher", "lower") else "muted"),
@@ -184,10 +182,16 @@ def shown(value: float, style: str = "") -> str:
     return f"{value:{sign},.4f}" if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:{sign}.2e}"
 
 
-def _interval(row: Mapping[str, Any], style: str = "") -> str:
-    if row.get("low") is None:
+def _spread(row: Mapping[str, Any]) -> str:
+    if row["mean"] is None or row["sd"] is None:
+        return _number(row["mean"])
+    return _td(f"{shown(row['mean'])} ± {shown(row['sd'])}", row["mean"], "number")
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if row["low"] is None:
         return _td("", "", "number")
-    return _td(f"{shown(row['low'], style)} to {shown(row['high'], style)}", row["low"], "number")
+    return _td(f"{shown(row['low'])} to {shown(row['high'])}", row["low"], "number")
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from comparison_curves import COLOURS, Curve, collect, draw, elapsed
+from comparison_charts import colours
+from comparison_curves import Curve, collect, draw, elapsed
 from comparison_grid import Axis, Combination
 from comparison_report import report
 from comparison_runs import Task, outcome
@@ -125,7 +126,7 @@ def write_all(
     folder: Path, combinations: Sequence[Combination], results: Mapping[str, Any], times: Mapping[str, Any]
 ) -> dict[str, str]:
     """Write the figure, the report, what TensorBoard needs, and the two JSON files; return what is where."""
-    colours = {one.name: COLOURS[place % len(COLOURS)] for place, one in enumerate(combinations)}
+    chosen = colours([one.name for one in combinations])
     configs = {one.name: flatten(one.config) for one in combinations}
     folders: dict[str, list[Path]] = {one.name: [] for one in combinations}
     for run in times["runs"]:
@@ -135,19 +136,18 @@ def write_all(
     files = {"report": "report.html", "results": "results.json", "times": "times.json"}
     if curves:
         quantity = next(iter(curves))
-        draw(curves[quantity], quantity, colours).savefig(folder / "curves.png", dpi=110)
+        draw(curves[quantity], quantity, chosen).savefig(folder / "curves.png", dpi=110)
         files["curves"] = "curves.png"
-    announce(folder, combinations, results["seeds"], [results["metric"], *results["others"]])
-    (folder / "report.html").write_text(report(results, times, configs, curves, colours))
+    (folder / "report.html").write_text(report(results, times, configs, curves, chosen))
     write_json(folder / "times.json", dict(times))
     write_json(folder / "results.json", dict(results) | {"files": files})
     return files
 
 
-def announce(folder: Path, combinations: Sequence[Combination], seeds: Sequence[int], metrics: Sequence[str]) -> None:
-    """Write which settings vary for TensorBoard."""
+def announce(folder: Path, combinations: Sequence[Combination], seeds: Sequence[int], metric: str) -> None:
+    """Write for TensorBoard which settings vary."""
     configs = [flatten(one.config) for one in combinations]
     named = dict.fromkeys(key for one in combinations for key in one.varied)
     settings = {key: [config[key] for config in configs if key in config] for key in named}
     columns = {key: values for key, values in settings.items() if values}
-    write_experiment(folder, columns | {"seed_everything": list(seeds)}, metrics)
+    write_experiment(folder, columns | {"seed_everything": list(seeds)}, dict.fromkeys((metric, *OTHERS)))

@@ -1,6 +1,6 @@
 """What TensorBoard's HParams tab shows of a comparison: the settings that vary, and the final metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -9,7 +9,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 
 
-def write_experiment(folder: Path, settings: Mapping[str, Sequence[object]], metrics: Sequence[str]) -> None:
+def write_experiment(folder: Path, settings: Mapping[str, Sequence[object]], metrics: Iterable[str]) -> None:
     """Tell TensorBoard which of the runs' many settings and metrics are the columns.
 
     Args:
