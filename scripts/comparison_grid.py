@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -230,13 +231,21 @@ class CheckedCLI(TrainCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing."""
 
-    def plain(self) -> dict[str, Any]:
-        """The whole configuration, as config.yaml would have it, but for seed and folder."""
+    def plain(self, words: Sequence[str]) -> dict[str, Any]:
+        """The whole configuration that ``words`` make, as config.yaml would have it, but for seed and folder."""
+        self.arguments = ["fit", *words]
+        self.parse_arguments(self.parser, None)
         text = self._parser("fit").dump(self.config["fit"], skip_none=False, format="yaml")
         config: dict[str, Any] = yaml.safe_load(text)
         config.pop("seed_everything")
         config["trainer"].pop("default_root_dir")
         return config
+
+
+@cache
+def _command_line() -> CheckedCLI:
+    """One for all combinations: to make it takes longer than to parse."""
+    return CheckedCLI(["fit"])
 
 
 def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -248,7 +257,7 @@ def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         The words and the configuration that they make.
     """
     complete = [*words, "--trainer.enable_progress_bar", "false"]
-    config = CheckedCLI(["fit", *complete]).plain()
+    config = _command_line().plain(complete)
     trainer, data = config["trainer"], config["data"].get("init_args") or {}
     if trainer["fast_dev_run"]:
         raise ValueError("--trainer.fast_dev_run tests nothing: limit the batches by --trainer.limit_train_batches")
