@@ -52,7 +52,7 @@ def gather(
             for name in names
         },
         "tests": tests,
-        "note": note(min((test["n"] for test in tests.values()), default=0), len(tests)),
+        "note": note(min((test["n"] for test in tests.values() if test["n"]), default=0), len(tests)),
         "runs": runs,
     }
 
