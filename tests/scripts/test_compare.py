@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import compare
+import comparison_progress
 import pytest
 import torch
 from comparison_curves import elapsed
@@ -150,35 +151,41 @@ def post(get, name, query):
         return json.loads(answer.read())
 
 
-def _killed(arguments: list[str], ended: int) -> None:
-    """A comparison that is killed when so many of its runs have ended, others being at work."""
+def _stopped(arguments: list[str], ended: int, by: signal.Signals, log: Path) -> None:
+    """A comparison that gets a signal when so many of its runs have ended, others being at work."""
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     left = ended
 
-    def die(tasks, metric):
+    def stop(tasks, metric):
         nonlocal left
         left -= len(tasks)
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
 
-    compare._check_metric = die
+    comparison_progress.check_metric = stop
     compare.main(arguments)
 
 
-@pytest.mark.parametrize("ended", [1, 4])
-def test_a_killed_comparison_goes_on_and_ends_as_one_that_was_left_alone(tmp_path, whole, ended, capfd):
-    arguments = [*COMMAND, "--output", str(tmp_path), "--jobs", "2"]
-    process = PROCESSES.Process(target=_killed, args=(arguments, ended))
+@pytest.mark.parametrize(("ended", "by", "code"), [(1, signal.SIGKILL, -signal.SIGKILL), (4, signal.SIGINT, 130)])
+def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_left_alone(tmp_path, whole, ended, by, code, capfd):
+    output = tmp_path / "comparison"
+    arguments = [*COMMAND, "--output", str(output), "--jobs", "2"]
+    process = PROCESSES.Process(target=_stopped, args=(arguments, ended, by, tmp_path / "log"))
     process.start()
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL
-    assert not (tmp_path / "results.json").exists()
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/outcome.json")}
-    assert len(finished) >= ended
-    started = {path.parent.parent for path in tmp_path.glob("*/*/*/config.yaml")}
+    process.join(600)
+    assert process.exitcode == code
+    assert ("interrupted; the same command" in (tmp_path / "log").read_text()) == (by is signal.SIGINT)
+    assert not (output / "results.json").exists()
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("*/*/outcome.json")}
+    assert ended <= len(finished) < 6
+    started = {path.parent.parent for path in output.glob("*/*/*/checkpoints/last.ckpt")}
     compare.main(arguments)
     assert f"{len(finished)} of 6 runs are finished already" in capfd.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in finished} == finished  # they were not made again
-    assert read(tmp_path) == read(whole)
+    assert read(output) == read(whole)
     for seed in started:  # one run's folder each: what was unfinished went on in its own
         assert len(list(seed.glob("*/"))) == 1
 

@@ -1,6 +1,7 @@
 """Which runs a comparison's command line makes, and what it refuses before any of them starts."""
 
 import functools
+import socket
 
 import compare
 import pytest
@@ -134,3 +135,14 @@ def test_ray_that_is_not_installed_is_said(capsys, tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         compare.main([*AXIS, "--engine", "ray", "--output", str(tmp_path / "comparison")])
     assert "--engine ray needs the package ray: pip install" in capsys.readouterr().err
+
+
+def test_a_ray_cluster_that_does_not_answer_is_said(capsys, tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SystemExit):
+            compare.main([*AXIS, "--engine", "ray", "--ray_address", address, "--output", str(tmp_path / "comparison")])
+    assert f"error: no Ray cluster at {address}: " in capsys.readouterr().err
+    assert not (tmp_path / "comparison").exists()
