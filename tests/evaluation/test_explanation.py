@@ -188,7 +188,7 @@ def test_all_formatters_take_an_image(channels):
     words, embedded = picture_of(html)
     assert words == "Grad-CAM at 4 for &lt;dog&gt;"
     assert np.array_equal(np.asarray(embedded), np.asarray(overlay))
-    assert "&lt;dog&gt;" in html
+    assert "&lt;dog&gt;:</b>" in html
     assert picture_of(found._repr_html_())[1].size == overlay.size
     if hasattr(eli5, "show_prediction"):  # with IPython
         assert eli5.show_prediction(net, image).size == overlay.size
