@@ -15,16 +15,26 @@ PACKAGES = [
     "optim",
 ]
 
+# Gradient boosting for explain.py; xgboost without its GPU part is the same package, a fiftieth of the size.
+BOOSTING = ["lightgbm>=4.5", "xgboost-cpu>=3.0"]
+RAY = ["ray>=2.40"]
 EXPORT = ["onnx>=1.18", "onnxscript>=0.5"]
 TEST = [
+    *BOOSTING,
     *EXPORT,
+    *RAY,
+    "captum>=0.8",
     "hypothesis>=6.100",
+    "ipython>=8.20",
     "mpmath>=1.3",
     "onnxruntime>=1.20",
+    "pandas>=2.2",
     "parameterfree>=0.0.1",
+    "playwright>=1.50",
     "pytest>=8.2",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "relplot>=1.0",
 ]
 # The peers that benchmarks measure against.
 BENCH = [
@@ -61,12 +71,16 @@ setup(
         "jsonargparse[signatures]>=4.50",
         "rich>=13.9",
         "matplotlib>=3.9",
+        # The curves of compare.py's report.
+        "plotly>=6.0",
         "scipy>=1.11",
         # TensorBoard's HParams and jsonargparse's configuration files.
         "pyyaml>=6.0",
     ],
     extras_require={
+        "boosting": BOOSTING,
         "export": EXPORT,
+        "ray": RAY,
         "test": TEST,
         "bench": BENCH,
         "dev": [*TEST, "mypy>=1.15", "ruff>=0.12", "types-PyYAML>=6.0"],

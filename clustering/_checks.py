@@ -29,7 +29,7 @@ def _whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def options(estimator: Any, columns: int | None) -> Options:
+def options(estimator: Any, columns: int) -> Options:
     """The estimator's parameters, checked.
 
     Raises:
@@ -45,6 +45,7 @@ def options(estimator: Any, columns: int | None) -> Options:
         raise ValueError(f"algorithm must be one of {', '.join(_ALGORITHMS)}, got {estimator.algorithm!r}")
     return Options(
         clusters=clusters,
+        columns=columns,
         init=_init(estimator.init, clusters, columns),
         starts=_whole("n_init", estimator.n_init, 1),
         limit=_whole("max_iter", estimator.max_iter, 1),
@@ -56,13 +57,13 @@ def options(estimator: Any, columns: int | None) -> Options:
     )
 
 
-def _init(init: Any, clusters: int, columns: int | None) -> Seeding | Float64:
+def _init(init: Any, clusters: int, columns: int) -> Seeding | Float64:
     if isinstance(init, str):
         if init not in get_args(Seeding):
             raise ValueError(f"init must be one of {', '.join(get_args(Seeding))} or an array, got {init!r}")
         return init  # type: ignore[return-value]
     centres = plain(init).astype(np.float64)
-    if centres.ndim != 2 or len(centres) != clusters or columns not in (None, centres.shape[1]):
+    if centres.ndim != 2 or len(centres) != clusters or columns != centres.shape[1]:
         wanted = f"n_clusters={clusters} rows and {columns} columns"
         raise ValueError(f"init must have {wanted} as X has, got shape {list(centres.shape)}")
     if not np.isfinite(centres).all():

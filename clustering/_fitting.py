@@ -21,11 +21,15 @@ from ._start import SAMPLE, Drawn, Seeding, begin
 from ._survey import sample, survey
 from ._workers import Workers
 
+_CHEAP = 128
+"""Up to so many numbers in the centres, threads lose more time waiting for Python's lock than they gain."""
+
 
 class Options(NamedTuple):
     """What a fit is asked for; the estimator's parameters, checked."""
 
     clusters: int
+    columns: int
     init: Seeding | Float64
     starts: int
     limit: int
@@ -63,7 +67,8 @@ def fit(
     report: Callable[[str, float | None], None],
 ) -> Fitted:
     """Fit centres to data, see :class:`clustering.KMeans`."""
-    with Workers() as workers:
+    cheap = options.clusters * options.columns <= _CHEAP
+    with Workers(1 if cheap else None) as workers:
         rng = np.random.default_rng(options.seed)
         seen = survey(source, weights, workers, exchange, options.clusters)
         rows, mass = sample(source, weights, SAMPLE, rng, exchange)

@@ -1,5 +1,7 @@
 """Evaluation of classifiers: calibration metrics, scalers that calibrate, reliability diagrams.
 
+Importing ``evaluation.explanation`` teaches eli5 to explain any ``torch.nn.Module``, on top of ``evaluation.grad_cam``,
+``evaluation.integrated_gradients``, ``evaluation.permutation`` and ``evaluation.faithfulness``.
 The figures of a classifier's mistakes are in ``evaluation.figures``; the Lightning callbacks that write figures and
 calibration errors to TensorBoard are in ``evaluation.callbacks``.
 """

@@ -77,8 +77,8 @@ def permutation_importance(
 
     Example:
         >>> rows = torch.tensor([[0.0, 5.0], [1.0, 5.0], [0.0, 5.0], [1.0, 5.0]]).repeat(25, 1)
-        >>> net = nn.Linear(2, 2)
-        >>> _ = net.weight.data.copy_(torch.tensor([[-9.0, 0.0], [9.0, 0.0]]))
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> _ = net.weight.data.copy_(torch.tensor([[-9.0, 0.9], [9.0, -0.9]]))
         >>> found = permutation_importance(net, (rows, rows[:, 0].long()), names=["tells", "constant"])
         >>> bool(found.values[0] > 0.3), float(found.values[1])
         (True, 0.0)

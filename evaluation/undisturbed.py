@@ -18,7 +18,7 @@ class Network:
     """A network as :func:`undisturbed` gives it.
 
     Attributes:
-        module: Its module, without a wrapper for several processes.
+        module: Its module, without a wrapper for several processes or for compilation.
         device: Where it computes.
         dtype: float32 or float64, in which it computes.
         call: Maps inputs to whatever the module returns.
@@ -43,7 +43,7 @@ class Network:
 
     def scores(self, inputs: Tensor) -> Tensor:
         """Return the outputs ``[N, K]`` (``[N, 1]`` for a network that returns ``[N]``), or raise a ValueError."""
-        found = self.call(inputs)
+        found = self.call(inputs.clone())  # which a first layer may overwrite
         if not isinstance(found, Tensor):
             raise ValueError(f"the network must return a tensor of scores [N, K], got {type(found).__name__}: wrap it")
         if found.ndim == 1 and len(found) == len(inputs):
@@ -71,6 +71,9 @@ def undisturbed(model: nn.Module) -> Iterator[Network]:
     Yields:
         What calls it.
 
+    Raises:
+        ValueError: If it was scripted or traced.
+
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Dropout())
         >>> with undisturbed(net) as network:
@@ -79,6 +82,9 @@ def undisturbed(model: nn.Module) -> Iterator[Network]:
         (torch.Size([1, 3]), True)
     """
     module = model.module if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel) else model
+    module = getattr(module, "_orig_mod", module)  # of torch.compile
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("a scripted or traced network cannot be looked into: explain the one that it was made from")
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     floating = [tensor for tensor in tensors.values() if tensor.is_floating_point()]
     device = floating[0].device if floating else torch.device("cpu")
@@ -89,6 +95,7 @@ def undisturbed(model: nn.Module) -> Iterator[Network]:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         if any(getattr(part, "_compiled_call_impl", None) or hasattr(part, "_orig_mod") for part in modes):
+            # Compiled code would not call hooks that came after it.
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         call: Callable[[Tensor], Tensor] = module
         if any(tensor.dtype in _HALF or tensor.is_inference() for tensor in tensors.values()):

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 # that the temporaries of one operation are still in a CPU's cache when the next one reads them.
 CHUNK_ELEMENTS = 2**18
 # Where every element is worked on alone, a tensor larger than this is cut.
-PIECE_ELEMENTS = 2**16
+PIECE_ELEMENTS = 2**18
 # Tensors up to this size are worked on in lists where larger ones are by a compiled function: to call it costs more.
 SMALL_ELEMENTS = 2**15
 # A CPU adds a norm's squares up in few float32 accumulators: 2e-5 too little at this size, 4e-3 at 32 times it.
@@ -112,10 +112,13 @@ def cut(lists: Sequence[list[Tensor]], foreach: bool | None) -> list[list[Tensor
         lists: Lists of the same length; tensors at the same place have the same shape.
         foreach: As in `chunks`.
     """
+    large = foreach is None and any(t.is_cpu and t.numel() > PIECE_ELEMENTS for t in lists[0])
+    if not large:
+        return list(lists)
     result: list[list[Tensor]] = [[] for _ in lists]
     for tensors in zip(*lists, strict=True):
         pieces: Sequence[Sequence[Tensor]] = [(t,) for t in tensors]
-        if foreach is None and tensors[0].device.type == "cpu" and tensors[0].numel() > PIECE_ELEMENTS:
+        if tensors[0].is_cpu and tensors[0].numel() > PIECE_ELEMENTS:
             flats = _flat(tensors, _memory_order(tensors[0]))
             if all(f.data_ptr() == t.data_ptr() for f, t in zip(flats, tensors, strict=True)):
                 pieces = [f.split(PIECE_ELEMENTS) for f in flats]
@@ -142,6 +145,9 @@ def room_like(tensors: Sequence[Tensor], kept: dict[Any, Tensor], dtype: torch.d
             kept[dtype] = buffer
     result = []
     for tensor, part in zip(tensors, buffer[: sum(sizes)].split(sizes), strict=True):
+        if tensor.is_contiguous():
+            result.append(part.view(tensor.shape))
+            continue
         order = _memory_order(tensor)
         turned = part.view([tensor.shape[i] for i in order])
         result.append(turned.permute(sorted(range(len(order)), key=order.__getitem__)))

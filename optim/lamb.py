@@ -300,7 +300,7 @@ def _step_lists(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], r
         w = [local(p) for p in params[run]]
         g = [local(grad, p) for grad, p in zip(grads[run], params[run], strict=True)]
         m, v = [local(x) for x in exp_avgs[run]], [local(x) for x in exp_avg_sqs[run]]
-        r = room_like(w, room)  # for the direction over scale
+        r = room_like(w, room) if adapt else w  # room for the direction over scale
         lists = cut((w, g, m, v, r), group["foreach"])
         for part in chunks(lists[0], group["foreach"], PIECE_ELEMENTS):
             w_part, g_part, m_part, v_part, r_part = (values[part] for values in lists)

@@ -3,16 +3,11 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
-import yaml
-from jsonargparse import ArgumentParser
-from names import YAML_WITH_NAMES
-from runs import run_of
+from rebuild import rebuild
 from torch import Tensor, nn
 
 from lightning_modules import ImageClassifier
-from lightning_modules.checkpoint_io import read_checkpoint
 
 
 class Features(NamedTuple):
@@ -41,25 +36,11 @@ def extract(checkpoint: Path, split: str = "test") -> Features:
     Raises:
         ValueError: If there is no run around the checkpoint, or the network has no affine layer.
     """
-    read_checkpoint(checkpoint)
-    run = run_of(checkpoint)
-    if run is None:
-        raise ValueError(f"{checkpoint} lies in no run: no config.yaml in the folder above it says what its data were")
-    data = rebuild_data(run / "config.yaml")
-    data.prepare_data()
-    data.setup("test" if split == "test" else "fit")
-    loader = getattr(data, f"{split}_dataloader")()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = ImageClassifier.load_from_checkpoint(checkpoint, map_location=device, weights_only=True).eval()
-    return _collect(model, loader, list(getattr(data, "classes", []) or []))
-
-
-def rebuild_data(config: Path) -> pl.LightningDataModule:
-    """The data module that a run's config.yaml describes."""
-    parser = ArgumentParser(parser_mode=YAML_WITH_NAMES, exit_on_error=False)
-    parser.add_subclass_arguments(pl.LightningDataModule, "data")
-    content = yaml.safe_load(config.read_text())
-    return parser.instantiate(parser.parse_object({"data": content["data"]})).data
+    run = rebuild(checkpoint)
+    run.datamodule.prepare_data()
+    run.datamodule.setup("test" if split == "test" else "fit")
+    loader = getattr(run.datamodule, f"{split}_dataloader")()
+    return _collect(run.model, loader, list(getattr(run.datamodule, "classes", []) or []))
 
 
 def _collect(model: ImageClassifier, loader: Any, classes: list[str]) -> Features:

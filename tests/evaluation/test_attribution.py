@@ -284,6 +284,20 @@ def test_the_network_is_left_as_it_was(network, images):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+def test_a_first_layer_may_work_in_place():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.ReLU(inplace=True), nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 2)
+    )
+    images = torch.randn(2, 1, 6, 6)
+    before = images.clone()
+    explain_all(net, images)
+    assert torch.equal(images, before)
+    found = integrated_gradients(net, images, max_steps=1024)
+    assert found.complete(1e-2).all()
+    assert not found.values[images < 0].any()
+
+
 def test_hooks_are_removed_after_an_error(network):
     with pytest.raises(RuntimeError):
         grad_cam(network, torch.randn(1, 5, 9, 12))  # five channels
@@ -328,9 +342,23 @@ def test_autocast_does_not_reach_in(network, images):
 
 def test_a_compiled_network_is_run_eagerly(network, images):
     expected = grad_cam(network, images).values
+    wrapped = torch.compile(network, backend="eager")
+    wrapped.eval()(images)
+    torch.testing.assert_close(grad_cam(wrapped, images, layer="act").values, expected)
     network.compile(backend="eager")
-    network.eval()(images)
+    network(images)
     torch.testing.assert_close(grad_cam(network, images).values, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated")
+def test_a_traced_network_is_refused(network, images):
+    traced = torch.jit.trace(network.eval(), images)
+    with pytest.raises(ValueError, match="scripted or traced network cannot be looked into"):
+        grad_cam(traced, images)
+
+
+def test_the_network_of_a_wrapper_is_explained(network, images):
+    torch.testing.assert_close(grad_cam(nn.DataParallel(network), images).values, grad_cam(network, images).values)
 
 
 @pytest.mark.gpu

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from evaluation.faithfulness import area, faithfulness, reinitialised
+from evaluation.faithfulness import area, faithfulness
 from evaluation.grad_cam import grad_cam
+from evaluation.reinitialised import reinitialised
 
 
 class Corner(nn.Module):
@@ -95,6 +97,16 @@ def test_new_weights_are_new_and_the_old_ones_stay():
         assert not torch.equal(first.state_dict()[name], second.state_dict()[name])
     assert sorted(first.own.tolist()) == sorted(before["own"].tolist())
     assert first.own.tolist() != before["own"].tolist()
+
+
+def test_a_trainer_is_not_copied():
+    model = pl.LightningModule()
+    model.net = nn.Linear(2, 2)
+    model.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    other = reinitialised(model)
+    assert other._trainer is None
+    assert model.trainer is not None
+    assert not torch.equal(other.net.weight, model.net.weight)
 
 
 def test_the_same_seed_gives_the_same_numbers():

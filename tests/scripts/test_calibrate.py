@@ -80,6 +80,10 @@ def test_figure_and_calibrated_checkpoint(run, results):
     after = results["methods"]["TemperatureScaling"]
     for name in ("ece", "nll", "accuracy"):
         assert tested[f"test/{name}"] == pytest.approx(after[name], abs=1e-5)
+    train.main(["predict", "--ckpt_path", str(checkpoint), *ON_CPU])
+    rows = np.genfromtxt(run / "calibration" / "predictions.csv", delimiter=",", skip_header=1)
+    predicted = rows[np.arange(len(rows)), 3 + rows[:, 1].astype(int)]  # index, label, prediction, probabilities
+    assert -np.log(predicted).mean() == pytest.approx(after["nll"], abs=1e-4)
     model = ImageClassifier.load_from_checkpoint(checkpoint, weights_only=True)
     temperature = results["fitted"]["TemperatureScaling"]["temperature_"]
     assert model.backbone.scaler.temperature_.item() == pytest.approx(temperature)

@@ -1,0 +1,147 @@
+"""Learning curves of a comparison: read from its runs, averaged over seeds, drawn."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+from lightning_modules.loggers import read_column
+
+SPLITS = ("train", "val", "test")
+AXES = {"steps": "optimizer steps", "seconds": "seconds since the start"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of one combination, at the steps that all its seeds have.
+
+    Attributes:
+        steps: Optimizer steps done.
+        seconds: Mean time since training began; empty where the runs have written none.
+        mean: Over the seeds.
+        sd: Standard deviation over the seeds; empty for one seed.
+    """
+
+    steps: list[int]
+    seconds: list[float]
+    mean: list[float]
+    sd: list[float]
+
+
+def quantities(metric: str) -> dict[str, dict[str, str]]:
+    """What is drawn: accuracy, loss, and the metric that is compared; each as split -> column of metrics.csv."""
+    loss = {"train": "train/loss", "val": "val/nll", "test": "test/nll"}
+    found = {"accuracy": {split: f"{split}/accuracy" for split in SPLITS}, "loss": loss}
+    name = metric.partition("/")[2] or metric
+    if name == "nll":
+        return {"loss": loss} | found
+    own = found.get(name, {split: f"{split}/{name}" for split in SPLITS})
+    return {name: own} | found
+
+
+def read_curve(runs: Sequence[Path], column: str) -> Curve | None:
+    """Average a column of metrics.csv over runs; None if none of them has it.
+
+    Args:
+        runs: Folders of the runs of one combination.
+        column: Its name.
+    """
+    values = [_column(run / "metrics.csv", column) for run in runs]
+    common = sorted(set.intersection(*(set(one) for one in values))) if values else []
+    if not common:
+        return None
+    table = np.array([[one[step] for step in common] for one in values])
+    times = [elapsed(run / "tensorboard") for run in runs]
+    timed = all(step in one for one in times for step in common)
+    return Curve(
+        steps=[step + 1 for step in common],  # Lightning counts from 0
+        seconds=[float(np.mean([one[step] for one in times])) for step in common] if timed else [],
+        mean=table.mean(0).tolist(),
+        sd=table.std(0, ddof=1).tolist() if len(runs) > 1 else [],
+    )
+
+
+def _column(path: Path, name: str) -> dict[int, float]:
+    try:
+        return dict(read_column(path, name))
+    except (ValueError, OSError):
+        return {}
+
+
+def elapsed(folder: Path) -> dict[int, float]:
+    """When each step was logged, in seconds since the run's beginning; pauses between a kill and a resume left out.
+
+    Args:
+        folder: Of a run's event files, one for each time that it was started.
+    """
+    seconds: dict[int, float] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda path: int(path.name.split(".")[3])):
+        began, before = None, max(seconds.values(), default=0.0)
+        for raw in RawEventFileLoader(str(path)).Load():
+            event = Event.FromString(raw)
+            if began is None:
+                began = event.wall_time
+            if event.HasField("session_log") and event.session_log.status == SessionLog.START:
+                seconds = {step: time for step, time in seconds.items() if step < event.step}
+                before = max(seconds.values(), default=0.0)
+            # The results of the end are written as of step 0.
+            tags = [value.tag for value in event.summary.value]
+            if tags and not tags[0].startswith(("final/", "_hparams_")):
+                seconds[event.step] = before + event.wall_time - began
+    return seconds
+
+
+def collect(runs: Mapping[str, Sequence[Path]], metric: str) -> dict[str, dict[str, dict[str, Curve]]]:
+    """Every curve that is drawn: quantity -> split -> combination -> curve."""
+    found: dict[str, dict[str, dict[str, Curve]]] = {}
+    for quantity, columns in quantities(metric).items():
+        for split, column in columns.items():
+            for name, folders in runs.items():
+                curve = read_curve(folders, column)
+                if curve is not None:
+                    found.setdefault(quantity, {}).setdefault(split, {})[name] = curve
+    return found
+
+
+def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapping[str, str]) -> Figure:
+    """Curves with a band of one standard deviation, a column for each split, per step and per second.
+
+    Args:
+        curves: Split -> combination -> curve.
+        quantity: Its name.
+        colours: Of the combinations.
+    """
+    timed = any(curve.seconds for by_name in curves.values() for curve in by_name.values())
+    rows = ("steps", "seconds") if timed else ("steps",)
+    figure = Figure(figsize=(4 * max(len(curves), 1), 3.2 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), max(len(curves), 1), squeeze=False, sharey="col")
+    for across, (split, by_name) in zip(panels.T, curves.items(), strict=False):
+        for axes, row in zip(across, rows, strict=True):
+            for name, curve in by_name.items():
+                x = getattr(curve, row)
+                if not x:
+                    continue
+                axes.plot(x, curve.mean, color=colours[name], label=name, marker="." if len(x) < 30 else None)
+                if curve.sd:
+                    low, high = np.subtract(curve.mean, curve.sd), np.add(curve.mean, curve.sd)
+                    axes.fill_between(x, low, high, color=colours[name], alpha=0.18, linewidth=0)
+            if positive_over_decades([value for curve in by_name.values() for value in curve.mean]):
+                axes.set_yscale("log")
+            axes.set(title=split, xlabel=AXES[row], ylabel=quantity)
+            axes.set_xlim(left=0)
+            axes.grid(alpha=0.3)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5), frameon=False)
+    return figure
+
+
+def positive_over_decades(values: Sequence[float]) -> bool:
+    """Whether values call for a logarithmic axis: positive, and over two decades."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > 100 * min(finite)

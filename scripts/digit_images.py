@@ -1,0 +1,68 @@
+"""Handwritten digits as their sets hold them, in their order: for experiments that train no network."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules import DigitsDataModule, MNISTDataModule
+
+Source = Literal["digits", "mnist"]
+SIZES = {"digits": 8, "mnist": 28}
+
+
+class DigitImages(NamedTuple):
+    """Images and their classes.
+
+    Attributes:
+        images: uint8 ``[N, H, W]``, 0 to 255.
+        labels: int64 ``[N]``, 0 to 9.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+
+def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | None = None) -> DigitImages:
+    """Read a part of scikit-learn's digits (8x8, a fifth of them for testing) or of MNIST (28x28).
+
+    Args:
+        source: ``"digits"`` needs no download.
+        part: Which part.
+        data_dir: The folder that MNIST lies in; None is the environment's ``DATA_DIR``, else ``data``.
+
+    Raises:
+        FileNotFoundError: If MNIST is not there.
+
+    >>> read_digits("digits", "test").images.shape
+    (359, 8, 8)
+    """
+    # The modules' own readers: their loaders would scale and shuffle.
+    if source == "mnist":
+        mnist = MNISTDataModule(data_dir=data_dir)
+        try:
+            found, classes = mnist._read(part)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"MNIST's four files are not in {mnist.data_dir}/MNIST/raw: name their folder by --data_dir or by the "
+                "environment's DATA_DIR, or fetch them: scripts/train.py --data MNISTDataModule --data.download true"
+            ) from None
+    else:
+        digits = DigitsDataModule(val_size=0)
+        read = digits._read("train")
+        assert read is not None  # all are read, then split
+        indices = digits.part_indices(part)
+        found, classes = (tensor[indices] for tensor in read)
+    return DigitImages(found.squeeze(1).numpy(), classes.numpy())
+
+
+def pair(digits: DigitImages, first: int, second: int) -> DigitImages:
+    """Only the images of two classes.
+
+    Raises:
+        ValueError: If they are no two classes.
+    """
+    if first == second or not {first, second} <= set(range(10)):
+        raise ValueError(f"--digits must be two different digits from 0 to 9, found {first} and {second}")
+    chosen = np.isin(digits.labels, (first, second))
+    return DigitImages(digits.images[chosen], digits.labels[chosen])

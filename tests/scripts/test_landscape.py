@@ -1,0 +1,194 @@
+"""scripts/landscape.py: directions, surfaces and eigenvalues against what can be computed otherwise."""
+
+import json
+from pathlib import Path
+
+import landscape
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hessian import hessian_product, top_eigenvalue
+from PIL import Image
+from surface import filter_normalized, losses_along
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from datamodules import DigitsDataModule
+from lightning_modules import ImageClassifier
+
+
+def network(*middle):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), *middle, nn.Flatten(), nn.Linear(12, 4)).double()
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(20, 1, 4, 4, generator=generator, dtype=torch.float64)
+    return x, torch.randint(0, 4, (20,), generator=generator)
+
+
+def test_each_filter_of_a_direction_is_as_long_as_the_networks():
+    model = network(nn.BatchNorm2d(3), nn.Tanh())
+    with torch.no_grad():
+        model[0].weight[1] *= 7
+    weights = list(model.parameters())
+    direction = filter_normalized(weights, seed=5)
+    for weight, moved in zip(weights, direction, strict=True):
+        if weight.ndim < 2:  # biases, and what normalisation learns
+            assert not moved.any()
+            continue
+        for own, other in zip(weight, moved, strict=True):
+            assert other.norm().item() == pytest.approx(own.norm().item(), rel=1e-12)
+    again, other = filter_normalized(weights, seed=5), filter_normalized(weights, seed=6)
+    assert all(torch.equal(a, b) for a, b in zip(direction, again, strict=True))
+    assert not torch.equal(direction[0], other[0])
+    # The same numbers are drawn for another network: only the lengths of its filters differ.
+    scaled = filter_normalized([3 * weight.detach() for weight in weights], seed=5)
+    torch.testing.assert_close(scaled[0], 3 * direction[0])
+
+
+def test_losses_are_those_of_the_moved_network_and_the_weights_come_back():
+    model = network(nn.BatchNorm2d(3), nn.ReLU()).eval()
+    x, y = batch()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = list(model.parameters())
+    directions = [filter_normalized(weights, seed) for seed in (0, 1)]
+    points = [(0.0, 0.0), (0.3, 0.0), (-0.7, 0.5)]
+    found = losses_along(model, lambda: F.cross_entropy(model(x), y), directions, points)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name  # running statistics too
+    names = [name for name, _ in model.named_parameters()]
+    for (a, b), loss in zip(points, found, strict=True):
+        moved = dict(state)
+        for i, name in enumerate(names):
+            moved[name] = state[name] + a * directions[0][i] + b * directions[1][i]
+        logits = torch.func.functional_call(model, moved, (x,))
+        assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-12)
+
+
+def test_the_weights_come_back_after_an_error_too():
+    model = network()
+    before = model[0].weight.detach().clone()
+
+    def broken():
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        losses_along(model, broken, [filter_normalized(list(model.parameters()), 0)], [(0.5,)])
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("spectrum", [[4.0, 1.0, -2.0], [4.0, 1.0, -9.0], [-1.0, -2.0, -7.0], [5.0, 4.9, 0.0]])
+def test_the_top_eigenvalue_of_a_known_quadratic(spectrum):
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64)).Q
+    matrix = basis @ torch.diag(torch.tensor(spectrum, dtype=torch.float64)) @ basis.T
+    a = torch.randn(2, generator=generator, dtype=torch.float64).requires_grad_()
+    b = torch.randn(1, generator=generator, dtype=torch.float64).requires_grad_()
+
+    def loss():
+        w = torch.cat([a, b])
+        return w @ matrix @ w / 2 + w.sum()
+
+    found = top_eigenvalue(loss, [a, b], iterations=2000, tolerance=1e-8)
+    assert found.value == pytest.approx(max(spectrum), abs=1e-5)
+    assert found.residual < 1e-5
+    assert found.history[-1] == found.value
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+def test_the_top_eigenvalue_of_a_network_is_that_of_its_whole_hessian(activation):
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(5, 4), activation(), nn.Linear(4, 3)).double()
+    x, y = torch.randn(30, 5, dtype=torch.float64), torch.arange(30) % 3
+    names = [name for name, _ in model.named_parameters()]
+    sizes = [p.numel() for p in model.parameters()]
+    shapes = [p.shape for p in model.parameters()]
+
+    def of_vector(vector):
+        parts = {n: v.view(s) for n, v, s in zip(names, vector.split(sizes), shapes, strict=True)}
+        return F.cross_entropy(torch.func.functional_call(model, parts, (x,)), y)
+
+    vector = torch.cat([p.detach().flatten() for p in model.parameters()])
+    whole = torch.autograd.functional.hessian(of_vector, vector)
+    exact = torch.linalg.eigvalsh(whole)[-1].item()
+    weights = list(model.parameters())
+    found = top_eigenvalue(lambda: F.cross_entropy(model(x), y), weights, iterations=5000, tolerance=1e-7)
+    assert found.value == pytest.approx(exact, rel=1e-6)
+    v = torch.randn(len(vector), dtype=torch.float64)
+    product = hessian_product(lambda: F.cross_entropy(model(x), y), weights)(v)
+    torch.testing.assert_close(product, whole @ v, rtol=1e-9, atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("landscape")
+    words = ["--epochs", "12", "--examples", "200", "--points", "5", "--output", str(folder)]
+    return landscape.main(words), folder
+
+
+def test_two_networks_are_trained_and_compared(trained):
+    results, folder = trained
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert (len(results["grid"]), len(results["line"])) == (5, 9)
+    for name, row in results["networks"].items():
+        surface = np.array(row["surface"])
+        assert surface.shape == (5, 5)
+        # The middle of the surface is the network; the middle row and column lie on the two lines.
+        assert surface[2, 2] == row["loss"] == row["line"][0][4] == row["line"][1][4]
+        np.testing.assert_allclose(surface[2], row["line"][0][::2], rtol=1e-9)
+        np.testing.assert_allclose(surface[:, 2], row["line"][1][::2], rtol=1e-9)
+        assert row["mean_rise"] == pytest.approx(surface.mean() - row["loss"], rel=1e-9)
+        assert row["residual"] <= 1e-3 * row["top_eigenvalue"]
+        assert row["test_accuracy"] > 0.85
+        assert surface.max() > 2 * row["loss"], name
+    assert results["networks"]["SGD"]["top_eigenvalue"] != results["networks"]["SAM"]["top_eigenvalue"]
+
+
+def test_the_numbers_are_those_of_the_checkpoints(trained):
+    results, folder = trained
+    for name in ("SGD", "SAM"):
+        row = results["networks"][name]
+        model = ImageClassifier.load_from_checkpoint(row["checkpoint"], weights_only=True).eval().double()
+        assert model.hparams["optimizer"]["class_path"].endswith(name)
+        data = DigitsDataModule(val_size=0)
+        data.setup("test")
+        images, labels = (torch.cat(part) for part in zip(*data.test_dataloader(), strict=True))
+        with torch.no_grad():
+            right = (model(images.double()).argmax(1) == labels).double().mean().item()
+        assert row["test_accuracy"] == pytest.approx(right)
+        events = EventAccumulator(str(folder / "tensorboard" / name)).Reload()
+        curve = [event.value for event in events.Scalars("landscape/direction_2")]
+        np.testing.assert_allclose(curve, row["line"][1], rtol=1e-6)
+        assert len(events.Scalars("landscape/top_eigenvalue")) == len(row["power_iterations"])
+    for file in ("landscape.png", "relief.png"):
+        assert np.asarray(Image.open(folder / file).convert("L")).std() > 10
+
+
+def test_given_checkpoints_are_looked_at_and_left_alone(trained, tmp_path):
+    results, _ = trained
+    paths = [results["networks"][name]["checkpoint"] for name in ("SGD", "SAM")]
+    before = [Path(path).read_bytes() for path in paths]
+    words = ["--sgd", paths[0], "--sam", paths[1], "--examples", "200", "--points", "5", "--output", str(tmp_path)]
+    again = landscape.main(words)
+    assert again["networks"] == results["networks"]
+    assert [Path(path).read_bytes() for path in paths] == before
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sgd", "some.ckpt"], "give two checkpoints, --sgd and --sam"),
+        (["--points", "1"], "--points must be at least 2, found 1"),
+        (["--radius", "0"], "--radius must be greater than 0"),
+        (["--sgd", "/nowhere/a.ckpt", "--sam", "/nowhere/b.ckpt"], "no checkpoint at /nowhere/a.ckpt"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        landscape.main(words)
+    assert ended.value.code == 1
+    assert message in capsys.readouterr().err
