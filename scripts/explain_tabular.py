@@ -14,7 +14,7 @@ from page import page, picture
 from runs import new_run, write_json
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
 from tables import Table, Task, csv_table, default_tables
-from tabular_models import OPTIONAL, chosen, classifiers, installed, regressors
+from tabular_models import INSTALL, OPTIONAL, chosen, classifiers, installed, regressors
 
 Array = npt.NDArray[Any]
 
@@ -65,7 +65,7 @@ def tabular(
     folder.mkdir(parents=True, exist_ok=True)
     for name in OPTIONAL:
         if not installed(name) and models is None:
-            say(f"{name} is not installed: pip install {OPTIONAL[name]}")
+            say(f"{name} is not installed: {INSTALL}")
     results: dict[str, Any] = {"seed": seed, "tables": {}, "files": {}}
     sections = []
     for table in tables:

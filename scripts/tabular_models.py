@@ -21,6 +21,7 @@ from torch_mlp import TorchMLPClassifier, TorchMLPRegressor
 Factory = Callable[[int], Any]
 """Makes an unfitted model from a seed."""
 OPTIONAL = {"XGBoost": "xgboost", "LightGBM": "lightgbm"}
+INSTALL = 'pip install -e ".[boosting]"'
 
 
 def regressors() -> dict[str, Factory]:
@@ -74,7 +75,7 @@ def chosen(models: dict[str, Factory], names: list[str] | None) -> dict[str, Fac
     known = regressors() | classifiers()
     for name in names:
         if name in OPTIONAL and not installed(name):
-            raise ValueError(f"--models: {name} is not installed: pip install {OPTIONAL[name]}")
+            raise ValueError(f"--models: {name} is not installed: {INSTALL}")
         if name not in known:
             raise ValueError(f"--models: there is no model {name!r}; known are {', '.join(known)}")
     found = {name: models[name] for name in names if name in models}

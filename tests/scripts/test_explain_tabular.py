@@ -163,7 +163,7 @@ def test_libraries_that_are_not_there_are_one_line(tmp_path, monkeypatch, capsys
     assert "LightGBM" not in tabular_models.classifiers()
     with pytest.raises(SystemExit):
         explain.main(["tabular", "--models", "[XGBoost]", "--output", str(tmp_path)])
-    assert "XGBoost is not installed: pip install xgboost" in capsys.readouterr().err
+    assert "XGBoost is not installed: pip install -e" in capsys.readouterr().err
     (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(f"{i},{i * 1.5}" for i in range(60)))
     monkeypatch.setattr(tabular_models, "TorchMLPRegressor", lambda seed: LinearRegression())
     explain.main(["tabular", "--csv", str(tmp_path / "t.csv"), "--output", str(tmp_path / "out")])
