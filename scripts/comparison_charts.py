@@ -84,7 +84,7 @@ def curve_charts(
 
 def _curve_chart(quantity: str, splits: Mapping[str, Mapping[str, Curve]], axis: str, colours: Any) -> Chart:
     data: list[dict[str, Any]] = []
-    layout = _layout(340) | {"grid": {"rows": 1, "columns": len(splits), "pattern": "independent", "xgap": 0.14}}
+    layout = _layout(340) | {"grid": {"rows": 1, "columns": len(splits), "pattern": "independent", "xgap": 0.18}}
     layout |= {
         "legend": {"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0},
         "annotations": [],

@@ -182,7 +182,7 @@ def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_left_alone(tmp_pa
     assert not (output / "results.json").exists()
     finished = {path: path.stat().st_mtime_ns for path in output.glob("*/*/outcome.json")}
     assert ended <= len(finished) < 6
-    started = {path.parent.parent for path in output.glob("*/*/*/checkpoints/last.ckpt")}
+    started = {path.parents[2] for path in output.glob("*/*/*/checkpoints/last.ckpt")}
     compare.main(arguments)
     # One that was just ending may have ended after all, before it noticed that it was an orphan.
     (already,) = re.findall(r"(\d) of 6 runs are finished already", capfd.readouterr().out)
