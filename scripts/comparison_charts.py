@@ -51,7 +51,7 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> Chart
             }
         )  # fmt: skip
     names = list(results["table"])
-    layout = _layout(320) | {
+    layout = _layout(300) | {
         "xaxis": GRID | {"tickvals": list(range(len(names))), "ticktext": names, "range": [-0.5, len(names) - 0.5]},
         "yaxis": GRID | {"title": {"text": results["metric"]}, "automargin": True} | _range(results),
         "margin": {"l": 70, "r": 20, "t": 20, "b": 50},
@@ -84,7 +84,7 @@ def curve_charts(
 
 def _curve_chart(quantity: str, splits: Mapping[str, Mapping[str, Curve]], axis: str, colours: Any) -> Chart:
     data: list[dict[str, Any]] = []
-    layout = _layout(370) | {"grid": {"rows": 1, "columns": len(splits), "pattern": "independent", "xgap": 0.14}}
+    layout = _layout(340) | {"grid": {"rows": 1, "columns": len(splits), "pattern": "independent", "xgap": 0.18}}
     layout |= {
         "legend": {"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0},
         "annotations": [],

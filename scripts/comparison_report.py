@@ -42,9 +42,9 @@ def report(
     sections = [
         _lead(results),
         _summary(results, times, colours),
-        '<h2>Each run</h2><div id="scores" class="plot"></div>',
-        _runs(results, times, colours),
+        '<div id="scores" class="plot"></div>',
         _curves(curves),
+        "<h2>Each run</h2>" + _runs(results, times, colours),
         _settings(configs),
         _environment(times),
         scripts,
@@ -66,7 +66,7 @@ def _lead(results: Mapping[str, Any]) -> str:
 def _summary(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     extra = [name for name in results["others"] if any(row["others"].get(name) for row in results["table"].values())]
     headings = ["combination", "runs", "mean ± sd", "95% interval", "difference", "p", "p, Holm"]
-    headings += ["against the baseline", *extra, "seconds a run"]
+    headings += ["conclusion", *extra, "seconds"]
     rows = []
     for name, row in results["table"].items():
         test = results["tests"].get(name)

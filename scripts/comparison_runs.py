@@ -71,7 +71,8 @@ def execute(task: Task) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
     torch.set_num_threads(task.threads)
     with _locked(task.folder / ".lock"):
-        _train(task)
+        if outcome(task.folder) is None:  # the orphan that was waited for may have ended well
+            _train(task)
     sys.stdout.flush()
 
 

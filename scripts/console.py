@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def print_rows(title: str, rows: dict[str, dict[str, Any]], first: str = "") -> None:
@@ -17,7 +17,7 @@ def print_rows(title: str, rows: dict[str, dict[str, Any]], first: str = "") -> 
         first: Heading of the names.
     """
     columns = dict.fromkeys(column for row in rows.values() for column in row)
-    table = Table(first, title=title, title_justify="left")
+    table = Table(Column(first, overflow="fold"), title=title, title_justify="left")
     for column in columns:
         numbers = all(isinstance(row.get(column, 0), int | float) for row in rows.values())
         table.add_column(column, justify="right" if numbers else "left")

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import re
 import signal
 import statistics
 import sys
@@ -181,9 +182,11 @@ def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_left_alone(tmp_pa
     assert not (output / "results.json").exists()
     finished = {path: path.stat().st_mtime_ns for path in output.glob("*/*/outcome.json")}
     assert ended <= len(finished) < 6
-    started = {path.parent.parent for path in output.glob("*/*/*/checkpoints/last.ckpt")}
+    started = {path.parents[2] for path in output.glob("*/*/*/checkpoints/last.ckpt")}
     compare.main(arguments)
-    assert f"{len(finished)} of 6 runs are finished already" in capfd.readouterr().out
+    # One that was just ending may have ended after all, before it noticed that it was an orphan.
+    (already,) = re.findall(r"(\d) of 6 runs are finished already", capfd.readouterr().out)
+    assert len(finished) <= int(already) < 6
     assert {path: path.stat().st_mtime_ns for path in finished} == finished  # they were not made again
     assert read(output) == read(whole)
     for seed in started:  # one run's folder each: what was unfinished went on in its own
