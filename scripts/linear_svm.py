@@ -111,7 +111,7 @@ def describe(
         "zeros": int(zeros.sum()),
         "fraction_zero": float(zeros.mean()),
         "fraction_zero_of_lit_pixels": float(zeros[x.any(0)].mean()),
-        "largest_weight": float(np.abs(model.coef_).max()),
+        "weights": model.coef_[0].tolist(),
         "iterations": int(model.n_iter_),
     }
 
@@ -134,12 +134,15 @@ def figure(
     axes.legend(fontsize=8)
     first, second = results["digits"]
     for place, (name, values) in zip(maps, weights.items(), strict=True):
-        limit = float(np.abs(values).max()) or 1.0
+        # A few weights are much larger than all others, which would be pale beside them.
+        limit = float(np.quantile(np.abs(values[values != 0]), 0.98)) if values.any() else 1.0
         # Exact zeros in grey, which no weight has.
         place.set_facecolor("#d9d9d9")
         shown = np.ma.masked_equal(values, 0)
         drawn = place.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-        drawing.colorbar(drawn, ax=place, shrink=0.9, label=f"for {first}   ←   weight   →   for {second}")
+        drawing.colorbar(
+            drawn, ax=place, shrink=0.9, extend="both", label=f"for {first}   ←   weight   →   for {second}"
+        )
         row = results["models"][name]
         place.set_title(f"{name}: test {row['test_accuracy']:.2%}, {row['fraction_zero']:.0%} zeros (grey)")
         place.set_xticks([])
