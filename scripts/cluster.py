@@ -46,7 +46,7 @@ def generated(
     seed: int = 0,
     n_init: int = 5,
     device: str = "auto",
-    root: str = ROOT,
+    output: Path | None = None,
 ) -> None:
     """Generated points: ours, faiss.Kmeans and scikit-learn's KMeans side by side.
 
@@ -60,7 +60,7 @@ def generated(
         seed: Of the data and of the methods.
         n_init: Our number of starts.
         device: Where ours searches: auto, cpu, cuda, cuda:0,1.
-        root: Folder of the runs.
+        output: Folder for what is written; by default a new one under runs/.
     """
     for name, value in (("n", n), ("dim", dim), ("k", k)):
         if value < 1:
@@ -69,7 +69,7 @@ def generated(
     data = points.astype(np.float32)
     del points
     if _processes() > 1:
-        _fit_shard(data, KMeans(k, n_init=n_init, random_state=seed, device=device), new_run(root))
+        _fit_shard(data, KMeans(k, n_init=n_init, random_state=seed, device=device), output or new_run(ROOT))
         return
     methods = {
         "ours": lambda: ours(data, k, n_init=n_init, random_state=seed, device=device),
@@ -78,7 +78,7 @@ def generated(
     }
     found = {name: timed(method) for name, method in methods.items()}
     scores = _scores(data, truth, found)
-    run = new_run(root)
+    run = output or new_run(ROOT)
     write_json(run / "results.json", {"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": scores})
     shown = np.random.default_rng(seed).choice(n, min(n, SHOWN), replace=False)
     places = flat(data[shown])
@@ -100,13 +100,13 @@ def _scores(data: Any, truth: Any, found: dict[str, Clustering]) -> dict[str, di
     return scores
 
 
-def compare(samples: int = 750, seed: int = 0, root: str = ROOT) -> None:
+def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> None:
     """KMeans, DBSCAN, MeanShift and HDBSCAN on scikit-learn's generated sets.
 
     Args:
         samples: Points of each set.
         seed: Of the sets and the methods.
-        root: Folder of the runs.
+        output: Folder for what is written; by default a new one under runs/.
     """
     results: dict[str, dict[str, dict[str, float]]] = {}
     panels = []
@@ -127,7 +127,7 @@ def compare(samples: int = 750, seed: int = 0, root: str = ROOT) -> None:
             results[name][method] = {"Rand": rand_score(truth, labels), "adjusted Rand": adjusted}
             row.append((f"{method}, ARI {adjusted:.2f}", points, labels))
         panels.append(row)
-    run = new_run(root)
+    run = output or new_run(ROOT)
     write_json(run / "results.json", {"samples": samples, "seed": seed, "sets": results})
     grid(panels).savefig(run / "clusterings.png", dpi=120)
     adjusted_only = {name: {m: score["adjusted Rand"] for m, score in one.items()} for name, one in results.items()}
@@ -155,7 +155,7 @@ def features(
     metric: Literal["euclidean", "cosine"] = "euclidean",
     picture: Literal["pca", "tsne"] = "pca",
     seed: int = 0,
-    root: str = ROOT,
+    output: Path | None = None,
 ) -> None:
     """Cluster the penultimate features of a trained network.
 
@@ -166,10 +166,10 @@ def features(
         metric: Distance.
         picture: How the picture gets its two dimensions.
         seed: Of the clustering and the picture.
-        root: Folder of the runs.
+        output: Folder for what is written; by default a new one under runs/.
     """
     if checkpoint is None:
-        checkpoint = str(train_default(root))
+        checkpoint = str(train_default(ROOT))
     found = extract(Path(checkpoint), split)
     values = found.values
     model = KMeans(k or len(found.classes), metric=metric, random_state=seed).fit(values)
@@ -178,7 +178,7 @@ def features(
         "Rand": float(rand_score(found.labels, model.labels_)),
         "NMI": float(normalized_mutual_info_score(found.labels, model.labels_)),
     }
-    run = new_run(root)
+    run = output or new_run(ROOT)
     about = {"checkpoint": str(checkpoint), "split": split, "examples": len(values), "features": values.shape[1]}
     write_json(run / "results.json", about | {"clusters": model.n_clusters, "metric": metric} | scores)
     _picture(found, model.labels_, picture, seed).savefig(run / "features.png", dpi=150)
