@@ -178,6 +178,15 @@ def test_given_checkpoints_are_looked_at_and_left_alone(trained, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_eigenvalue_that_is_not_found_yet_is_said_to_be_so(trained, tmp_path, capsys):
+    paths = [row["checkpoint"] for row in trained[0]["networks"].values()]
+    words = ["--examples", "50", "--points", "2", "--iterations", "1", "--output", str(tmp_path)]
+    landscape.main(["--sgd", paths[0], "--sam", paths[1], *words])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == 2
+    assert all("raise --iterations" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
