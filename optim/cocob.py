@@ -12,13 +12,14 @@ from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiab
 from ._shared import (
     PIECE_ELEMENTS,
     SMALL_ELEMENTS,
-    call_flat,
+    call_compiled,
     can_compile,
     check_flags,
     chunks,
     cut,
     dense_gradient,
     local,
+    on_flat,
     refuse_complex,
 )
 
@@ -289,7 +290,7 @@ def _step_fused(group: dict[str, Any], lists: list[list[Tensor]]) -> bool:
     for i, tensors in enumerate(zip(*lists, strict=True)):
         if tensors[0].numel() <= SMALL_ELEMENTS:
             small.append(i)
-        elif not call_flat(_kernel, tensors, WRITTEN, coefficients)[0]:
+        elif not on_flat(lambda flats: call_compiled(_kernel, flats, coefficients)[0], tensors, WRITTEN):
             return False
     if small:
         _step_lists(group, [[values[i] for i in small] for values in lists])
