@@ -16,7 +16,7 @@ CHUNK_ELEMENTS = 2**18
 # Where every element is worked on alone, a tensor larger than this is cut.
 PIECE_ELEMENTS = 2**18
 # Tensors up to this size are worked on in lists where larger ones are by a compiled function: to call it costs more.
-SMALL_ELEMENTS = 2**15
+SMALL_ELEMENTS = 2**14
 # From this size on a compiled function is called without detours: its code for fewer elements differs.
 BARE_ELEMENTS = 2**13
 # A CPU adds a norm's squares up in few float32 accumulators: 2e-5 too little at this size, 4e-3 at 32 times it.
@@ -303,7 +303,7 @@ def on_flat(work: Callable[[list[Tensor]], bool], tensors: Sequence[Tensor], wri
     Returns:
         What `work` returned.
     """
-    if all([t.is_contiguous() for t in tensors]):
+    if all(t.is_contiguous() for t in tensors):
         done = work([t.view(-1) for t in tensors])
         if done:
             torch.autograd.graph.increment_version([tensors[i] for i in written])

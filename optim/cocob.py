@@ -98,7 +98,7 @@ class COCOB(Optimizer):
         capturable: The step can be captured in a CUDA graph. (It always can; the flag is there for uniformity.)
         differentiable: Let autograd go through the step.
         fused: Compile the step (C++ on a CPU, Triton on CUDA), in the first step. Falls back to the plain path, with a
-            warning, where there is no compiler. Tensors of up to 32,768 elements take the plain path.
+            warning, where there is no compiler. Tensors of up to 16,384 elements take the plain path.
 
     Raises:
         ValueError: At a value out of range, complex parameters, sparse gradients, flags that exclude one another, or a

@@ -98,7 +98,7 @@ class LAMB(Optimizer):
             rate that is a tensor must then be on that device.
         differentiable: Let autograd go through the step.
         fused: Compile the step (C++ on a CPU, Triton on CUDA), in the first step. Falls back to the plain path, with a
-            warning, where there is no compiler. DTensors, and tensors of up to 32,768 elements, take the plain path.
+            warning, where there is no compiler. DTensors, and tensors of up to 16,384 elements, take the plain path.
 
     Memory: besides the state, on a CPU, room for the largest tensor is kept.
 
