@@ -199,9 +199,9 @@ def _bare(
     found: list[Any] = []
 
     def compile_inner(graph: Any, inputs: Any, **options: Any) -> Any:
-        code = compile_fx_inner(graph, inputs, **options)
+        code: Any = compile_fx_inner(graph, inputs, **options)
         sizes = [x for x in inputs if isinstance(x, torch.SymInt)]
-        environment = sizes[0].node.shape_env
+        environment: Any = sizes[0].node.shape_env
         guards = environment.produce_guards_expression(sizes)
         if guards and not all(environment.evaluate_guards_expression(guards, [n]) for n in (BARE_ELEMENTS, 2**40 + 1)):
             return code  # it is not good for all sizes
@@ -215,7 +215,8 @@ def _bare(
         return code
 
     copy = types.FunctionType(kernel.__code__.replace(), kernel.__globals__, kernel.__name__)
-    examples = [torch.ones(BARE_ELEMENTS, dtype=dtype) for dtype in dtypes[:-1]] + [torch.ones(count, dtype=dtypes[-1])]
+    examples = [torch.ones(BARE_ELEMENTS, dtype=dtype, device="cpu") for dtype in dtypes[:-1]]
+    examples.append(torch.ones(count, dtype=dtypes[-1], device="cpu"))
     try:
         from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
