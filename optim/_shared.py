@@ -191,7 +191,7 @@ def _bare(
     `call_compiled` see to what they check.
 
     Args:
-        kernel: As in `call_flat`.
+        kernel: As in `call_compiled`.
         dtypes: Those of its arguments.
         count: Number of coefficients, the last argument.
         threads: The code is made for so many.
