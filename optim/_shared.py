@@ -16,7 +16,9 @@ CHUNK_ELEMENTS = 2**18
 # Where every element is worked on alone, a tensor larger than this is cut.
 PIECE_ELEMENTS = 2**18
 # Tensors up to this size are worked on in lists where larger ones are by a compiled function: to call it costs more.
-SMALL_ELEMENTS = 2**15
+SMALL_ELEMENTS = 2**14
+# From this size on a compiled function is called without detours: its code for fewer elements differs.
+BARE_ELEMENTS = 2**13
 # A CPU adds a norm's squares up in few float32 accumulators: 2e-5 too little at this size, 4e-3 at 32 times it.
 NORM_ELEMENTS = 2**21
 
@@ -143,6 +145,8 @@ def room_like(tensors: Sequence[Tensor], kept: dict[Any, Tensor], dtype: torch.d
         buffer = torch.empty(sum(sizes), dtype=dtype, device=tensors[0].device)
         if buffer.is_cpu:
             kept[dtype] = buffer
+    if len(tensors) == 1 and tensors[0].ndim == 1:
+        return [buffer[: sizes[0]]]
     result = []
     for tensor, part in zip(tensors, buffer[: sum(sizes)].split(sizes), strict=True):
         if tensor.is_contiguous():
@@ -177,12 +181,90 @@ def can_compile(device_type: str) -> bool:
     return device_type not in _without_compiler
 
 
-def _call_compiled(kernel: Callable[..., Any], tensors: Sequence[Tensor], *arguments: Tensor) -> tuple[bool, Any]:
-    """Call the compiled form of `kernel`; return `(False, None)` and warn, once, where it cannot be compiled."""
+@functools.cache
+def _bare(
+    kernel: Callable[..., Any], dtypes: tuple[torch.dtype, ...], count: int, threads: int
+) -> Callable[..., Any] | None:
+    """Compile `kernel` for a CPU and return Inductor's own function, or None where it cannot be laid hold of.
+
+    What Dynamo and AOTAutograd do before each call costs as much as to step 100,000 elements. Here the cache's keys and
+    `call_compiled` see to what they check.
+
+    Args:
+        kernel: As in `call_compiled`.
+        dtypes: Those of its arguments.
+        count: Number of coefficients, the last argument.
+        threads: The code is made for so many.
+    """
+    found: list[Any] = []
+
+    def compile_inner(graph: Any, inputs: Any, **options: Any) -> Any:
+        code: Any = compile_fx_inner(graph, inputs, **options)
+        sizes = [x for x in inputs if isinstance(x, torch.SymInt)]
+        environment: Any = sizes[0].node.shape_env
+        guards = environment.produce_guards_expression(sizes)
+        if guards and not all(environment.evaluate_guards_expression(guards, [n]) for n in (BARE_ELEMENTS, 2**40 + 1)):
+            return code  # it is not good for all sizes
+        function = code.current_callable
+
+        def spy(values: list[Any]) -> Any:
+            found.append((function, list(values)))
+            return function(values)
+
+        code.current_callable = spy
+        return code
+
+    copy = types.FunctionType(kernel.__code__.replace(), kernel.__globals__, kernel.__name__)
+    examples = [torch.ones(BARE_ELEMENTS, dtype=dtype, device="cpu") for dtype in dtypes[:-1]]
+    examples.append(torch.ones(count, dtype=dtypes[-1], device="cpu"))
+    try:
+        from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+        # With that cache `compile_inner` might not be called. The one of what is slow, the C++ compiler, is another.
+        with torch._functorch.config.patch(enable_autograd_cache=False), torch.no_grad():
+            backend = functools.partial(compile_fx, inner_compile=compile_inner)
+            torch.compile(copy, dynamic=True, fullgraph=True, backend=backend)(*examples)
+        ((function, values),) = found
+        places = {example.data_ptr(): i for i, example in enumerate(examples)}
+        order = [places[x.data_ptr()] if isinstance(x, Tensor) else None for x in values]
+        if [x for x in values if not isinstance(x, Tensor)] != [BARE_ELEMENTS]:
+            return None
+    except Exception:  # torch has no public way to this; without a compiler the public way will say so
+        return None
+
+    def call(*tensors: Tensor) -> Any:
+        size = tensors[0].numel()
+        (result,) = function([size if i is None else tensors[i] for i in order]) or (None,)
+        return result
+
+    return call
+
+
+def call_compiled(kernel: Callable[..., Any], tensors: Sequence[Tensor], coefficients: Tensor) -> tuple[bool, Any]:
+    """Call a compiled elementwise kernel on flat tensors of one size, changed in place.
+
+    The tensors' version counters may stay as they are.
+
+    Args:
+        kernel: Function of one-dimensional tensors and the coefficients, of one result or none.
+        tensors: Not empty.
+        coefficients: One-dimensional.
+
+    Returns:
+        `(True, what the kernel returned)`, or `(False, None)`, with a warning, once, where it cannot be compiled.
+    """
+    arguments = (*tensors, coefficients)
+    if tensors[0].numel() >= BARE_ELEMENTS and all(
+        type(t) is Tensor and t.is_cpu and t.is_contiguous() for t in arguments
+    ):
+        dtypes = tuple([t.dtype for t in arguments])
+        bare = _bare(kernel, dtypes, coefficients.numel(), torch.get_num_threads())
+        if bare is not None:
+            return True, bare(*arguments)
     device_type = tensors[0].device.type
     try:
         # With .data they are no views to Dynamo, which else compiles anew for each shape that a view was made from.
-        return True, _compiled(kernel, tensors[0].dtype, device_type)(*[t.data for t in tensors], *arguments)
+        return True, _compiled(kernel, tensors[0].dtype, device_type)(*[t.data for t in tensors], coefficients)
     except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything has run
         _without_compiler.add(device_type)
         _warn_not_compiled(device_type, str(error).strip().split("\n")[0])
@@ -202,7 +284,7 @@ def _write_back(flats: Sequence[Tensor], tensors: Sequence[Tensor], order: list[
             permuted = tensor.permute(order)
             permuted.copy_(source.view(permuted.shape))
         else:
-            torch.autograd.graph.increment_version(tensor)  # which .data does not
+            torch.autograd.graph.increment_version(tensor)
 
 
 def _memory_order(tensor: Tensor) -> list[int]:
@@ -211,23 +293,25 @@ def _memory_order(tensor: Tensor) -> list[int]:
     return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
 
 
-def call_flat(
-    kernel: Callable[..., Any], tensors: Sequence[Tensor], written: Sequence[int], coefficients: Tensor
-) -> tuple[bool, Any]:
-    """Call a compiled elementwise kernel on flat forms of tensors of one shape, whatever their strides.
+def on_flat(work: Callable[[list[Tensor]], bool], tensors: Sequence[Tensor], written: Sequence[int]) -> bool:
+    """Call `work` on flat forms of tensors of one shape, whatever their strides, and write back what it changed.
 
     Args:
-        kernel: Function of one-dimensional tensors and the coefficients.
+        work: Gets the flat tensors and returns whether it has changed them; it need not count their versions.
         tensors: Not empty. The first one's memory format decides in which order the elements are passed.
-        written: Positions of the tensors that the kernel changes.
-        coefficients: One-dimensional.
+        written: Positions of the tensors that change.
 
     Returns:
-        `(True, what the kernel returned)`, or `(False, None)` where there is no compiler.
+        What `work` returned.
     """
+    if all(t.is_contiguous() for t in tensors):
+        done = work([t.view(-1) for t in tensors])
+        if done:
+            torch.autograd.graph.increment_version([tensors[i] for i in written])
+        return done
     order = _memory_order(tensors[0])
     flats = _flat(tensors, order)
-    done, result = _call_compiled(kernel, flats, coefficients)
+    done = work(flats)
     if done:
         _write_back([flats[i] for i in written], [tensors[i] for i in written], order)
-    return done, result
+    return done

@@ -12,13 +12,14 @@ from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiab
 from ._shared import (
     PIECE_ELEMENTS,
     SMALL_ELEMENTS,
-    call_flat,
+    call_compiled,
     can_compile,
     check_flags,
     chunks,
     cut,
     dense_gradient,
     local,
+    on_flat,
     refuse_complex,
 )
 
@@ -97,7 +98,7 @@ class COCOB(Optimizer):
         capturable: The step can be captured in a CUDA graph. (It always can; the flag is there for uniformity.)
         differentiable: Let autograd go through the step.
         fused: Compile the step (C++ on a CPU, Triton on CUDA), in the first step. Falls back to the plain path, with a
-            warning, where there is no compiler. Tensors of up to 32,768 elements take the plain path.
+            warning, where there is no compiler. Tensors of up to 16,384 elements take the plain path.
 
     Raises:
         ValueError: At a value out of range, complex parameters, sparse gradients, flags that exclude one another, or a
@@ -289,7 +290,7 @@ def _step_fused(group: dict[str, Any], lists: list[list[Tensor]]) -> bool:
     for i, tensors in enumerate(zip(*lists, strict=True)):
         if tensors[0].numel() <= SMALL_ELEMENTS:
             small.append(i)
-        elif not call_flat(_kernel, tensors, WRITTEN, coefficients)[0]:
+        elif not on_flat(lambda flats: call_compiled(_kernel, flats, coefficients)[0], tensors, WRITTEN):
             return False
     if small:
         _step_lists(group, [[values[i] for i in small] for values in lists])

@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiab
 from ._shared import (
     PIECE_ELEMENTS,
     SMALL_ELEMENTS,
-    call_flat,
+    call_compiled,
     can_compile,
     check_flags,
     chunks,
@@ -20,12 +20,12 @@ from ._shared import (
     dense_gradient,
     local,
     norms,
+    on_flat,
     refuse_complex,
     room_like,
 )
 
 WRITTEN = (0, 2, 3)  # of (w, gradient, m, v)
-WRITTEN_FUSED = (2, 3, 4)  # of (w, gradient, m, v, room for r)
 
 
 def trust_ratio(w_norm: Tensor, r_norm: Tensor, low: Any, high: Any) -> Tensor:
@@ -98,7 +98,7 @@ class LAMB(Optimizer):
             rate that is a tensor must then be on that device.
         differentiable: Let autograd go through the step.
         fused: Compile the step (C++ on a CPU, Triton on CUDA), in the first step. Falls back to the plain path, with a
-            warning, where there is no compiler. DTensors, and tensors of up to 32,768 elements, take the plain path.
+            warning, where there is no compiler. DTensors, and tensors of up to 16,384 elements, take the plain path.
 
     Memory: besides the state, on a CPU, room for the largest tensor is kept.
 
@@ -239,12 +239,13 @@ class LAMB(Optimizer):
         if group["maximize"]:
             grads = list(torch._foreach_neg(grads))
         traced = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
+        counts = [None] * len(steps) if traced else torch.stack(steps).tolist()
         alike: dict[Any, list[int]] = {}
         for i, p in enumerate(params):
             adapt = p.ndim > 1 or not group["exclude_1d"]
             fused = bool(group["fused"]) and not torch.compiler.is_compiling() and not isinstance(p, DTensor)
             # A step count on the device cannot be looked at without waiting, or while a graph is captured.
-            key = (p.device, p.dtype, adapt, fused and can_compile(p.device.type), None if traced else steps[i].item())
+            key = (p.device, p.dtype, adapt, fused and can_compile(p.device.type), counts[i])
             alike.setdefault(key, []).append(i)
         for (_, _, adapt, fused, _), index in alike.items():
             batch = [[values[i] for i in index] for values in (params, grads, exp_avgs, exp_avg_sqs, steps)]
@@ -352,24 +353,29 @@ def _step_fused(
     """Step tensors by compiled functions in place; return None, with nothing changed, where they do not compile."""
     *lists, steps = batch
     steps = steps if group["capturable"] else steps[:1]  # else they are all the same
-    rows = _coefficients(group, adapt, steps, lists[0][0]).expand(len(lists[0]), -1)
-    ratios = [rows.new_ones(())] * len(lists[0])
+    rows = list(_coefficients(group, adapt, steps, lists[0][0]))
+    rows = rows if group["capturable"] else rows * len(lists[0])
+    lr = float(group["lr"]) if rows[0].is_cpu else 0.0
+    ratios = [rows[0].new_ones(())] * len(lists[0])
+
+    def work(flats: list[Tensor]) -> bool:
+        (r,) = room_like(flats[:1], room, rows[i].dtype)
+        done, ratio = call_compiled(_kernel, (*flats, r), rows[i])
+        if done:
+            ratios[i] = ratio
+            if r.is_cpu:
+                flats[0].add_(r, alpha=-lr * ratio.item())
+            else:  # without waiting for the device
+                flats[0].addcmul_(r, -rows[i][0] * ratio)
+        return done
+
     small = []
     for i, tensors in enumerate(zip(*lists, strict=True)):
-        w = tensors[0]
-        if w.numel() <= SMALL_ELEMENTS and not group["capturable"]:
+        size = tensors[0].numel()
+        if size <= SMALL_ELEMENTS and not group["capturable"]:
             small.append(i)
-        elif w.numel() > 0:
-            (r,) = room_like([w], room, rows.dtype)
-            done, ratio = call_flat(_kernel, (*tensors, r), WRITTEN_FUSED, rows[i])
-            if not done:
-                return None
-            factor = -rows[i, 0] * ratio
-            if w.is_cpu:
-                w.add_(r, alpha=factor.item())
-            else:  # without waiting for the device
-                w.addcmul_(r, factor)
-            ratios[i] = ratio
+        elif size > 0 and not on_flat(work, tensors, WRITTEN):
+            return None
     if small:
         values = _step_lists(group, adapt, [[values[i] for i in small] for values in batch], room)
         for i, ratio in zip(small if adapt else (), values, strict=True):

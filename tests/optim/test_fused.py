@@ -131,6 +131,74 @@ def test_float64(cls: Callable[..., Optimizer], twin_of: Callable[..., Any]) -> 
     check(cls, twin_of, [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in shapes], fused=True)
 
 
+LARGE: list[Tensor] = [  # from 8,192 elements on the compiled function is called without detours
+    torch.randn(10007, generator=torch.Generator().manual_seed(0)),
+    torch.randn(3, 71, 41, generator=torch.Generator().manual_seed(1)),
+    torch.randn(16, 20, 6, 5, generator=torch.Generator().manual_seed(2)).contiguous(memory_format=torch.channels_last),
+    torch.randn(90, 100, generator=torch.Generator().manual_seed(3)).t(),
+    torch.randn(20000, generator=torch.Generator().manual_seed(4))[::2],
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("cls", "twin_of"), PAIRS)
+def test_large_tensors(cls: Callable[..., Optimizer], twin_of: Callable[..., Any], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    check(cls, twin_of, [nn.Parameter(values.to(dtype)) for values in LARGE], fused=True)
+
+
+@pytest.mark.parametrize("cls", [LAMB, COCOB])
+def test_large_bfloat16(cls: Callable[..., Optimizer]) -> None:
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        torch.manual_seed(0)
+        params = [nn.Parameter(values.to(torch.bfloat16).to(dtype)) for values in LARGE]
+        optimizer = cls(params, fused=True)
+        for p in params:
+            p.grad = torch.randn(p.shape, dtype=torch.bfloat16).to(dtype)
+        optimizer.step()
+        results.append([p.detach().float() for p in params])
+    torch.testing.assert_close(*results, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("cls", [LAMB, COCOB])
+def test_a_change_of_the_threads_or_of_a_states_dtype(cls: Callable[..., Optimizer]) -> None:
+    start, threads = LARGE[0], torch.get_num_threads()
+    params = [nn.Parameter(start.clone()) for _ in range(2)]
+    optimizers = [cls(params[:1], fused=True), cls(params[1:])]
+    try:
+        for step in range(3):
+            torch.set_num_threads(2 if step == 1 else 1)
+            for p, optimizer in zip(params, optimizers, strict=True):
+                p.grad = torch.cos(start + step)
+                optimizer.step()
+                if step == 1:
+                    state = optimizer.state[p]
+                    key = "exp_avg" if cls is LAMB else "theta"
+                    state[key] = state[key].double() if optimizer is optimizers[0] else state[key]
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(*[p.detach() for p in params], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [pytest.param(lamb._kernel, id="LAMB"), pytest.param(cocob._kernel, id="COCOB")])
+def test_inductors_own_function_is_found(kernel: Callable[..., Any]) -> None:
+    tensors, coefficients = (5, 9) if kernel is lamb._kernel else (7, 2)
+    dtypes = (torch.float32,) * (tensors + 1)
+    assert _shared._bare(kernel, dtypes, coefficients, torch.get_num_threads()) is not None
+
+
+def test_the_versions_of_large_tensors_count() -> None:
+    w = nn.Parameter(LARGE[1].clone())
+    optimizer = LAMB([w], fused=True)
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    tensors = [w, *[optimizer.state[w][key] for key in ("exp_avg", "exp_avg_sq")]]
+    versions = [t._version for t in tensors]
+    optimizer.step()
+    assert all(t._version > version for t, version in zip(tensors, versions, strict=True))
+
+
 def test_autograd_notices_that_the_weights_have_changed() -> None:
     w = nn.Parameter(torch.randn(3, 3))
     loss = (w * w).sum()
@@ -147,9 +215,10 @@ def test_without_a_compiler_the_plain_path_runs_with_one_warning(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(_shared, "_without_compiler", set())
     _shared._compiled.cache_clear()
+    _shared._bare.cache_clear()
     _shared._warn_not_compiled.cache_clear()
     torch.manual_seed(0)
-    params: list[nn.Parameter] = [nn.Parameter(torch.randn(shape)) for shape in [(3, 4), (5,), (2, 3)]]
+    params: list[nn.Parameter] = [nn.Parameter(torch.randn(shape)) for shape in [(3, 4), (90, 100), (5,), (2, 3)]]
     options: dict[str, Any] = {"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}
     try:
         with torch._inductor.config.patch(options), warnings.catch_warnings(record=True) as caught:
@@ -158,6 +227,7 @@ def test_without_a_compiler_the_plain_path_runs_with_one_warning(
             check(cls, twin_of, params, fused=True)
     finally:
         _shared._compiled.cache_clear()
+        _shared._bare.cache_clear()
     ours = [w for w in caught if "plain path" in str(w.message)]
     assert len(ours) == 1
     assert ours[0].category is UserWarning
