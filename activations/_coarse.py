@@ -1,6 +1,8 @@
 """The polynomial of SPOCU for bfloat16: half the operations of the exact form, and still within one rounding.
 
-Only the factor ``x`` needs care: bfloat16 has no number so close to the other roots that the rounding of float32 shows.
+Only the factor ``x`` needs care: the default parameters leave no bfloat16 number so close to another root that the
+rounding of float32 shows. With other parameters one may lie there by chance; its value, near 0, is then off by a few
+roundings (six at most were seen).
 """
 
 from collections.abc import Sequence
