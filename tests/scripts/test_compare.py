@@ -9,6 +9,7 @@ import re
 import signal
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import compare
@@ -112,21 +113,19 @@ def test_curves_are_means_over_the_seeds(whole):
 
 
 def test_tensorboard_shows_the_settings_that_vary_and_the_final_metrics(whole):
+    final = ["final/test/accuracy", "final/test/nll", "final/test/ece"]
     with tensorboard_server(whole, tags=("train/loss", "final/test/ece")) as get:
-        query = {"experimentName": ""}
-        (experiment,) = [post(get, "experiment", query)]
-        assert {info["name"]: info["displayName"] for info in experiment["hparamInfos"]} == {
-            "optimizer.class_path": "optimizer",
-            "optimizer.lr": "optimizer.lr",
-            "seed_everything": "seed_everything",
-        }
-        metrics = [info["name"] for info in experiment["metricInfos"]]
-        assert [name["tag"] for name in metrics] == ["final/test/accuracy", "final/test/nll", "final/test/ece"]
-        columns = [{"hparam": info["name"]} for info in experiment["hparamInfos"]]
-        columns += [{"metric": name} for name in metrics]
-        states = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
-        query |= {"allowedStatuses": states, "colParams": columns, "startIndex": 0, "sliceSize": 100}
-        rows = post(get, "session_groups", query)["sessionGroups"]
+        end = time.monotonic() + 120
+        experiment, rows = hparams(get, final)
+        while [len(row["metricValues"]) for row in rows] != 6 * [3] and time.monotonic() < end:
+            time.sleep(0.5)  # the server reads one run after the other
+            experiment, rows = hparams(get, final)
+    assert {info["name"]: info["displayName"] for info in experiment["hparamInfos"]} == {
+        "optimizer.class_path": "optimizer",
+        "optimizer.lr": "optimizer.lr",
+        "seed_everything": "seed_everything",
+    }
+    assert [info["name"]["tag"] for info in experiment["metricInfos"]] == final
     shown = {
         (row["hparams"]["optimizer.class_path"].rpartition(".")[2], int(row["hparams"]["seed_everything"])): next(
             value["value"] for value in row["metricValues"] if value["name"]["tag"] == "final/test/accuracy"
@@ -137,6 +136,16 @@ def test_tensorboard_shows_the_settings_that_vary_and_the_final_metrics(whole):
     assert shown == pytest.approx(
         {(run["name"].partition("(")[0], run["seed"]): run["metrics"]["test/accuracy"] for run in runs}
     )
+
+
+def hparams(get, metrics):
+    """What the HParams tab knows of the experiment, and its rows."""
+    experiment = post(get, "experiment", {"experimentName": ""})
+    columns = [{"hparam": info["name"]} for info in experiment["hparamInfos"]]
+    columns += [{"metric": {"tag": tag, "group": ""}} for tag in metrics]
+    states = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+    query = {"allowedStatuses": states, "colParams": columns, "startIndex": 0, "sliceSize": 100}
+    return experiment, post(get, "session_groups", {"experimentName": ""} | query)["sessionGroups"]
 
 
 def post(get, name, query):
