@@ -34,6 +34,17 @@ def one_line_errors() -> Iterator[None]:
         fail(error)
 
 
+@contextmanager
+def quiet_lightning(*expected: str) -> Iterator[None]:
+    """Without Lightning's notes, and without the warnings that are meant so: its own, and those given as patterns."""
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (r".*LeafSpec.* is deprecated", *expected):  # the first is Lightning's own code
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 def run_command_line(commands: Any, args: list[str] | None, default: str | None = None) -> Any:
     """Call a function, or the subcommand named first, with the command line's options, and return what it returns.
 
@@ -47,10 +58,7 @@ def run_command_line(commands: Any, args: list[str] | None, default: str | None 
     if default is not None and (not words or (words[0].startswith("-") and words[0] not in ("-h", "--help"))):
         words = [default, *words]
     words = _spelled(words, _switches(commands))
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    with one_line_errors(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")  # Lightning's own code
+    with one_line_errors(), quiet_lightning():
         return auto_cli(commands, args=words, exit_on_error=False)
 
 

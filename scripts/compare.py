@@ -10,14 +10,12 @@ interrupted comparison goes on where it was.
 """
 
 import argparse
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from command_line import fail, one_line_errors
+from command_line import fail, one_line_errors, quiet_lightning
 from comparison_engines import Engine, Processes
 from comparison_folder import definition, find_folder, only_one, run_folders
 from comparison_grid import Axis, groups, make_grid
@@ -147,10 +145,7 @@ def split_words(words: Sequence[str], own: Sequence[str]) -> tuple[list[str], li
 def main(args: list[str] | None = None) -> dict[str, Any]:
     """Run the command line ``args`` (the process's own by default)."""
     words = list(sys.argv[1:] if args is None else args)
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    with one_line_errors(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")  # Lightning's own code
+    with one_line_errors(), quiet_lightning():
         parser = make_parser()
         known = [name[2:] for action in parser._actions for name in action.option_strings if name.startswith("--")]
         ours, axes, theirs = split_words(["--help" if word == "-h" else word for word in words], known)

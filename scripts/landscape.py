@@ -125,12 +125,9 @@ def train_both(
     words += ["--trainer.accelerator", accelerator, "--trainer.default_root_dir", str(root)]
     words += ["--seed_everything", str(seed)]
     words += [] if data_dir is None else ["--data.data_dir", data_dir]
-    settings = ["lr", str(lr), "momentum", "0.9"]
     checkpoints = []
     for name, prefix in (("SGD", "--optimizer"), ("SAM", "--optimizer.base_optimizer")):
-        optimizer = [prefix, "SGD"]
-        for option, value in zip(settings[::2], settings[1::2], strict=True):
-            optimizer += [f"{prefix}.{option}", value]
+        optimizer = [prefix, "SGD", f"{prefix}.lr", str(lr), f"{prefix}.momentum", "0.9"]
         if name == "SAM":
             optimizer = ["--optimizer", "SAM", "--optimizer.rho", str(rho), *optimizer]
         say(f"training    {backbone} on {data} by {name}, {epochs} epochs")

@@ -1,8 +1,5 @@
 """A deep network on 300 images, with and without weight decay, L1 and dropout: part of ``regularization.py``."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from command_line import quiet_lightning
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
@@ -147,18 +145,9 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with quiet():
+    with quiet_lightning(".*smaller than the logging interval"):  # three batches are an epoch
         trainer.fit(model, module)
     return curves
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what Lightning says of three batches an epoch."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own code
-        yield
 
 
 def figure(rows: dict[str, Any], title: str) -> Figure:

@@ -9,17 +9,15 @@
 Without a subcommand it means ``fit``: train, test the best checkpoint, write the run's ``results.json``.
 """
 
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from arguments import ROOT, prepare
-from command_line import one_line_errors
+from command_line import one_line_errors, quiet_lightning
 from export import check_exporter, export_onnx
 from names import YAML_WITH_NAMES
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -42,7 +40,6 @@ from lightning_modules.predictions import PredictionCSV
 from lightning_modules.progress import TrainingProgress
 
 EXPECTED = (
-    r".*LeafSpec.* is deprecated",  # Lightning's own code
     r".*smaller than the logging interval",  # small data sets have fewer batches than a logging window
     r".*across ranks is zero",  # data without a validation split
     r"Couldn't infer the batch indices",  # the prediction file counts by itself
@@ -298,11 +295,7 @@ def print_table(title: str, metrics: dict[str, Any]) -> None:
 
 def main(args: list[str] | None = None) -> TrainCLI:
     """Run the command line ``args`` (the process's own by default)."""
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    with one_line_errors(), warnings.catch_warnings():
-        for message in EXPECTED:
-            warnings.filterwarnings("ignore", message=message)
+    with one_line_errors(), quiet_lightning(*EXPECTED):
         return TrainCLI(sys.argv[1:] if args is None else list(args))
 
 
