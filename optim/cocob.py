@@ -9,19 +9,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from ._shared import (
-    PIECE_ELEMENTS,
-    SMALL_ELEMENTS,
-    call_compiled,
-    can_compile,
-    check_flags,
-    chunks,
-    cut,
-    dense_gradient,
-    local,
-    on_flat,
-    refuse_complex,
-)
+from ._compile import SMALL_ELEMENTS, call_compiled, can_compile
+from ._layout import PIECE_ELEMENTS, chunks, cut, on_flat
+from ._shared import check_flags, dense_gradient, local_lists, refuse_complex
 
 STATE = ("initial", "theta", "gradient_sum", "max_gradient", "reward")
 WRITTEN = (0, 3, 4, 5, 6)  # of (w, gradient, *STATE)
@@ -217,7 +207,7 @@ class COCOB(Optimizer):
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], *others: list[Tensor]) -> None:
         # Each element moves on its own, so that a shard of a DTensor needs nothing of the others.
-        lists = [[local(x, p) for x, p in zip(values, params, strict=True)] for values in (params, *others)]
+        lists = local_lists((params, *others))
         if group["maximize"]:
             lists[1] = list(torch._foreach_neg(lists[1]))
         alike: dict[Any, list[int]] = {}

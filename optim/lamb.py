@@ -1,5 +1,6 @@
 """LAMB: layer-wise adaptive moments for large batches."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,21 +10,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from ._shared import (
-    PIECE_ELEMENTS,
-    SMALL_ELEMENTS,
-    call_compiled,
-    can_compile,
-    check_flags,
-    chunks,
-    cut,
-    dense_gradient,
-    local,
-    norms,
-    on_flat,
-    refuse_complex,
-    room_like,
-)
+from ._compile import SMALL_ELEMENTS, call_compiled, can_compile
+from ._layout import chunks, contiguous, on_flat, room_like
+from ._shared import check_flags, dense_gradient, local_lists, norms, refuse_complex
 
 WRITTEN = (0, 2, 3)  # of (w, gradient, m, v)
 
@@ -240,18 +229,18 @@ class LAMB(Optimizer):
             grads = list(torch._foreach_neg(grads))
         traced = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
         counts = [None] * len(steps) if traced else torch.stack(steps).tolist()
+        may_fuse = bool(group["fused"]) and not torch.compiler.is_compiling()
         alike: dict[Any, list[int]] = {}
         for i, p in enumerate(params):
             adapt = p.ndim > 1 or not group["exclude_1d"]
-            fused = bool(group["fused"]) and not torch.compiler.is_compiling() and not isinstance(p, DTensor)
+            fused = may_fuse and not isinstance(p, DTensor) and can_compile(p.device.type)
             # A step count on the device cannot be looked at without waiting, or while a graph is captured.
-            key = (p.device, p.dtype, adapt, fused and can_compile(p.device.type), counts[i])
-            alike.setdefault(key, []).append(i)
+            alike.setdefault((p.device, p.dtype, adapt, fused, counts[i]), []).append(i)
         for (_, _, adapt, fused, _), index in alike.items():
             batch = [[values[i] for i in index] for values in (params, grads, exp_avgs, exp_avg_sqs, steps)]
             ratios = _step_fused(group, adapt, batch, self._room) if fused else None
             if ratios is None:  # not fused, or there is no compiler
-                ratios = _step_traced(group, adapt, batch) if traced else _step_lists(group, adapt, batch, self._room)
+                ratios = _step_traced(group, adapt, batch) if traced else _step_plain(group, adapt, batch, self._room)
             if adapt:
                 self._ratios.append((batch[0], ratios))
 
@@ -270,6 +259,10 @@ def _check(group: dict[str, Any]) -> None:
         raise ValueError(f"norm_bounds must be None or (low, high) with 0 <= low <= high, got {bounds}")
 
 
+def _bounds(group: dict[str, Any]) -> tuple[float, float]:
+    return group["norm_bounds"] or (0.0, math.inf)
+
+
 def _corrected(group: dict[str, Any], t: Any, expm1: Callable[..., Any], sqrt: Callable[..., Any]) -> tuple[Any, Any]:
     """Return eps' and scale of `r = scale * m / (sqrt(v) + eps')`: so the corrections cost no pass over the tensors."""
     if not group["bias_correction"]:
@@ -279,63 +272,101 @@ def _corrected(group: dict[str, Any], t: Any, expm1: Callable[..., Any], sqrt: C
     return group["eps"] * sqrt(correction2), sqrt(correction2) / correction1
 
 
-def _coefficients(group: dict[str, Any], adapt: bool, steps: list[Tensor], w: Tensor) -> Tensor:
-    """Return a table of `lamb_update`'s coefficients, a row for each step count, in float32 at least, beside `w`."""
+def _coefficients(
+    group: dict[str, Any], adapt: bool, t: Any, expm1: Callable[..., Any], sqrt: Callable[..., Any]
+) -> tuple[Any, ...]:
+    """Return the learning rate and `lamb_direction`'s coefficients after `t` steps, a number or a tensor of many."""
+    eps, scale = _corrected(group, t, expm1, sqrt)
+    (beta1, beta2), weight_decay = group["betas"], group["weight_decay"] if adapt else 0.0
+    return group["lr"], 1 - beta1, 1 - beta2, eps, scale, weight_decay, *_bounds(group), float(adapt)
+
+
+def _table(group: dict[str, Any], adapt: bool, steps: list[Tensor], w: Tensor) -> Tensor:
+    """Return a table of coefficients, a row for each step count, in float32 at least, beside `w`."""
     t = torch.stack(steps).double()
-    eps, scale = _corrected(group, t, torch.expm1, torch.sqrt)
-    lr, (beta1, beta2), (low, high) = group["lr"], group["betas"], group["norm_bounds"] or (0.0, math.inf)
-    weight_decay = group["weight_decay"] if adapt else 0.0
-    columns = [lr, 1 - beta1, 1 - beta2, eps, scale, weight_decay, low, high, float(adapt)]
+    values = _coefficients(group, adapt, t, torch.expm1, torch.sqrt)
     # full_like, as a tensor made from a number would be a copy from the host, which a CUDA graph cannot capture
-    columns = [c.to(t).expand_as(t) if isinstance(c, Tensor) else torch.full_like(t, c) for c in columns]
+    columns = [c.to(t).expand_as(t) if isinstance(c, Tensor) else torch.full_like(t, c) for c in values]
     return torch.stack(columns, 1).to(w.device, torch.promote_types(w.dtype, torch.float32))
 
 
-def _step_lists(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: dict[Any, Tensor]) -> Tensor:
+def _step_plain(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: dict[Any, Tensor]) -> Tensor:
     """Step tensors of one device, dtype and step count in place; return their trust ratios, if they have any."""
-    params, grads, exp_avgs, exp_avg_sqs, steps = batch
-    lr, (beta1, beta2), t = float(group["lr"]), group["betas"], steps[0].item()
+    *lists, steps = batch
+    owners = lists[0]
+    lists = local_lists(lists)
+    if group["foreach"] is not None or not owners[0].is_cpu:
+        return _step_lists(group, adapt, lists, owners, steps[0].item())
+    with contiguous(lists, WRITTEN) as flats:
+        return _step_cpu(group, adapt, flats, owners, steps[0], room)
+
+
+def _step_lists(
+    group: dict[str, Any], adapt: bool, lists: list[list[Tensor]], owners: list[Tensor], t: float
+) -> Tensor:
+    lr, (beta1, beta2), ratios = float(group["lr"]), group["betas"], []
     eps, scale = _corrected(group, t, math.expm1, math.sqrt)
-    ratios = []
-    for run in chunks(params, group["foreach"]):
-        w = [local(p) for p in params[run]]
-        g = [local(grad, p) for grad, p in zip(grads[run], params[run], strict=True)]
-        m, v = [local(x) for x in exp_avgs[run]], [local(x) for x in exp_avg_sqs[run]]
-        r = room_like(w, room) if adapt else w  # room for the direction over scale
-        lists = cut((w, g, m, v, r), group["foreach"])
-        for part in chunks(lists[0], group["foreach"], PIECE_ELEMENTS):
-            w_part, g_part, m_part, v_part, r_part = (values[part] for values in lists)
-            torch._foreach_lerp_(m_part, g_part, 1 - beta1)
-            torch._foreach_mul_(v_part, beta2)
-            torch._foreach_addcmul_(v_part, g_part, g_part, 1 - beta2)
-            denominator = torch._foreach_sqrt(v_part)
-            torch._foreach_add_(denominator, eps)
-            if not adapt:
-                torch._foreach_addcdiv_(w_part, m_part, denominator, -lr * scale)
-                continue
-            torch._foreach_copy_(r_part, m_part)
-            torch._foreach_div_(r_part, denominator)
-            if group["weight_decay"] != 0:
-                torch._foreach_add_(r_part, w_part, alpha=group["weight_decay"] / scale)
+    for run in chunks(owners, group["foreach"]):
+        w, g, m, v = (values[run] for values in lists)
+        torch._foreach_lerp_(m, g, 1 - beta1)
+        torch._foreach_mul_(v, beta2)
+        torch._foreach_addcmul_(v, g, g, 1 - beta2)
+        denominator = torch._foreach_sqrt(v)
+        torch._foreach_add_(denominator, eps)
         if not adapt:
+            torch._foreach_addcdiv_(w, m, denominator, -lr * scale)
             continue
-        low, high = group["norm_bounds"] or (0.0, math.inf)
-        ratio = trust_ratio(norms(w, params[run]), scale * norms(r, params[run]), low, high)
+        r = torch._foreach_div(m, denominator)  # the direction over scale
+        torch._foreach_add_(r, w, alpha=group["weight_decay"] / scale)
+        ratio = trust_ratio(norms(w, owners[run]), scale * norms(r, owners[run]), *_bounds(group))
         ratios.append(ratio)
-        if ratio.device.type == "cpu":
-            for w_i, r_i, ratio_i in zip(w, r, ratio.tolist(), strict=True):
-                w_i.add_(r_i, alpha=-lr * scale * ratio_i)
-        else:  # without waiting for the device
-            torch._foreach_mul_(r, ratio.to(r[0].dtype).unbind())
-            torch._foreach_add_(w, r, alpha=-lr * scale)
+        torch._foreach_mul_(r, ratio.to(r[0].dtype).unbind())  # without waiting for the device
+        torch._foreach_add_(w, r, alpha=-lr * scale)
     return torch.cat(ratios) if ratios else torch.empty(0)
+
+
+def _step_cpu(
+    group: dict[str, Any],
+    adapt: bool,
+    lists: list[list[Tensor]],
+    owners: list[Tensor],
+    step: Tensor,
+    room: dict[Any, Tensor],
+) -> Tensor:
+    """Step contiguous tensors by the kernel of torch's fused Adam: with rate -1 it adds the direction to lambda w."""
+    step = step if group["bias_correction"] else torch.tensor(math.inf)  # after infinitely many there is none
+    lr, (beta1, beta2), ratios = float(group["lr"]), group["betas"], []
+    adam = functools.partial(
+        torch._fused_adam_,
+        max_exp_avg_sqs=[],
+        beta1=beta1,
+        beta2=beta2,
+        eps=group["eps"],
+        weight_decay=0.0,
+        amsgrad=False,
+        maximize=False,
+    )
+    if not adapt:
+        adam(*lists, state_steps=[step] * len(owners), lr=lr)
+        return torch.empty(0)
+    for run in chunks(owners, None):
+        w, g, m, v = (values[run] for values in lists)
+        r = room_like(w, room)
+        for source, target in zip(w, r, strict=True):
+            torch.mul(source, group["weight_decay"], out=target)
+        adam(r, g, m, v, state_steps=[step] * len(w), lr=-1.0)
+        ratio = trust_ratio(norms(w, owners[run]), norms(r, owners[run]), *_bounds(group))
+        ratios.append(ratio)
+        for w_i, r_i, ratio_i in zip(w, r, ratio.tolist(), strict=True):
+            w_i.add_(r_i, alpha=-lr * ratio_i)
+    return torch.cat(ratios)
 
 
 def _step_traced(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) -> Tensor:
     """Step tensors without looking at any value: for CUDA graphs, autograd and torch.compile."""
     *lists, steps = batch
     ratios = []
-    table = _coefficients(group, adapt, steps, lists[0][0])
+    table = _table(group, adapt, steps, lists[0][0])
     for row, *tensors in zip(table, *lists, strict=True):
         # Clones, as autograd must find what it saved unchanged.
         w, grad, m, v = (x.to(table.dtype, copy=group["differentiable"]) for x in tensors)
@@ -352,9 +383,12 @@ def _step_fused(
 ) -> Tensor | None:
     """Step tensors by compiled functions in place; return None, with nothing changed, where they do not compile."""
     *lists, steps = batch
-    steps = steps if group["capturable"] else steps[:1]  # else they are all the same
-    rows = list(_coefficients(group, adapt, steps, lists[0][0]))
-    rows = rows if group["capturable"] else rows * len(lists[0])
+    w = lists[0][0]
+    if group["capturable"]:
+        rows = list(_table(group, adapt, steps, w))
+    else:  # the step counts are all the same
+        row = [float(c) for c in _coefficients(group, adapt, steps[0].item(), math.expm1, math.sqrt)]
+        rows = [torch.tensor(row, device=w.device, dtype=torch.promote_types(w.dtype, torch.float32))] * len(steps)
     lr = float(group["lr"]) if rows[0].is_cpu else 0.0
     ratios = [rows[0].new_ones(())] * len(lists[0])
 
@@ -377,7 +411,7 @@ def _step_fused(
         elif size > 0 and not on_flat(work, tensors, WRITTEN):
             return None
     if small:
-        values = _step_lists(group, adapt, [[values[i] for i in small] for values in batch], room)
+        values = _step_plain(group, adapt, [[values[i] for i in small] for values in batch], room)
         for i, ratio in zip(small if adapt else (), values, strict=True):
             ratios[i] = ratio
     return torch.stack(ratios)

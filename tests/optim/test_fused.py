@@ -13,7 +13,7 @@ from reference.lamb import SlowLAMB
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optim import COCOB, LAMB, _shared, cocob, lamb
+from optim import COCOB, LAMB, _compile, cocob, lamb
 
 PAIRS: list[Any] = [pytest.param(LAMB, SlowLAMB, id="LAMB"), pytest.param(COCOB, SlowCOCOB, id="COCOB")]
 
@@ -185,7 +185,7 @@ def test_a_change_of_the_threads_or_of_a_states_dtype(cls: Callable[..., Optimiz
 def test_inductors_own_function_is_found(kernel: Callable[..., Any]) -> None:
     tensors, coefficients = (5, 9) if kernel is lamb._kernel else (7, 2)
     dtypes = (torch.float32,) * (tensors + 1)
-    assert _shared._bare(kernel, dtypes, coefficients, torch.get_num_threads()) is not None
+    assert _compile._bare(kernel, dtypes, coefficients, torch.get_num_threads()) is not None
 
 
 def test_the_versions_of_large_tensors_count() -> None:
@@ -213,10 +213,10 @@ def test_without_a_compiler_the_plain_path_runs_with_one_warning(
     cls: Callable[..., Optimizer], twin_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(_shared, "_without_compiler", set())
-    _shared._compiled.cache_clear()
-    _shared._bare.cache_clear()
-    _shared._warn_not_compiled.cache_clear()
+    monkeypatch.setattr(_compile, "_without_compiler", set())
+    _compile._compiled.cache_clear()
+    _compile._bare.cache_clear()
+    _compile._warn_not_compiled.cache_clear()
     torch.manual_seed(0)
     params: list[nn.Parameter] = [nn.Parameter(torch.randn(shape)) for shape in [(3, 4), (90, 100), (5,), (2, 3)]]
     options: dict[str, Any] = {"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}
@@ -226,8 +226,8 @@ def test_without_a_compiler_the_plain_path_runs_with_one_warning(
             check(cls, twin_of, params, fused=True)
             check(cls, twin_of, params, fused=True)
     finally:
-        _shared._compiled.cache_clear()
-        _shared._bare.cache_clear()
+        _compile._compiled.cache_clear()
+        _compile._bare.cache_clear()
     ours = [w for w in caught if "plain path" in str(w.message)]
     assert len(ours) == 1
     assert ours[0].category is UserWarning
