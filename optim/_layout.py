@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 CHUNK_ELEMENTS = 2**18
 # Where every element is worked on alone, a tensor larger than this is cut.
 PIECE_ELEMENTS = 2**18
+
+Room: TypeAlias = dict[torch.dtype, Tensor]
 
 
 def chunks(tensors: Sequence[Tensor], foreach: bool | None, elements: int = CHUNK_ELEMENTS) -> Iterator[slice]:
@@ -55,33 +57,16 @@ def cut(lists: Sequence[list[Tensor]], foreach: bool | None) -> list[list[Tensor
     return result
 
 
-def room_like(tensors: Sequence[Tensor], kept: dict[Any, Tensor], dtype: torch.dtype | None = None) -> list[Tensor]:
-    """Return tensors to write to, laid out in memory as these are, in one buffer.
+def scratch(size: int, dtype: torch.dtype, device: torch.device, kept: Room) -> Tensor:
+    """Return a flat tensor to write to, with anything in it.
 
-    On a CPU it is kept for the next call: memory that is new to a process costs as much as several passes over it.
-
-    Args:
-        tensors: Of one device and dtype.
-        kept: Where the buffers of a CPU are kept.
-        dtype: That of the result; by default, of the tensors.
+    That of a CPU is kept for the next call: memory that is new to a process costs as much as several passes over it.
     """
-    sizes, dtype = [t.numel() for t in tensors], dtype or tensors[0].dtype
-    buffer = kept.get(dtype) if tensors[0].is_cpu else None
-    if buffer is None or buffer.numel() < sum(sizes):
-        buffer = torch.empty(sum(sizes), dtype=dtype, device=tensors[0].device)
-        if buffer.is_cpu:
-            kept[dtype] = buffer
-    if len(tensors) == 1 and tensors[0].ndim == 1:
-        return [buffer[: sizes[0]]]
-    result = []
-    for tensor, part in zip(tensors, buffer[: sum(sizes)].split(sizes), strict=True):
-        if tensor.is_contiguous():
-            result.append(part.view(tensor.shape))
-            continue
-        order = memory_order(tensor)
-        turned = part.view([tensor.shape[i] for i in order])
-        result.append(turned.permute(sorted(range(len(order)), key=order.__getitem__)))
-    return result
+    if device.type != "cpu":
+        return torch.empty(size, dtype=dtype, device=device)
+    if dtype not in kept or kept[dtype].numel() < size:
+        kept[dtype] = torch.empty(size, dtype=dtype, device=device)
+    return kept[dtype][:size]
 
 
 def flat(tensors: Iterable[Tensor], order: list[int]) -> list[Tensor]:

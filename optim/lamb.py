@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from ._compile import SMALL_ELEMENTS, call_compiled, can_compile
-from ._layout import chunks, contiguous, on_flat, room_like
+from ._layout import Room, chunks, contiguous, on_flat, scratch
 from ._shared import check_flags, dense_gradient, local_lists, norms, refuse_complex
 
 WRITTEN = (0, 2, 3)  # of (w, gradient, m, v)
@@ -82,7 +82,8 @@ class LAMB(Optimizer):
         norm_bounds: `(low, high)` makes :math:`\phi(z) = \min(\max(z, low), high)`; None makes it the identity.
         exclude_1d: Leave tensors of at most one dimension (norm scales, biases) without weight decay and trust ratio.
         maximize: Ascend instead of descending.
-        foreach: Work on lists of tensors: True on all at once, False on one at a time, None as suits the device.
+        foreach: Work on lists of tensors: True on all at once, False on one at a time, None as suits the device: all at
+            once on an accelerator, by the kernel of torch's fused Adam on a CPU.
         capturable: Keep the step count on the parameter's device, so that a CUDA graph can capture the step. A learning
             rate that is a tensor must then be on that device.
         differentiable: Let autograd go through the step.
@@ -135,7 +136,7 @@ class LAMB(Optimizer):
             "fused": fused,
         }
         self._ratios: list[tuple[list[Tensor], Tensor]] = []
-        self._room: dict[Any, Tensor] = {}
+        self._room: Room = {}
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -233,12 +234,12 @@ class LAMB(Optimizer):
         alike: dict[Any, list[int]] = {}
         for i, p in enumerate(params):
             adapt = p.ndim > 1 or not group["exclude_1d"]
-            fused = may_fuse and not isinstance(p, DTensor) and can_compile(p.device.type)
+            fused = may_fuse and not isinstance(p, DTensor)
             # A step count on the device cannot be looked at without waiting, or while a graph is captured.
             alike.setdefault((p.device, p.dtype, adapt, fused, counts[i]), []).append(i)
-        for (_, _, adapt, fused, _), index in alike.items():
+        for (device, _, adapt, fused, _), index in alike.items():
             batch = [[values[i] for i in index] for values in (params, grads, exp_avgs, exp_avg_sqs, steps)]
-            ratios = _step_fused(group, adapt, batch, self._room) if fused else None
+            ratios = _step_fused(group, adapt, batch, self._room) if fused and can_compile(device.type) else None
             if ratios is None:  # not fused, or there is no compiler
                 ratios = _step_traced(group, adapt, batch) if traced else _step_plain(group, adapt, batch, self._room)
             if adapt:
@@ -290,7 +291,7 @@ def _table(group: dict[str, Any], adapt: bool, steps: list[Tensor], w: Tensor) -
     return torch.stack(columns, 1).to(w.device, torch.promote_types(w.dtype, torch.float32))
 
 
-def _step_plain(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: dict[Any, Tensor]) -> Tensor:
+def _step_plain(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: Room) -> Tensor:
     """Step tensors of one device, dtype and step count in place; return their trust ratios, if they have any."""
     *lists, steps = batch
     owners = lists[0]
@@ -331,7 +332,7 @@ def _step_cpu(
     lists: list[list[Tensor]],
     owners: list[Tensor],
     step: Tensor,
-    room: dict[Any, Tensor],
+    room: Room,
 ) -> Tensor:
     """Step contiguous tensors by the kernel of torch's fused Adam: with rate -1 it adds the direction to lambda w."""
     step = step if group["bias_correction"] else torch.tensor(math.inf)  # after infinitely many there is none
@@ -351,7 +352,9 @@ def _step_cpu(
         return torch.empty(0)
     for run in chunks(owners, None):
         w, g, m, v = (values[run] for values in lists)
-        r = room_like(w, room)
+        sizes = [x.numel() for x in w]
+        space = scratch(sum(sizes), w[0].dtype, w[0].device, room)
+        r = [part.view_as(x) for part, x in zip(space.split(sizes), w, strict=True)]
         for source, target in zip(w, r, strict=True):
             torch.mul(source, group["weight_decay"], out=target)
         adam(r, g, m, v, state_steps=[step] * len(w), lr=-1.0)
@@ -378,9 +381,7 @@ def _step_traced(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) 
     return torch.stack(ratios)
 
 
-def _step_fused(
-    group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: dict[Any, Tensor]
-) -> Tensor | None:
+def _step_fused(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]], room: Room) -> Tensor | None:
     """Step tensors by compiled functions in place; return None, with nothing changed, where they do not compile."""
     *lists, steps = batch
     w = lists[0][0]
@@ -389,11 +390,11 @@ def _step_fused(
     else:  # the step counts are all the same
         row = [float(c) for c in _coefficients(group, adapt, steps[0].item(), math.expm1, math.sqrt)]
         rows = [torch.tensor(row, device=w.device, dtype=torch.promote_types(w.dtype, torch.float32))] * len(steps)
-    lr = float(group["lr"]) if rows[0].is_cpu else 0.0
+    lr = float(group["lr"]) if w.is_cpu else 0.0
     ratios = [rows[0].new_ones(())] * len(lists[0])
 
     def work(flats: list[Tensor]) -> bool:
-        (r,) = room_like(flats[:1], room, rows[i].dtype)
+        r = space[: flats[0].numel()]
         done, ratio = call_compiled(_kernel, (*flats, r), rows[i])
         if done:
             ratios[i] = ratio
@@ -403,12 +404,12 @@ def _step_fused(
                 flats[0].addcmul_(r, -rows[i][0] * ratio)
         return done
 
-    small = []
+    sizes = [tensor.numel() for tensor in lists[0]]
+    limit = 0 if group["capturable"] else SMALL_ELEMENTS
+    small = [i for i, size in enumerate(sizes) if 0 < size <= limit]
+    space = scratch(max([size for size in sizes if size > limit], default=0), rows[0].dtype, w.device, room)
     for i, tensors in enumerate(zip(*lists, strict=True)):
-        size = tensors[0].numel()
-        if size <= SMALL_ELEMENTS and not group["capturable"]:
-            small.append(i)
-        elif size > 0 and not on_flat(work, tensors, WRITTEN):
+        if sizes[i] > limit and not on_flat(work, tensors, WRITTEN):
             return None
     if small:
         values = _step_plain(group, adapt, [[values[i] for i in small] for values in batch], room)
