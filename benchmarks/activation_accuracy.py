@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:1] = [str(ROOT), str(ROOT / "scripts")]
 
 import train
-
 from lightning_modules.loggers import read_column
 from lightning_modules.monitor import NonFiniteLossError
 

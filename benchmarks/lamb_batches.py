@@ -23,9 +23,8 @@ from rich.table import Table
 # Instead of this folder, whose files have the packages' names.
 sys.path[0] = str(Path(__file__).parent.parent / "scripts")
 
-from train import main as train  # the script, once its folder is on the path
-
 from lightning_modules.loggers import read_column
+from train import main as train  # the script, once its folder is on the path
 
 RATES = {100: 0.01, 4096: 0.05}
 """LAMB's peak rates by batch size: for TwoLayerNet and another seed, the best of 0.0025, 0.005, 0.01 and of 0.01, 0.02,

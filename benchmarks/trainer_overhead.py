@@ -33,10 +33,9 @@ from torchmetrics.classification import MulticlassAccuracy
 # Instead of this folder, whose files have the packages' names.
 sys.path[0] = str(Path(__file__).parent.parent / "scripts")
 
-from train import TrainCLI  # the script, once its folder is on the path
-
 from lightning_modules.backbones import TwoLayerNet, resnet20
 from lightning_modules.progress import TrainingProgress
+from train import TrainCLI  # the script, once its folder is on the path
 
 WARM_UP = 30
 

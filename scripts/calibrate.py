@@ -13,13 +13,14 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from calibrate_checkpoint import calibrate_checkpoint
-from calibrate_svm import calibrate_svm
-from command_line import run_command_line
-from console import print_files
 from rich.console import Console
 from rich.table import Table
-from runs import new_run, write_json
+
+from _calibrate.checkpoint import calibrate_checkpoint
+from _calibrate.svm import calibrate_svm
+from _common.command_line import run_command_line
+from _common.console import print_files
+from _common.runs import new_run, write_json
 
 Keep = Literal["TemperatureScaling", "VectorScaling", "PlattScaling", "DirichletCalibration"]
 

@@ -19,18 +19,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.distributed as dist
-from clusterings import SHOWN, Clustering, flat, grid, inertia, of_faiss, of_sklearn, ours, timed
-from command_line import run_command_line
-from console import print_rows, say
-from features import Features, extract
-from rebuild import train_default
-from runs import new_run, shell, write_json
 from sklearn import datasets
 from sklearn.cluster import DBSCAN, HDBSCAN, MeanShift, estimate_bandwidth
 from sklearn.manifold import TSNE
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
+from _cluster.clusterings import SHOWN, Clustering, flat, grid, inertia, of_faiss, of_sklearn, ours, timed
+from _cluster.features import Features, extract
+from _common.command_line import run_command_line
+from _common.console import print_rows, say
+from _common.rebuild import train_default
+from _common.runs import new_run, shell, write_json
 from clustering import KMeans, adjusted_rand_score, rand_score
 from clustering.shards import shard_bounds
 

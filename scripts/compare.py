@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from command_line import fail, one_line_errors, quiet_lightning
-from comparison_engines import Engine, Processes
-from comparison_folder import definition, find_folder, only_one, run_folders
-from comparison_grid import Axis, groups, make_grid
-from comparison_progress import make_runs, print_results
-from comparison_ray import Ray
-from comparison_results import announce, gather, measure, write_all
-from comparison_runs import Task
-from console import print_files, say
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from runs import shell
+
+from _common.command_line import fail, one_line_errors, quiet_lightning
+from _common.console import print_files, say
+from _common.runs import shell
+from _compare.engines import Engine, Processes
+from _compare.folder import definition, find_folder, only_one, run_folders
+from _compare.grid import Axis, groups, make_grid
+from _compare.progress import make_runs, print_results
+from _compare.ray import Ray
+from _compare.results import announce, gather, measure, write_all
+from _compare.runs import Task
 
 DEFAULT_AXIS = Axis("optimizer", ("Adam", "LAMB(lr=0.01)", "COCOB"))
 DEFAULT_EPOCHS = 10

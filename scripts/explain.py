@@ -12,10 +12,10 @@ pictures, a page for the browser and ``results.json``, into a new folder under r
 
 from typing import Any
 
-from command_line import run_command_line
-from explain_image import image
-from explain_tabular import tabular
-from explain_text import text
+from _common.command_line import run_command_line
+from _explain.image import image
+from _explain.tabular import tabular
+from _explain.text import text
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:

@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from command_line import run_command_line, warn
-from console import print_files, print_rows, say
-from differences import compare
-from digit_images import Source, read_digits
-from gradient_figure import figure
-from gradient_subjects import Subject, backbones, classifier, layers, zoo
-from optimizer_twins import optimizer_differences
-from runs import new_run, write_json
 from torch import Tensor
 
+from _common.command_line import run_command_line, warn
+from _common.console import print_files, print_rows, say
+from _common.digit_images import Source, read_digits
+from _common.runs import new_run, write_json
+from _gradient_check.differences import compare
+from _gradient_check.figure import figure
+from _gradient_check.optimizer_twins import optimizer_differences
+from _gradient_check.subjects import Subject, backbones, classifier, layers, zoo
 from lightning_modules.backbones import TwoLayerNet
 
 IMAGES = 3
@@ -136,7 +136,7 @@ def optimizers(seed: int) -> dict[str, dict[str, Any]]:
         warn(f"the optimizers are not checked: {error}")
         return {}
     for name in [name for name, value in found.items() if value is None]:
-        warn(f"{name} is not checked: it has no twin in scripts/optimizer_twins.py")
+        warn(f"{name} is not checked: it has no twin in scripts/_gradient_check/optimizer_twins.py")
     return {
         name: {"largest": value, "right": value <= TWIN_LIMIT} for name, value in found.items() if value is not None
     }

@@ -18,17 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import train
-from command_line import run_command_line, warn
-from console import print_files, print_rows, say
-from digit_images import Source
-from hessian import top_eigenvalue
-from landscape_figure import figure, relief
-from rebuild import TrainedRun, rebuild
-from runs import new_run, shell, write_json
-from surface import filter_normalized, losses_along
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+import train
+from _common.command_line import run_command_line, warn
+from _common.console import print_files, print_rows, say
+from _common.digit_images import Source
+from _common.rebuild import TrainedRun, rebuild
+from _common.runs import new_run, shell, write_json
+from _landscape.figure import figure, relief
+from _landscape.hessian import top_eigenvalue
+from _landscape.surface import filter_normalized, losses_along
 
 TOLERANCE = 1e-3
 """Of the top eigenvalue, as a share of it."""

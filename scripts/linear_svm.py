@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from command_line import run_command_line, warn
-from console import print_files, print_rows
-from digit_images import Source, pair, read_digits
-from linear_svm_fits import best, fit_all
 from matplotlib.figure import Figure
-from runs import new_run, write_json
 from sklearn.svm import LinearSVC
+
+from _common.command_line import run_command_line, warn
+from _common.console import print_files, print_rows
+from _common.digit_images import Source, pair, read_digits
+from _common.runs import new_run, write_json
+from _linear_svm.fits import best, fit_all
 
 GRID = (0.025, 0.05, 0.1, 0.2, 0.4)
 

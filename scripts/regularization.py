@@ -12,14 +12,12 @@ dropout. The output folder gets ``results.json``, a PNG for each part, and ``ten
 from pathlib import Path
 from typing import Any, Literal
 
-import norm_balls
-import polynomial_fits
-import regularized_networks
-from command_line import run_command_line
-from console import print_files, print_rows, say
-from digit_images import Source
-from regularized_networks import EXAMPLES, Strengths
-from runs import new_run, shell, write_json
+from _common.command_line import run_command_line
+from _common.console import print_files, print_rows, say
+from _common.digit_images import Source
+from _common.runs import new_run, shell, write_json
+from _regularization import norm_balls, polynomial_fits, regularized_networks
+from _regularization.regularized_networks import EXAMPLES, Strengths
 
 Part = Literal["polynomial", "geometry", "network"]
 

@@ -16,18 +16,18 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from arguments import ROOT, prepare
-from command_line import one_line_errors, quiet_lightning
-from export import check_exporter, export_onnx
-from names import YAML_WITH_NAMES
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from rich.table import Table
-from runs import new_run, run_of, shell, write_json
 
+from _common.command_line import one_line_errors, quiet_lightning
+from _common.names import YAML_WITH_NAMES
+from _common.runs import new_run, run_of, shell, write_json
+from _train.arguments import ROOT, prepare
+from _train.export import check_exporter, export_onnx
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
 from lightning_modules import ImageClassifier
 from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from reference.spocu import spocu as exact
-from reference.spocu import worst_relative_error
 
 from activations import SPOCU, _fused
 from activations.functional import hardshrink, spocu
+from reference.spocu import spocu as exact
+from reference.spocu import worst_relative_error
 
 pytestmark = [
     pytest.mark.gpu,

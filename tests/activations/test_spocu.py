@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.spocu import slope, worst_relative_error
-from reference.spocu import spocu as exact
 
 from activations import SPOCU
 from activations import spocu as spocu_file
 from activations.functional import spocu
+from reference.spocu import slope, worst_relative_error
+from reference.spocu import spocu as exact
 
 DEFAULTS = {"alpha": 3.0937, "beta": 0.6653, "gamma": 4.437}
 SETTINGS = [

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reference.kmeans import best_objective, lloyd, objective, squared_distances
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -18,6 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from clustering import KMeans
 from clustering._grid import grid_for, snap
+from reference.kmeans import best_objective, lloyd, objective, squared_distances
 
 
 def blobs(n=3_000, d=5, k=8, seed=0, **options):

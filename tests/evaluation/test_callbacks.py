@@ -11,8 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from reference import evaluation_run
-from reference.evaluation_run import CLASSES, Data, FixedAnswers, answers, images_of, trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import cross_entropy
 
@@ -20,6 +18,8 @@ from evaluation import calibration_error, callbacks, reliability_diagram
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor, viewable
 from evaluation.figures import to_rgb
 from evaluation.mistakes import MistakeRecord
+from reference import evaluation_run
+from reference.evaluation_run import CLASSES, Data, FixedAnswers, answers, images_of, trainer
 
 MATRIX, MISTAKES = "val/confusion_matrix", "val/mistakes"
 DIAGRAM = "val/reliability"

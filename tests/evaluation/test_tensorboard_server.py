@@ -3,11 +3,11 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from reference.evaluation_run import Data, FixedAnswers, answers, trainer
-from reference.tensorboard_server import tensorboard_server
 
 from evaluation import calibration_error
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
+from reference.evaluation_run import Data, FixedAnswers, answers, trainer
+from reference.tensorboard_server import tensorboard_server
 
 TAGS = ("val/ece", "val/confusion_matrix", "val/mistakes", "val/reliability")
 

@@ -6,13 +6,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback
-from reference.tiny import TinyLoader, TinyModule
 
 from lightning_modules.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.hooks import skip_unused_hooks
 from lightning_modules.last_checkpoint import LastCheckpoint
 from lightning_modules.loggers import CSVLog, read_column
 from lightning_modules.monitor import NonFiniteLossError, TrainingMonitor
+from reference.tiny import TinyLoader, TinyModule
 
 
 class Norms(Callback):

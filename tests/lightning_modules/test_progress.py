@@ -4,10 +4,10 @@ import io
 
 import pytest
 import pytorch_lightning as pl
-from reference.tiny import TinyLoader, TinyModule
 from rich.console import Console
 
 from lightning_modules.progress import TrainingProgress
+from reference.tiny import TinyLoader, TinyModule
 
 
 def fit(console, epochs=3, **options):

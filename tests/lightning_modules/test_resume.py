@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from reference.tiny import TinyLoader, TinyModule
 
 from lightning_modules.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.last_checkpoint import LastCheckpoint
 from lightning_modules.loggers import CSVLog
 from lightning_modules.monitor import TrainingMonitor
+from reference.tiny import TinyLoader, TinyModule
 
 
 class KeepEvery(LastCheckpoint):

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback
 from pytorch_lightning.plugins.precision import MixedPrecision
-from reference.sam import SlowSAM
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import LBFGS, SGD
@@ -22,6 +21,7 @@ from lightning_modules import ImageClassifier
 from lightning_modules.loggers import CSVLog, read_column
 from lightning_modules.monitor import TrainingMonitor
 from optim import COCOB, LAMB, SAM
+from reference.sam import SlowSAM
 
 SHAPE = (1, 3, 3)
 

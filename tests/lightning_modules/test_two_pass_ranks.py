@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import two_pass_ranks as ranks
-from reference.sam import SlowSAM, perturbation
 from torch import Tensor
 from torch.func import functional_call
 
 from lightning_modules import ImageClassifier
+from reference import two_pass_ranks as ranks
+from reference.sam import SlowSAM, perturbation
 
 
 @pytest.fixture(scope="module")

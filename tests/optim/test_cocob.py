@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.cocob import SlowCOCOB
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from optim import COCOB
+from reference.cocob import SlowCOCOB
 
 PATHS: list[dict[str, Any]] = [{}, {"foreach": True}, {"foreach": False}, {"capturable": True}]
 

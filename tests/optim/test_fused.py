@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.cocob import SlowCOCOB
-from reference.lamb import SlowLAMB
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from optim import COCOB, LAMB, _compile, cocob, lamb
+from reference.cocob import SlowCOCOB
+from reference.lamb import SlowLAMB
 
 PAIRS: list[Any] = [pytest.param(LAMB, SlowLAMB, id="LAMB"), pytest.param(COCOB, SlowCOCOB, id="COCOB")]
 

@@ -5,12 +5,12 @@ import timm.optim
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.lamb import SlowLAMB
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from optim import LAMB
+from reference.lamb import SlowLAMB
 
 
 def filled(shape: tuple[int, ...], value: float) -> nn.Parameter:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from reference.sam import SlowSAM
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from optim import LAMB, SAM
+from reference.sam import SlowSAM
 
 CURVATURE = torch.tensor([1.0, 10.0], dtype=torch.float64)
 

@@ -2,11 +2,9 @@
 
 import json
 
-import calibrate
 import numpy as np
 import pytest
 import torch
-import train
 from PIL import Image
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
@@ -14,6 +12,8 @@ from sklearn.metrics import accuracy_score, brier_score_loss
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 
+import calibrate
+import train
 from datamodules import DigitsDataModule
 from evaluation import TemperatureScaling, calibration_error
 from lightning_modules import ImageClassifier

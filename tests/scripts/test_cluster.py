@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cluster
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs
 
+import cluster
 from clustering import KMeans
 
 

@@ -1,7 +1,8 @@
 """What the scripts' command lines share."""
 
 import pytest
-from command_line import run_command_line
+
+from _common.command_line import run_command_line
 
 
 def first(some_number: int = 1, no_header: bool = False, some_text: str = "") -> tuple:

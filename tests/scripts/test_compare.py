@@ -12,14 +12,15 @@ import sys
 import time
 from pathlib import Path
 
-import compare
-import comparison_progress
 import pytest
 import torch
-from comparison_curves import elapsed
-from reference.tensorboard_server import tensorboard_server
 from scipy import stats
 from torch.utils.tensorboard import SummaryWriter
+
+import compare
+from _compare import progress as comparison_progress
+from _compare.curves import elapsed
+from reference.tensorboard_server import tensorboard_server
 
 NAMES = ["Adam", "SGD(lr=0.1)", "COCOB"]
 COMMAND = [
@@ -93,7 +94,7 @@ def test_results_hold_no_time_and_times_do(whole):
 
 
 def test_curves_are_means_over_the_seeds(whole):
-    from comparison_curves import collect
+    from _compare.curves import collect
 
     runs = [path.parent for path in sorted(whole.glob("Adam/*/*/metrics.csv"))]
     curves = collect({"Adam": runs}, "test/ece")
@@ -264,7 +265,7 @@ def test_what_only_reads_the_runs_may_change(whole, capsys):
 
 
 def test_without_output_the_unfinished_one_is_gone_on_with(tmp_path, monkeypatch):
-    from comparison_folder import find_folder
+    from _compare.folder import find_folder
 
     monkeypatch.chdir(tmp_path)
     first = find_folder(None, {"threads": 1}, [0, 1], "command")

@@ -2,8 +2,9 @@
 
 import json
 
-import compare
 import pytest
+
+import compare
 
 VALUES = ["Adam", "SGD(lr=0.3)", "SGD(lr=1e30)"]
 COMMAND = [

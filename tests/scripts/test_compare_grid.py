@@ -3,10 +3,11 @@
 import functools
 import socket
 
-import compare
 import pytest
-from comparison_folder import run_folders
-from comparison_grid import Axis, make_grid
+
+import compare
+from _compare.folder import run_folders
+from _compare.grid import Axis, make_grid
 
 RECIPE = ["--config", "scripts/recipes/mnist_two_layer.yaml"]
 

@@ -2,12 +2,13 @@
 
 import math
 
-import comparison_statistics as ours
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from _compare import statistics as ours
 
 VALUES = np.random.default_rng(0).normal(0.9, 0.02, (4, 7))
 

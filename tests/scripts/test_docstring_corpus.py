@@ -4,9 +4,10 @@ import re
 from collections import Counter
 
 import pytest
-from docstring_corpus import NAMESPACES, docstrings
-from docstring_text import prose
-from text_models import linear_svm, score_table
+
+from _explain.docstring_corpus import NAMESPACES, docstrings
+from _explain.docstring_text import prose
+from _explain.text_models import linear_svm, score_table
 
 NAMES = r"\b(?:torch|pytorch|numpy|np|scipy|sklearn|scikit|matplotlib|onnx)"
 

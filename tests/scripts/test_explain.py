@@ -4,15 +4,15 @@ import json
 import re
 
 import eli5
-import explain
 import numpy as np
 import pytest
-import rebuild
 import torch
-import train
 from PIL import Image
 
 import evaluation.explanation  # noqa: F401
+import explain
+import train
+from _common import rebuild
 from datamodules import DigitsDataModule
 from lightning_modules import ImageClassifier
 

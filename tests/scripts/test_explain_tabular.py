@@ -5,14 +5,15 @@ import os
 import re
 from pathlib import Path
 
-import explain
 import numpy as np
 import pytest
-import tabular_models
 from PIL import Image
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
-from tables import default_tables
+
+import explain
+from _explain import tabular_models
+from _explain.tables import default_tables
 
 DATA = Path(os.environ.get("DATA_DIR", "data"))
 BOSTON = "CRIM,ZN,INDUS,CHAS,NOX,RM,AGE,DIS,RAD,TAX,PTRATIO,B,LSTAT"

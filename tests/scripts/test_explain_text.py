@@ -8,15 +8,15 @@ import tarfile
 from pathlib import Path
 from urllib.error import URLError
 
-import corpora
 import eli5
-import explain
 import numpy as np
 import pytest
-import text_models
 from PIL import Image
 from sklearn.utils import Bunch
-from text_models import agreement, class_words, exact_words, linear_svm, local_model, svd_svm
+
+import explain
+from _explain import corpora, text_models
+from _explain.text_models import agreement, class_words, exact_words, linear_svm, local_model, svd_svm
 
 NEWS = Path(os.environ.get("DATA_DIR", "data")) / "20news-4.tar.gz"
 FILLER = [f"{a}{b}{c}" for a in "bdfk" for b in "aeou" for c in ("lm", "rt", "nd")]

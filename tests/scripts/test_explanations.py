@@ -3,8 +3,6 @@
 import eli5
 import numpy as np
 import pytest
-from global_explanations import weights
-from local_explanations import BIAS, NotExplainedError, contributions, own_output
 from sklearn import datasets
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
@@ -22,7 +20,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-from torch_mlp import TorchMLPClassifier, TorchMLPRegressor
+
+from _explain.global_explanations import weights
+from _explain.local_explanations import BIAS, NotExplainedError, contributions, own_output
+from _explain.torch_mlp import TorchMLPClassifier, TorchMLPRegressor
 
 TABLES = {
     "iris": datasets.load_iris,

@@ -4,19 +4,19 @@ import json
 import math
 from functools import partial
 
-import gradient_check
-import gradient_subjects
 import numpy as np
-import optimizer_twins
 import pytest
 import torch
-from differences import compare, has_kink
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
 import activations
+import gradient_check
 import optim
+from _gradient_check import optimizer_twins
+from _gradient_check import subjects as gradient_subjects
+from _gradient_check.differences import compare, has_kink
 from lightning_modules.backbones import TwoLayerNet
 
 

@@ -3,17 +3,17 @@
 import json
 from pathlib import Path
 
-import landscape
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hessian import hessian_product, top_eigenvalue
 from PIL import Image
-from surface import filter_normalized, losses_along
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+import landscape
+from _landscape.hessian import hessian_product, top_eigenvalue
+from _landscape.surface import filter_normalized, losses_along
 from datamodules import DigitsDataModule
 from lightning_modules import ImageClassifier
 

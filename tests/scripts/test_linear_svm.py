@@ -4,12 +4,13 @@ import json
 import os
 from pathlib import Path
 
-import linear_svm
 import numpy as np
 import pytest
-from digit_images import pair, read_digits
-from linear_svm_fits import best, fit_all
 from PIL import Image
+
+import linear_svm
+from _common.digit_images import pair, read_digits
+from _linear_svm.fits import best, fit_all
 from reference.linear_svm import plain_svm
 
 

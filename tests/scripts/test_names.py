@@ -4,7 +4,11 @@ import pytest
 import timm.layers.activations
 import timm.optim
 import torch
-from names import (
+from torch import nn
+
+import activations
+import optim
+from _common.names import (
     activation_modules,
     backbones,
     data_modules,
@@ -14,11 +18,7 @@ from names import (
     lr_schedulers,
     optimizers,
 )
-from torch import nn
 from train import TrainCLI
-
-import activations
-import optim
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import train
 from lightning_modules import ImageClassifier
 from lightning_modules.loggers import read_column
 from optim import LAMB, SAM

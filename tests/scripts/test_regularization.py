@@ -3,15 +3,15 @@
 import json
 
 import mpmath
-import norm_balls
 import numpy as np
-import polynomial_fits
 import pytest
-import regularization
 from PIL import Image
-from polynomial_fits import MODELS, fit_normalized, powers, sample, truth
 from sklearn.linear_model import LinearRegression, Ridge
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import regularization
+from _regularization import norm_balls, polynomial_fits
+from _regularization.polynomial_fits import MODELS, fit_normalized, powers, sample, truth
 
 
 def exact_ridge(x, y, degree, penalty):

@@ -11,15 +11,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import train
 import yaml
-from reference.tensorboard_server import tensorboard_server
 from sklearn.metrics import accuracy_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import train
 from datamodules import DigitsDataModule
 from evaluation import calibration_error
 from lightning_modules import ImageClassifier
+from reference.tensorboard_server import tensorboard_server
 
 RECIPES = Path(train.__file__).parent / "recipes"
 SMALL = [

@@ -1,0 +1,155 @@
+"""Every scaler on the logits of a trained checkpoint: what ``calibrate.py --checkpoint`` does."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.figure
+import torch
+import yaml
+from torch import Tensor
+
+import evaluation
+from _common.names import backbones
+from _common.rebuild import AtPrecision, TrainedRun, rebuild
+from evaluation import bootstrap_interval, calibration_error, reliability_diagram
+from evaluation.figures import to_rgb
+from evaluation.post_hoc import measure, split_logits
+from evaluation.scalers import Scaler
+from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+
+SCALERS = (
+    "TemperatureScaling",
+    "VectorScaling",
+    "PlattScaling",
+    "IsotonicCalibration",
+    "HistogramBinning",
+    "DirichletCalibration",
+)
+Norm = Literal["l1", "l2", "max"]
+
+
+def calibrate_checkpoint(
+    checkpoint: Path,
+    folder: Path,
+    keep: str,
+    n_bins: int,
+    norm: Norm,
+    on_training_data: bool,
+    accelerator: str,
+    replicates: int,
+) -> dict[str, Any]:
+    """Fit every scaler, write the figures and the calibrated checkpoint, and return the results."""
+    run = rebuild(checkpoint, accelerator)
+    network = AtPrecision(run.model, run.trainer)
+    fitted_on: Literal["train", "val"] = "train" if on_training_data else "val"
+    held_out = split_logits(network, run.datamodule, fitted_on)
+    logits, labels = split_logits(network, run.datamodule, "test")
+    options: dict[str, Any] = {"n_bins": n_bins, "norm": norm}
+
+    def row(preds: Tensor, parameters: str, from_logits: bool) -> dict[str, Any]:
+        interval = bootstrap_interval(
+            calibration_error, preds, labels, replicates=replicates, from_logits=from_logits, **options
+        )
+        found: dict[str, Any] = measure(preds, labels, from_logits=from_logits, **options)
+        return found | {"ece_interval": list(interval), "parameters": parameters}
+
+    methods = {"uncalibrated": row(logits, "", True)}
+    diagrams = [reliability_diagram(logits, labels, from_logits=True, title="uncalibrated", **options)]
+    scalers: dict[str, Scaler] = {}
+    for name in SCALERS:
+        scaler: Scaler = getattr(evaluation, name)()
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                scaler.fit(*held_out)
+        except ValueError as error:
+            methods[name] = {"error": f"not fitted: {error}"}
+            continue
+        scalers[name] = scaler
+        p = scaler.predict_proba(logits)
+        methods[name] = row(p, "; ".join([summary(scaler), *(str(warning.message) for warning in caught)]), False)
+        diagrams.append(reliability_diagram(p, labels, title=name, **options))
+    folder.mkdir(parents=True, exist_ok=True)
+    grid(diagrams).savefig(folder / "reliability.png")
+    files = {"figure": "reliability.png", "results": "results.json"}
+    if keep in scalers:
+        write_calibrated(run, checkpoint, keep, scalers[keep], folder)
+        files["checkpoint"] = "checkpoints/calibrated.ckpt"
+    return {
+        "title": f"{checkpoint}: fitted to {len(held_out[1]):,} samples ({fitted_on}), test split of {len(labels):,}",
+        "checkpoint": str(checkpoint),
+        "fitted_on": fitted_on,
+        "kept": keep if keep in scalers else None,
+        "n_bins": n_bins,
+        "norm": norm,
+        "methods": methods,
+        "fitted": {name: plain(scaler) for name, scaler in scalers.items()},
+        "files": files,
+    }
+
+
+def plain(scaler: Scaler) -> dict[str, Any]:
+    """A scaler's fitted parameters as lists and numbers."""
+    return {name: getattr(scaler, name).tolist() for name in scaler.fitted}
+
+
+def summary(scaler: Scaler) -> str:
+    """A scaler's fitted parameters in a few words."""
+    words = []
+    for name in sorted(scaler.fitted, reverse=True):
+        value: Tensor = getattr(scaler, name)
+        label = name.rstrip("_")
+        if value.ndim == 0:
+            words.append(f"{label} {float(value):.4f}")
+        elif value.ndim == 1:
+            words.append(f"{label} {float(value.min()):.3g} to {float(value.max()):.3g}")
+        else:
+            words.append(f"{label} {' x '.join(map(str, value.shape))}")
+    return ", ".join(words)
+
+
+def grid(diagrams: Sequence[matplotlib.figure.Figure]) -> matplotlib.figure.Figure:
+    """The diagrams side by side, four to a row."""
+    pictures = [torch.from_numpy(to_rgb(diagram)) for diagram in diagrams]
+    pictures += [torch.full_like(pictures[0], 255)] * (-len(pictures) % 4)
+    rows = [torch.cat(pictures[first : first + 4], dim=1) for first in range(0, len(pictures), 4)]
+    whole = torch.cat(rows).numpy()
+    figure = matplotlib.figure.Figure(figsize=(whole.shape[1] / 100, whole.shape[0] / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(whole, interpolation="nearest", aspect="auto")
+    return figure
+
+
+def write_calibrated(run: TrainedRun, checkpoint: Path, name: str, scaler: Scaler, folder: Path) -> None:
+    """Write a run's folder that has the network with the scaler behind it as its backbone."""
+    config = copy.deepcopy(run.config)
+    config["model"]["backbone"] = behind(config["model"]["backbone"], name)
+    saved = read_checkpoint(checkpoint)
+    inner = "backbone."
+    weights = {
+        key.replace(inner, "backbone.network.", 1) if key.startswith(inner) else key: value
+        for key, value in saved["state_dict"].items()
+    }
+    state = {f"backbone.scaler.{key}": value.cpu() for key, value in scaler.state_dict().items()}
+    hparams = saved["hyper_parameters"] | {"backbone": behind(saved["hyper_parameters"]["backbone"], name)}
+    kept = ("pytorch-lightning_version", "epoch", "global_step", "hparams_name")
+    content = {key: saved[key] for key in kept if key in saved}
+    AtomicCheckpointIO().save_checkpoint(
+        content | {"state_dict": weights | state, "hyper_parameters": hparams},
+        folder / "checkpoints" / "calibrated.ckpt",
+    )
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def behind(backbone: str | dict[str, Any], scaler: str) -> dict[str, Any]:
+    """Describe a backbone with a scaler behind it."""
+    if isinstance(backbone, str):
+        path = backbones().get(backbone, backbone)
+        timm = {"class_path": "lightning_modules.backbones.timm_model", "init_args": {"name": backbone}}
+        backbone = {"class_path": path} if "." in path else timm
+    arguments = {"backbone": backbone, "scaler": {"class_path": f"evaluation.{scaler}"}}
+    return {"class_path": "evaluation.CalibratedNetwork", "init_args": arguments}

@@ -1,0 +1,93 @@
+"""The folder of a comparison: whose it is, and that only one process works in it."""
+
+import fcntl
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from _common.runs import new_run, write_json
+from _compare.grid import Combination
+
+DEFINITION = "comparison.json"
+RESULTS = "results.json"
+
+
+def definition(combinations: Sequence[Combination], threads: int) -> dict[str, Any]:
+    """What decides the numbers of a comparison's runs, but for the seeds."""
+    return {"threads": threads, "combinations": {one.name: one.config for one in combinations}}
+
+
+def find_folder(output: Path | None, defined: dict[str, Any], seeds: Sequence[int], command: str) -> Path:
+    """The folder to work in, with its definition written.
+
+    Args:
+        output: The one that is asked for; None is the newest unfinished one of the same comparison under runs/, or a
+            new one there.
+        defined: What :func:`definition` returns.
+        seeds: Those to run.
+        command: What is written down, to be repeated.
+
+    Raises:
+        ValueError: If ``output`` holds something else.
+    """
+    folder = output or _unfinished(Path("runs"), defined, seeds) or new_run("runs")
+    known = _read(folder)
+    if known is None and folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+        raise ValueError(f"--output {folder} holds other files: give another folder")
+    if known is not None and not _same(known, defined, seeds):
+        raise ValueError(
+            f"--output {folder} holds another comparison: give another folder, or go on with it by: {known['command']}"
+        )
+    write_json(folder / DEFINITION, defined | {"seeds": list(seeds), "command": command})
+    return folder
+
+
+def _same(known: dict[str, Any], defined: dict[str, Any], seeds: Sequence[int]) -> bool:
+    """Whether the runs are the same; further seeds may be added."""
+    return {name: known.get(name) for name in defined} == defined and set(known["seeds"]) <= set(seeds)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    path = folder / DEFINITION
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _unfinished(root: Path, defined: dict[str, Any], seeds: Sequence[int]) -> Path | None:
+    for path in sorted(root.glob(f"*/{DEFINITION}"), reverse=True):
+        known, finished = _read(path.parent), (path.parent / RESULTS).exists()
+        if known is not None and not finished and known["seeds"] == list(seeds) and _same(known, defined, seeds):
+            return path.parent
+    return None
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep a second comparison out of the folder.
+
+    Raises:
+        ValueError: If one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another comparison is at work in {folder}: wait for it, or give another --output"
+            ) from error
+        yield
+
+
+def run_folders(combinations: Sequence[Combination], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:
+    """(Combination, seed) -> its folder below the comparison's, which TensorBoard shows as the run's name."""
+    folders: dict[str, str] = {}
+    for one in combinations:
+        plain = re.sub(r"[^\w.=+]+", "-", one.name).strip("-.")[:100] or "run"
+        taken = set(folders.values())
+        folders[one.name] = next(
+            name for name in (plain, *(f"{plain}-{number}" for number in range(2, 10**4))) if name not in taken
+        )
+    return {(one.name, seed): Path(folders[one.name]) / f"seed-{seed}" for seed in seeds for one in combinations}

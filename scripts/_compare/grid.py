@@ -1,0 +1,164 @@
+"""What is compared: values of train.py's options, and the command line of each combination of them."""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from _common.command_line import one_line
+from _compare.values import Option, label, value_options, varied_keys
+from train import TrainCLI
+
+OWN = {
+    "seed_everything": "--seeds and --seed say which seeds run",
+    "ckpt_path": "an interrupted comparison goes on by itself",
+    "trainer.default_root_dir": "--output says where the runs are written",
+}
+"""Options of train.py that a comparison sets itself, and what to use instead."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One option of train.py and the values that it takes in turn.
+
+    Attributes:
+        option: Its name without the dashes.
+        values: As they are given: ``LAMB``, ``SGD(lr=0.1)``, ``{class_path: SGD, init_args: {lr: 0.1}}``, ``64``.
+    """
+
+    option: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One value of each axis.
+
+    Attributes:
+        name: Unique in the comparison.
+        settings: Option -> value, as given.
+        words: The command line of train.py but for ``fit``, the seed and the folder.
+        config: What train.py makes of it.
+        varied: Keys of the flat configuration that the values name.
+    """
+
+    name: str
+    settings: dict[str, str]
+    words: tuple[str, ...]
+    config: dict[str, Any]
+    varied: tuple[str, ...]
+
+
+def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]:
+    """Every combination of the axes' values, each checked by train.py's own parser.
+
+    Args:
+        axes: At least one.
+        options: Words for train.py that all runs share.
+
+    Raises:
+        ValueError: If an axis, a value or an option is not one of train.py's.
+    """
+    shared = groups(options)
+    given = [group[0] for group in shared] + [axis.option for axis in axes]
+    for option in given:
+        if option in OWN:
+            raise ValueError(f"--{option} cannot be given here: {OWN[option]}")
+    twice = [option for option, count in ((o, given.count(o)) for o in given) if count > 1 and option != "config"]
+    if twice:
+        raise ValueError(f"--{twice[0]} is given twice: as an axis it must not be among the options too")
+    combinations = []
+    for values in itertools.product(*(axis.values for axis in axes)):
+        settings = {axis.option: value for axis, value in zip(axes, values, strict=True)}
+        name = ", ".join(label(option, value) for option, value in settings.items())
+        chosen = [group for option, value in settings.items() for group in value_options(option, value)]
+        words = in_order([*shared, *chosen])
+        try:
+            words, config = check(words)
+        except Exception as error:
+            raise ValueError(f"{name}: {one_line(error)}") from error
+        combinations.append(Combination(name, settings, tuple(words), config, tuple(varied_keys(chosen))))
+    names = [combination.name for combination in combinations]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two combinations are both {next(n for n in names if names.count(n) > 1)}: give it once")
+    return combinations
+
+
+def groups(words: Sequence[str]) -> list[Option]:
+    """Take a command line apart: each option with the words up to the next one."""
+    found: list[tuple[str, list[str]]] = []
+    for word in words:
+        if re.match(r"--?[A-Za-z]", word):
+            option, equals, value = word.partition("=")
+            found.append((option.lstrip("-") if option != "-c" else "config", [value] if equals else []))
+        elif found:
+            found[-1][1].append(word)
+        else:
+            raise ValueError(f"unexpected word {word!r}: options start with --")
+    return [(option, tuple(rest)) for option, rest in found]
+
+
+def in_order(options: Iterable[Option]) -> list[str]:
+    """Put a command line together so that a class comes before its options, and recipes before all."""
+    ordered = sorted(options, key=lambda group: (group[0] != "config", group[0].count(".")))
+    return [word for option, rest in ordered for word in (f"--{option}", *rest)]
+
+
+class CheckedCLI(TrainCLI):
+    """train.py's command line, parsed and not run."""
+
+    def before_instantiate_classes(self) -> None:
+        """Nothing: no folder is made."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing: no data is read."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing."""
+
+    def plain(self, words: Sequence[str]) -> dict[str, Any]:
+        """The whole configuration that ``words`` make, as config.yaml would have it, but for seed and folder."""
+        self.arguments = ["fit", *words]
+        self.parse_arguments(self.parser, None)
+        text = self._parser("fit").dump(self.config["fit"], skip_none=False, format="yaml")
+        config: dict[str, Any] = yaml.safe_load(text)
+        config.pop("seed_everything")
+        config["trainer"].pop("default_root_dir")
+        return config
+
+
+@cache
+def _command_line() -> CheckedCLI:
+    """One for all combinations: to make it takes longer than to parse."""
+    return CheckedCLI(["fit"])
+
+
+def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Parse a run's command line as train.py will, and complete it by what a comparison needs.
+
+    One device a run, no progress bar of its own, and the test curve (``--data.watch_test true``) unless it is given.
+
+    Returns:
+        The words and the configuration that they make.
+    """
+    complete = [*words, "--trainer.enable_progress_bar", "false"]
+    config = _command_line().plain(complete)
+    trainer, data = config["trainer"], config["data"].get("init_args") or {}
+    if trainer["fast_dev_run"]:
+        raise ValueError("--trainer.fast_dev_run tests nothing: limit the batches by --trainer.limit_train_batches")
+    if str(trainer["devices"]) not in ("auto", "1") or trainer["num_nodes"] != 1:
+        raise ValueError(
+            f"a run of a comparison has one device, found --trainer.devices {trainer['devices']} on "
+            f"{trainer['num_nodes']} machines: several runs at a time by --jobs"
+        )
+    if str(trainer["devices"]) == "auto":
+        complete += ["--trainer.devices", "1"]
+        trainer["devices"] = 1
+    if data.get("watch_test") is False and "data.watch_test" not in [option for option, _ in groups(words)]:
+        complete += ["--data.watch_test", "true"]
+        data["watch_test"] = True
+    return complete, config

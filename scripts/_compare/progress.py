@@ -1,0 +1,94 @@
+"""What a comparison shows in the terminal: how far its runs are, and the table at the end."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from _common.console import print_rows, say
+from _common.runs import shell
+from _compare.engines import Engine
+from _compare.report import shown
+from _compare.runs import OUTCOME, Task, outcome
+
+
+def make_runs(tasks: Sequence[Task], engine: Engine, metric: str, folder: Path) -> None:
+    """Make the runs that have not finished, and show how far it is."""
+    ended = {task.folder: outcome(task.folder) for task in tasks}
+    left = [task for task in tasks if (ended[task.folder] or {}).get("status") != "finished"]
+    if len(left) < len(tasks):
+        say(f"{len(tasks) - len(left)} of {len(tasks)} runs are finished already in {folder}")
+        check_metric([task for task in tasks if task not in left], metric)
+    for task in left:  # what failed is tried again
+        (task.folder / OUTCOME).unlink(missing_ok=True)
+    running: dict[Path, str] = {}
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress("runs", *columns, TextColumn("{task.description}"), console=Console(), transient=True) as progress:
+        bar = progress.add_task("", total=len(tasks), completed=len(tasks) - len(left))
+
+        def show() -> None:
+            progress.update(bar, description="; ".join(running.values()))
+
+        def started(task: Task) -> None:
+            running[task.folder] = task.title
+            show()
+
+        try:
+            with closing(engine.run(left, started)) as done:
+                for task in done:
+                    running.pop(task.folder, None)
+                    progress.advance(bar)
+                    show()
+                    progress.console.print(_line(task, metric), highlight=False, soft_wrap=True, markup=False)
+                    check_metric([task], metric)
+        except KeyboardInterrupt:
+            progress.stop()
+            say(f"interrupted; the same command with --output {shell(folder)} goes on")
+            raise SystemExit(130) from None
+
+
+def _line(task: Task, metric: str) -> str:
+    ended = outcome(task.folder) or {}
+    if ended.get("status") != "finished":
+        return f"{task.title}: failed: {ended.get('error')}"
+    return f"{task.title}: {metric} {ended['metrics'].get(metric, float('nan')):.4f}"
+
+
+def check_metric(tasks: Sequence[Task], metric: str) -> None:
+    """Find out with the first run that has finished whether there is such a metric.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for task in tasks:
+        found = (outcome(task.folder) or {}).get("metrics")
+        if found is not None and metric not in found:
+            raise ValueError(f"--metric {metric}: a run has none of that name, only {', '.join(found)}")
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """Print the table and what the seeds allow."""
+    rows = {name: _row(name, results) for name in results["table"]}
+    title = f"{results['metric']}, against {results['baseline']}"
+    print_rows(title, rows, " × ".join(results["axes"]))
+    say(results["note"])
+
+
+def _row(name: str, results: dict[str, Any]) -> dict[str, str]:
+    row, test = results["table"][name], results["tests"].get(name)
+    interval = "" if row["low"] is None else f"{shown(row['low'])} to {shown(row['high'])}"
+    spread = "" if row["sd"] is None else f" ± {shown(row['sd'])}"
+    cells = {
+        "runs": f"{row['n']} of {len(results['seeds'])}",
+        "mean ± sd": "" if row["mean"] is None else shown(row["mean"]) + spread,
+        "95% interval": interval,
+    }
+    numbers = ("difference", "p", "holm")
+    shown_test = [
+        "" if not test or test[key] is None else shown(test[key], "+" * (key == numbers[0])) for key in numbers
+    ]
+    verdict = "baseline" if name == results["baseline"] else test["conclusion"] if test else ""
+    return cells | dict(zip(("difference", "p", "p, Holm"), shown_test, strict=True)) | {"conclusion": verdict}

@@ -1,0 +1,98 @@
+"""The runs of a comparison on a Ray cluster: the same processes on its machines, and the same numbers."""
+
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from _compare.engines import Engine
+from _compare.runs import Task, outcome, write_failure
+
+
+class Ray(Engine):
+    """As many runs at a time as an existing Ray cluster has room for.
+
+    Every machine must see the repository, the data and the output under the paths that they have here.
+
+    Args:
+        address: Of the cluster; None is the one that this process or the environment is connected to.
+        threads: CPUs that a run asks for.
+        gpus: GPUs, or the share of one, that a run asks for.
+
+    Raises:
+        ValueError: If ray is not installed, or no cluster is there.
+    """
+
+    def __init__(self, address: str | None = None, threads: int = 1, gpus: float = 0.0) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise ValueError('--engine ray needs the package ray: pip install -e ".[ray]"') from error
+        self.ray, self.threads, self.gpus = ray, threads, gpus
+        if not ray.is_initialized():
+            address = address or os.environ.get("RAY_ADDRESS")
+            check_answers(address)
+            try:
+                ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(
+                    f"no Ray cluster at {address or 'the default address'} ({reason}): "
+                    "start one by 'ray start --head', or name it by --ray_address"
+                ) from error
+
+    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
+        """Make every run, and yield each when it has ended."""
+        path = [os.path.abspath(place) for place in sys.path]
+        environment = {name: os.environ[name] for name in ("DATA_DIR",) if name in os.environ}
+
+        # Defined here, it travels whole: a worker can import nothing of ours before it has the path.
+        def make(words: dict[str, Any]) -> None:
+            sys.path[:0] = [place for place in path if place not in sys.path]
+            os.environ.update(environment)
+            from _compare import engines as ours
+
+            task = ours.Task(**words | {name: Path(words[name]) for name in ("folder", "start")})
+            ending = ours.in_fresh_process(task)
+            if ending is not None:
+                ours.write_failure(task, ending)
+
+        remote = self.ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=0)(make)
+        waiting = {}
+        for task in tasks:
+            words = vars(task) | {"folder": str(task.folder), "start": str(task.start)}
+            waiting[remote.remote(words)] = task
+        try:
+            while waiting:
+                (done,), _ = self.ray.wait(list(waiting), num_returns=1)
+                task = waiting.pop(done)
+                try:
+                    self.ray.get(done)
+                except self.ray.exceptions.RayError as error:
+                    if outcome(task.folder) is None:
+                        write_failure(task, f"ray: {str(error).strip().splitlines()[-1]}")
+                yield task
+        finally:
+            for reference in waiting:
+                with suppress(self.ray.exceptions.RayError):
+                    self.ray.cancel(reference, force=True)
+
+
+def check_answers(address: str | None) -> None:
+    """Find out in seconds that nothing is at ``[ray://]HOST:PORT``, which Ray looks for during minutes.
+
+    Raises:
+        ValueError: If nothing answers there.
+    """
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+    if not found:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=10).close()
+    except OSError as error:
+        raise ValueError(f"no Ray cluster at {address}: {error.strerror or error}") from error

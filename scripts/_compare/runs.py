@@ -1,0 +1,140 @@
+"""One run of a comparison: made by train.py in a process of its own, resumed after a kill, its outcome kept."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import train
+from _common.command_line import one_line
+from _common.runs import find_last, write_json
+
+OUTCOME = "outcome.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to make.
+
+    Attributes:
+        name: Of its combination.
+        seed: Its seed.
+        folder: Holds the run's folder, the log, and the outcome.
+        words: Command line of train.py without ``fit``, seed and folder.
+        threads: Threads of PyTorch, fixed, since a sum's order of additions depends on their number.
+        start: The folder to start in, which relative paths in ``words`` count from.
+        gpu: What CUDA_VISIBLE_DEVICES is set to; None leaves it as it is.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+    words: tuple[str, ...]
+    threads: int
+    start: Path
+    gpu: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called in one line."""
+        return f"{self.name}, seed {self.seed}"
+
+
+def outcome(folder: Path) -> dict[str, Any] | None:
+    """What a run came to: ``status`` (finished, failed), ``metrics`` or ``error``; None while it has not ended."""
+    path = folder / OUTCOME
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def execute(task: Task) -> None:
+    """The body of a run's own process: train, and write the outcome."""
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the comparison ends its runs
+    os.chdir(task.start)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with open(task.folder / "log.txt", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if task.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
+    torch.set_num_threads(task.threads)
+    with _locked(task.folder / ".lock"):
+        if outcome(task.folder) is None:  # the orphan that was waited for may have ended well
+            _train(task)
+    sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends, at once: it may have been killed."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait until no other process, a dying one of a killed comparison above all, works in the folder."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _train(task: Task) -> None:
+    words = _words(task)
+    try:
+        cli = train.main(words)
+    except SystemExit as stopped:
+        if stopped.code in (130, 143):  # told to stop: not finished, and not failed
+            raise
+        write_failure(task, one_line(stopped.__cause__) if stopped.__cause__ else f"train.py ended with {stopped.code}")
+    except Exception as error:
+        traceback.print_exc()
+        write_failure(task, f"{type(error).__name__}: {one_line(error)}")
+    else:
+        metrics = json.loads((cli.run_folder / "results.json").read_text())
+        device = cli.trainer.strategy.root_device
+        write_json(
+            task.folder / OUTCOME,
+            {
+                "status": "finished",
+                "metrics": metrics,
+                "run": cli.run_folder.name,
+                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            },
+        )
+
+
+def _words(task: Task) -> list[str]:
+    """The command line that goes on from the run's last checkpoint, or starts it."""
+    try:
+        return ["fit", "--ckpt_path", str(find_last(task.folder))]
+    except FileNotFoundError:
+        for left in task.folder.glob("*/"):  # of a run that was killed before its first checkpoint
+            shutil.rmtree(left)
+    place = ["--seed_everything", str(task.seed), "--trainer.default_root_dir", str(task.folder)]
+    return ["fit", *task.words, *place]
+
+
+def write_failure(task: Task, error: str) -> None:
+    """Write down that a run failed; its folder's name, which tells the time, is left out of the line."""
+    line = re.sub(re.escape(str(task.folder)) + r"/[^/\s]+", "RUN", error)
+    write_json(task.folder / OUTCOME, {"status": "failed", "error": line})

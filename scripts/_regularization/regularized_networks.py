@@ -1,0 +1,173 @@
+"""A deep network on 300 images, with and without weight decay, L1 and dropout: part of ``regularization.py``."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from _common.command_line import quiet_lightning
+from datamodules import DigitsDataModule, MNISTDataModule
+from lightning_modules import ImageClassifier
+from lightning_modules.backbones import MLP
+
+EXAMPLES, BATCH, HIDDEN, LR, MOMENTUM = 300, 100, (100,) * 6, 0.05, 0.9
+COLOURS = {"none": "#c1272d", "weight decay": "#4878a8", "L1": "#3f8f4f", "dropout": "#d98c21"}
+
+
+class Strengths(NamedTuple):
+    """How strongly each network is regularised: decay of SGD, factor of sum |w|, probability of dropping a value."""
+
+    weight_decay: float
+    l1: float
+    dropout: float
+
+
+class AccuracyCurves(pl.Callback):
+    """The accuracy on all training and test images, in evaluation mode, every few epochs.
+
+    The accuracy that is logged in training is that of a network with dropout on, and of weights that change meanwhile.
+
+    Args:
+        every: Epochs from one point to the next.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.epochs: list[int] = []
+        self.curves: dict[str, list[float]] = {"train": [], "test": []}
+        self.examples: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the images, and measure before training."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data.setup("test")
+        for name, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+            images, labels = zip(*loader, strict=True)
+            self.examples[name] = torch.cat(images), torch.cat(labels)
+        self.measure(pl_module, 0)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure, every so many epochs."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every == 0 or epoch == trainer.max_epochs:
+            self.measure(pl_module, epoch)
+            for logger in trainer.loggers:
+                now = {f"accuracy/{name}": values[-1] for name, values in self.curves.items()}
+                logger.log_metrics(now | {"accuracy/gap": now["accuracy/train"] - now["accuracy/test"]}, step=epoch)
+
+    @torch.no_grad()
+    def measure(self, model: pl.LightningModule, epoch: int) -> None:
+        """Add a point to both curves."""
+        was_training = model.training
+        model.eval()
+        self.epochs.append(epoch)
+        for name, (images, labels) in self.examples.items():
+            correct = model(images.to(model.device)).argmax(1) == labels.to(model.device)
+            self.curves[name].append(correct.double().mean().item())
+        model.train(was_training)
+
+
+def networks(
+    data: Literal["digits", "mnist"],
+    data_dir: str | None,
+    epochs: int,
+    repeats: int,
+    strengths: Strengths,
+    folder: Path,
+    seed: int,
+) -> dict[str, Any]:
+    """Train each variant ``repeats`` times, and return its curves, mean final accuracies and their gap."""
+    variants: dict[str, dict[str, float]] = {
+        "none": {},
+        "weight decay": {"weight_decay": strengths.weight_decay},
+        "L1": {"l1": strengths.l1},
+        "dropout": {"dropout": strengths.dropout},
+    }
+    rows: dict[str, Any] = {}
+    for name, options in variants.items():
+        runs = []
+        for repeat in range(repeats):
+            logger = TensorBoardLogger(folder, "tensorboard", f"{name.replace(' ', '_')}-{seed + repeat}")
+            runs.append(train(data, data_dir, epochs, logger, seed + repeat, **options))
+        curves = {part: [run.curves[part] for run in runs] for part in ("train", "test")}
+        final = {part: np.array([curve[-1] for curve in each]) for part, each in curves.items()}
+        rows[name] = {
+            "strength": next(iter(options.values()), 0.0),
+            "train_accuracy": float(final["train"].mean()),
+            "test_accuracy": float(final["test"].mean()),
+            "gap": float((final["train"] - final["test"]).mean()),
+            "test_deviation": float(final["test"].std(ddof=1)) if repeats > 1 else None,
+            "epochs": runs[0].epochs,
+            "curves": curves,
+        }
+    return rows
+
+
+def train(
+    data: str,
+    data_dir: str | None,
+    epochs: int,
+    logger: TensorBoardLogger,
+    seed: int,
+    weight_decay: float = 0.0,
+    l1: float = 0.0,
+    dropout: float = 0.0,
+) -> AccuracyCurves:
+    """Train one network, and return its curves."""
+    options: dict[str, Any] = {"train_size": EXAMPLES, "val_size": 0, "batch_size": BATCH, "seed": seed}
+    module = MNISTDataModule(data_dir=data_dir, **options) if data == "mnist" else DigitsDataModule(**options)
+    pl.seed_everything(seed, verbose=False)
+    model = ImageClassifier(
+        partial(MLP, hidden=HIDDEN, dropout=dropout),
+        image_shape=module.image_shape,
+        optimizer=partial(SGD, lr=LR, momentum=MOMENTUM, weight_decay=weight_decay),
+        l1=l1,
+    )
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):  # torch's own start lets the signal of so many layers fade
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    curves = AccuracyCurves(every=max(1, epochs // 40))
+    trainer = pl.Trainer(
+        accelerator="cpu",  # a network as small as this is no faster elsewhere
+        max_epochs=epochs,
+        logger=logger,
+        callbacks=[curves],
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with quiet_lightning(".*smaller than the logging interval"):  # three batches are an epoch
+        trainer.fit(model, module)
+    return curves
+
+
+def figure(rows: dict[str, Any], title: str) -> Figure:
+    """A panel for each variant: all its curves, training and test."""
+    drawing = Figure(figsize=(13, 3.8), layout="constrained")
+    for axes, (name, row) in zip(drawing.subplots(1, len(rows), sharey=True), rows.items(), strict=True):
+        for part, style in (("train", "--"), ("test", "-")):
+            curves = 100 * np.array(row["curves"][part])
+            axes.plot(
+                row["epochs"], curves.mean(0), style, color=COLOURS[name], label=f"{part}, {curves[:, -1].mean():.1f}%"
+            )
+            axes.fill_between(row["epochs"], curves.min(0), curves.max(0), color=COLOURS[name], alpha=0.15, linewidth=0)
+        strength = f", {row['strength']:g}" if row["strength"] else ""
+        axes.set(title=f"{name}{strength}: gap {100 * row['gap']:.1f} points", xlabel="epoch")
+        axes.legend(loc="lower right", fontsize=9)
+        axes.grid(alpha=0.3)
+        train_mean, test_mean = (100 * np.mean(row["curves"][part], axis=0) for part in ("train", "test"))
+        axes.fill_between(row["epochs"], test_mean, train_mean, color="#cccccc", alpha=0.4, linewidth=0)
+    # The first epochs are below: what matters is where the curves end.
+    lowest = min(100 * row["test_accuracy"] for row in rows.values())
+    drawing.axes[0].set(ylabel="accuracy, %", ylim=(max(0.0, lowest - 20), 101.5))
+    drawing.suptitle(title, fontsize=11)
+    return drawing
