@@ -61,7 +61,7 @@ def _init(init: Any, clusters: int, columns: int) -> Seeding | Float64:
     if isinstance(init, str):
         if init not in get_args(Seeding):
             raise ValueError(f"init must be one of {', '.join(get_args(Seeding))} or an array, got {init!r}")
-        return init  # type: ignore[return-value]
+        return init  # type: ignore[return-value]  # mypy does not narrow by get_args
     centres = plain(init).astype(np.float64)
     if centres.ndim != 2 or len(centres) != clusters or columns != centres.shape[1]:
         wanted = f"n_clusters={clusters} rows and {columns} columns"

@@ -41,7 +41,7 @@ class Cells(NamedTuple):
 
     first: Tensor
     second: Tensor
-    count: Tensor  # type: ignore[assignment]
+    count: Tensor  # type: ignore[assignment]  # over a method of tuple's that nobody calls here
 
 
 def contingency(first: Labels, second: Labels) -> Cells:

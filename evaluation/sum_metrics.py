@@ -58,11 +58,11 @@ class SumMetric(Metric):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> Self:
         # torchmetrics would let Module.to(dtype) round the sums, and cannot move float64 to a device without it.
-        super()._apply(fn, exclude_state=("sums",))  # type: ignore[arg-type, unused-ignore]
+        super()._apply(fn, exclude_state=("sums",))  # type: ignore[arg-type, unused-ignore]  # a str in older torchmetrics
         device = fn(torch.zeros(1)).device
         device = device if accumulation_dtype(device) == torch.float64 else torch.device("cpu")
         self.sums = self.sums.to(device)
-        self._defaults["sums"] = self._defaults["sums"].to(device)  # type: ignore[union-attr]
+        self._defaults["sums"] = self._defaults["sums"].to(device)  # type: ignore[union-attr]  # no list: see __init__
         return self
 
 

@@ -170,7 +170,7 @@ class ImageClassifier(LightningModule):
         return {"loss": loss}
 
     # Lightning looks at the signature for every batch, and inspect would put it together anew each time.
-    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # functions take attributes
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
@@ -227,7 +227,7 @@ class ImageClassifier(LightningModule):
         config: dict[str, Any] = {"scheduler": scheduler, "interval": self.hparams["lr_interval"]}
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = getattr(scheduler, "monitor", "val/nll")
-        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]  # its type knows no ReduceLROnPlateau
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the average of the weights."""

@@ -1,6 +1,7 @@
 """A network with a scaler behind it."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,7 +43,8 @@ class CalibratedNetwork(nn.Module):
         scaler: Callable[[], Scaler],
     ) -> None:
         super().__init__()
-        self.network = backbone(num_classes=num_classes, image_shape=image_shape, activation=activation)  # type: ignore[call-arg]
+        make: Any = backbone  # called by keywords, which the type of a Callable cannot say
+        self.network = make(num_classes=num_classes, image_shape=image_shape, activation=activation)
         self.scaler = scaler()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class OneVsRest(Scaler):
         return torch.where(total > 0, p / total, 1 / p.shape[1]).log()
 
     def _classes(self) -> int | None:
-        columns = len(self._buffers[self.fitted[0]])  # type: ignore[arg-type]
+        columns = len(self._buffers[self.fitted[0]])  # type: ignore[arg-type]  # fitted: no None
         return max(columns, 2)
 
     def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
