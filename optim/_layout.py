@@ -8,23 +8,22 @@ import torch
 from torch import Tensor
 
 # A list of small tensors is worked on together up to this many elements: enough to hide the cost of a call, few enough
-# that the temporaries of one operation are still in a CPU's cache when the next one reads them.
+# that the temporaries of one operation are still in a CPU's cache when the next one reads them. Where every element is
+# worked on alone, a larger tensor is cut.
 CHUNK_ELEMENTS = 2**18
-# Where every element is worked on alone, a tensor larger than this is cut.
-PIECE_ELEMENTS = 2**18
 
 Room: TypeAlias = dict[torch.dtype, Tensor]
 
 
-def chunks(tensors: Sequence[Tensor], foreach: bool | None, elements: int = CHUNK_ELEMENTS) -> Iterator[slice]:
+def chunks(tensors: Sequence[Tensor], foreach: bool | None) -> Iterator[slice]:
     """Cut a list of tensors into runs that a `_foreach` function works on at once.
 
     `foreach=True` makes one run, False runs of one tensor. None is one run on an accelerator (where a launch costs more
-    than memory) and runs of at most so many elements on a CPU (where it is the other way round).
+    than memory) and runs of at most `CHUNK_ELEMENTS` on a CPU (where it is the other way round).
     """
     if foreach is None:
         foreach = True if tensors and tensors[0].device.type != "cpu" else None
-    limit = {True: float("inf"), False: 0, None: elements}[foreach]
+    limit = {True: float("inf"), False: 0, None: CHUNK_ELEMENTS}[foreach]
     start = total = 0
     for i, tensor in enumerate(tensors):
         if i > start and total + tensor.numel() > limit:
@@ -42,16 +41,16 @@ def cut(lists: Sequence[list[Tensor]], foreach: bool | None) -> list[list[Tensor
         lists: Lists of the same length; tensors at the same place have the same shape.
         foreach: As in `chunks`.
     """
-    large = foreach is None and any(t.is_cpu and t.numel() > PIECE_ELEMENTS for t in lists[0])
+    large = foreach is None and any(t.is_cpu and t.numel() > CHUNK_ELEMENTS for t in lists[0])
     if not large:
         return list(lists)
     result: list[list[Tensor]] = [[] for _ in lists]
     for tensors in zip(*lists, strict=True):
         pieces: Sequence[Sequence[Tensor]] = [(t,) for t in tensors]
-        if tensors[0].is_cpu and tensors[0].numel() > PIECE_ELEMENTS:
+        if tensors[0].is_cpu and tensors[0].numel() > CHUNK_ELEMENTS:
             flats = flat(tensors, memory_order(tensors[0]))
             if all(f.data_ptr() == t.data_ptr() for f, t in zip(flats, tensors, strict=True)):
-                pieces = [f.split(PIECE_ELEMENTS) for f in flats]
+                pieces = [f.split(CHUNK_ELEMENTS) for f in flats]
         for values, new in zip(result, pieces, strict=True):
             values.extend(new)
     return result
@@ -86,6 +85,7 @@ def _write_back(flats: Sequence[Tensor], tensors: Sequence[Tensor], order: list[
 
 
 def memory_order(tensor: Tensor) -> list[int]:
+    """Return the dimensions in the order in which they lie in memory, the outermost first."""
     if tensor.is_contiguous():
         return list(range(tensor.ndim))
     return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from ._compile import SMALL_ELEMENTS, call_compiled, can_compile
-from ._layout import PIECE_ELEMENTS, chunks, cut, on_flat
+from ._layout import chunks, cut, on_flat
 from ._shared import check_flags, dense_gradient, local_lists, refuse_complex
 
 STATE = ("initial", "theta", "gradient_sum", "max_gradient", "reward")
@@ -242,7 +242,7 @@ def _start(p: Tensor) -> float:
 def _step_lists(group: dict[str, Any], lists: list[list[Tensor]]) -> None:
     """Step tensors of one device and dtype in place, in as few passes and temporaries as there can be."""
     lists = cut(lists, group["foreach"])
-    for run in chunks(lists[0], group["foreach"], PIECE_ELEMENTS):
+    for run in chunks(lists[0], group["foreach"]):
         w, grad, initial, theta, gradient_sum, max_gradient, reward = (values[run] for values in lists)
         if group["weight_decay"] != 0:
             grad = list(torch._foreach_add(grad, w, alpha=group["weight_decay"]))
