@@ -25,7 +25,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> Chart:
-    """Every run's result as a dot, each combination's mean and 95% interval beside them."""
+    """Every run's result as a dot, each combination's mean and 95% interval below them."""
     data = []
     for place, (name, row) in enumerate(results["table"].items()):
         runs = [run for run in results["runs"] if run["name"] == name and run["status"] == "finished"]
@@ -33,7 +33,7 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> Chart
         seeds = [f"{name}<br>seed {run['seed']}: {value:.4g}" for run, value in zip(runs, values, strict=True)]
         data.append(
             {
-                "type": "scatter", "mode": "markers", "x": [place] * len(values), "y": values, "name": name,
+                "type": "scatter", "mode": "markers", "x": values, "y": [place] * len(values), "name": name,
                 "text": seeds, "hoverinfo": "text", "showlegend": False,
                 "marker": {"color": colours[name], "size": 9, "opacity": 0.65},
             }
@@ -45,16 +45,18 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> Chart
         text += f"<br>95% interval {row['low']:.4g} to {row['high']:.4g}" if row["high"] is not None else ""
         data.append(
             {
-                "type": "scatter", "mode": "markers", "x": [place + 0.14], "y": [row["mean"]], "showlegend": False,
+                "type": "scatter", "mode": "markers", "x": [row["mean"]], "y": [place + 0.2], "showlegend": False,
                 "text": [text], "hoverinfo": "text",
                 "marker": {"color": colours[name], "size": 10, "symbol": "diamond"},
-                "error_y": {"type": "data", "array": bar, "color": colours[name], "thickness": 1.5, "width": 5},
+                "error_x": {"type": "data", "array": bar, "color": colours[name], "thickness": 1.5, "width": 5},
             }
         )  # fmt: skip
     names = list(results["table"])
-    layout = _layout(300) | {
-        "xaxis": GRID | {"tickvals": list(range(len(names))), "ticktext": names, "range": [-0.5, len(names) - 0.5]},
-        "yaxis": GRID | {"title": {"text": results["metric"]}, "automargin": True} | _range(results),
+    # Names are long: they stand in a column of their own, in the table's order.
+    rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.4, -0.6]}
+    layout = _layout(100 + 36 * len(names)) | {
+        "xaxis": GRID | {"title": {"text": results["metric"]}} | _range(results),
+        "yaxis": GRID | rows | {"automargin": True},
         "margin": {"l": 70, "r": 20, "t": 20, "b": 50},
     }
     return {"data": data, "layout": layout}
