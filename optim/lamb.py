@@ -205,7 +205,7 @@ class LAMB(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._ratios = []
+        self._ratios.clear()  # not a new list: torch 2.11 cannot compile that
         for group in self.param_groups:
             lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
             self._init_group(group, *lists)
