@@ -119,7 +119,7 @@ class SplitDataModule(pl.LightningDataModule):
 
     def _load(self, part: Literal["train", "test"]) -> Examples | None:
         """The examples of the training or the test set; None for a test set that is split from the training set."""
-        raise NotImplementedError
+        raise NotImplementedError  # images, folders and tables are read differently
 
     def _labels(self) -> Tensor:
         """The classes of the training set's examples, for the split."""
@@ -127,11 +127,11 @@ class SplitDataModule(pl.LightningDataModule):
 
     def _statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation of the training part, which is `train` of the training set."""
-        raise NotImplementedError
+        raise NotImplementedError  # only a kind of data knows over what its mean is taken
 
     def _batch_maker(self, training: bool) -> ImageBatch | FlatBatch:
         """What makes the batches, of the training part or of the others."""
-        raise NotImplementedError
+        raise NotImplementedError  # images and flat rows are batched differently
 
     # Lightning's hooks.
 

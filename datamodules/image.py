@@ -33,7 +33,7 @@ class ImageDataModule(SplitDataModule):
 
     def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor] | None:
         """The set as uint8 `[N, C, H, W]` and int64 `[N]`; None for a test set that is split from the training set."""
-        raise NotImplementedError
+        raise NotImplementedError  # every image set reads its own files
 
     def _load(self, part: Literal["train", "test"]) -> Examples | None:
         read = self._read(part)

@@ -170,7 +170,7 @@ class ImageClassifier(LightningModule):
         return {"loss": loss}
 
     # Lightning looks at the signature for every batch, and inspect would put it together anew each time.
-    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # functions take attributes
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # mypy knows no attributes of functions
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None

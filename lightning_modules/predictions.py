@@ -63,7 +63,7 @@ class PredictionCSV(BasePredictionWriter):
                 [self._index, self.classes[label], self.classes[predicted], *(f"{p:.7g}" for p in probabilities)]
             )
             self._index += 1
-        csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]  # it is open by now
+        csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]  # not None: opened when predict starts
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the file in its place."""

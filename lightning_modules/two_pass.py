@@ -125,7 +125,7 @@ class TwoPass:
         buffers = list(module.buffers())
         kept = [buffer.clone() for buffer in buffers]
         self.replaying = True
-        module.log = _log_nothing  # type: ignore[method-assign]  # for the time of a pass
+        module.log = _log_nothing  # type: ignore[method-assign]  # meant: silent for this pass only
         try:
             yield
         finally:

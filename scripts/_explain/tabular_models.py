@@ -33,11 +33,8 @@ def regressors() -> dict[str, Factory]:
         "forest": lambda seed: RandomForestRegressor(100, min_samples_leaf=2, random_state=seed),
         "boosting": lambda seed: GradientBoostingRegressor(random_state=seed),
     }
-    if installed("XGBoost"):
-        models["XGBoost"] = _xgb_regressor
-    if installed("LightGBM"):
-        models["LightGBM"] = _lgbm_regressor
-    return models | {"MLP (torch)": lambda seed: TorchMLPRegressor(seed=seed)}
+    optional = _available({"XGBoost": _xgb_regressor, "LightGBM": _lgbm_regressor})
+    return models | optional | {"MLP (torch)": lambda seed: TorchMLPRegressor(seed=seed)}
 
 
 def classifiers() -> dict[str, Factory]:
@@ -53,11 +50,12 @@ def classifiers() -> dict[str, Factory]:
         "forest": lambda seed: RandomForestClassifier(100, random_state=seed),
         "boosting": lambda seed: GradientBoostingClassifier(random_state=seed),
     }
-    if installed("XGBoost"):
-        models["XGBoost"] = _xgb_classifier
-    if installed("LightGBM"):
-        models["LightGBM"] = _lgbm_classifier
-    return models | {"MLP (torch)": lambda seed: TorchMLPClassifier(seed=seed)}
+    optional = _available({"XGBoost": _xgb_classifier, "LightGBM": _lgbm_classifier})
+    return models | optional | {"MLP (torch)": lambda seed: TorchMLPClassifier(seed=seed)}
+
+
+def _available(optional: dict[str, Factory]) -> dict[str, Factory]:
+    return {name: make for name, make in optional.items() if installed(name)}
 
 
 def installed(name: str) -> bool:
