@@ -7,12 +7,22 @@ from setuptools import setup
 PACKAGES = [
     "activations",
     "clustering",
+    "clustering.engine",
+    "clustering.rand",
     "datamodules",
+    "datamodules.files",
+    "datamodules.pipeline",
     "evaluation",
-    "evaluation.scalers",
+    "evaluation.calibration",
+    "evaluation.calibration.scalers",
+    "evaluation.callbacks",
+    "evaluation.explanation",
     "lightning_modules",
     "lightning_modules.backbones",
+    "lightning_modules.callbacks",
+    "lightning_modules.runs",
     "optim",
+    "optim.reference",
 ]
 
 # Gradient boosting for explain.py; xgboost without its GPU part is the same package, a fiftieth of the size.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import _polynomial
-from ._fused import traced_as_constants
+from ._elementwise import traced_as_constants
 
 _STOP = 14  # where c and its place on the x axis follow in the constants, if finite
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _fused, _polynomial
+from . import _elementwise as _fused
+from . import _polynomial
 
 
 def spocu(x: Tensor, alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._fused import traced_as_constants
+from ._elementwise import traced_as_constants
 
 # r without its constant term, and the quartic factor of r'(z) = 2 z^2 (z - 1) (4 z^4 - 3 z^3 - 3 z^2 - 3 z - 3).
 R = tuple(Decimal(k) for k in (1, -2, 0, 0, 0, 2, 0, 0, 0))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from . import _fused
+from . import _elementwise as _fused
 from ._check import check_floating
 
 

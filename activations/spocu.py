@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import _coarse, _fused, _learned, _polynomial
+from . import _coarse, _learned, _polynomial
+from . import _elementwise as _fused
 from ._check import check_floating
 
 _EXACT = _fused.Elementwise(_polynomial.value, _polynomial.pull, _polynomial.bend)

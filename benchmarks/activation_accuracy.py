@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:1] = [str(ROOT), str(ROOT / "scripts")]
 
 import train
-from lightning_modules.loggers import read_column
-from lightning_modules.monitor import NonFiniteLossError
+from lightning_modules.callbacks.training_monitor import NonFiniteLossError
+from lightning_modules.runs.loggers import read_column
 
 RECIPES = {
     "MNIST, TwoLayerNet": "mnist_two_layer.yaml",

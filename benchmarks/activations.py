@@ -28,7 +28,8 @@ if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     # Run as a script, this file would be imported as the package whose name it has.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from activations import SPOCU, Hardshrink, _fused
+from activations import SPOCU, Hardshrink
+from activations import _elementwise as _fused
 
 Activation = Callable[[Tensor], Tensor]
 

@@ -23,7 +23,7 @@ from rich.table import Table
 # Instead of this folder, whose files have the packages' names.
 sys.path[0] = str(Path(__file__).parent.parent / "scripts")
 
-from lightning_modules.loggers import read_column
+from lightning_modules.runs.loggers import read_column
 from train import main as train  # the script, once its folder is on the path
 
 RATES = {100: 0.01, 4096: 0.05}

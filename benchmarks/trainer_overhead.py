@@ -34,7 +34,7 @@ from torchmetrics.classification import MulticlassAccuracy
 sys.path[0] = str(Path(__file__).parent.parent / "scripts")
 
 from lightning_modules.backbones import TwoLayerNet, resnet20
-from lightning_modules.progress import TrainingProgress
+from lightning_modules.callbacks.progress import TrainingProgress
 from train import TrainCLI  # the script, once its folder is on the path
 
 WARM_UP = 30

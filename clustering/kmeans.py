@@ -20,17 +20,17 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from . import _saving
-from ._checks import data, first_batch, options, weights
-from ._device import gpus
-from ._exchange import Exchange
-from ._fitting import fit
-from ._frame import Frame
-from ._kind import Kind, plain
-from ._nearest import Labels
-from ._predicting import distances, nearest, objective
-from ._progress import progress
-from ._source import Batched, Source
+from . import saving as _saving
+from .engine.checks import data, first_batch, options, weights
+from .engine.coordinates import Frame
+from .engine.data import Batched, Source
+from .engine.device import gpus
+from .engine.exchange import Exchange
+from .engine.fit import fit
+from .engine.kind import Kind, plain
+from .engine.nearest import Labels
+from .engine.predicting import distances, nearest, objective
+from .engine.progress import progress
 from .shards import Shards
 
 

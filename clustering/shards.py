@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from ._exchange import Exchange
-from ._source import BLOCK
+from .engine.data import BLOCK
+from .engine.exchange import Exchange
 
 T = TypeVar("T")
 

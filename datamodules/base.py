@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from . import placement
-from .augment import Augmentation
-from .batch import FlatBatch, ImageBatch, ImageStore
-from .checks import at_least, data_folder, size
-from .resident import BatchLoader, Resident, Streamed
-from .split import stratified_split
+from ._checks import at_least, data_folder, size
+from .pipeline import placement
+from .pipeline.augment import Augmentation
+from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
+from .pipeline.loader import BatchLoader, Resident, Streamed
+from .pipeline.split import stratified_split
 
 Part = Literal["train", "val", "test"]
 

@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from .checks import size
+from ._checks import size
 from .image import ImageDataModule
-from .scaling import mean_and_std, sums_of
+from .pipeline.scaling import mean_and_std, sums_of
 
 
 class DigitsDataModule(ImageDataModule):

@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from .augment import Augmentation, Flip
 from .base import Examples, SplitDataModule
-from .batch import ImageBatch, ImageStore
-from .resident import InMemory
+from .pipeline.augment import Augmentation, Flip
+from .pipeline.batch import ImageBatch, ImageStore
+from .pipeline.loader import InMemory
 
 
 class ImageDataModule(SplitDataModule):

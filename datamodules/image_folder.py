@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .array_cache import ArrayCache
+from ._checks import at_least
 from .base import Examples
-from .batch import ImageStore
-from .checks import at_least
+from .files.array_cache import ArrayCache
+from .files.image_files import FolderImages, Listing, class_names, list_images
 from .image import ImageDataModule
-from .image_files import FolderImages, Listing, class_names, list_images
-from .scaling import mean_and_std
+from .pipeline.batch import ImageStore
+from .pipeline.scaling import mean_and_std
 
 
 class ImageFolderDataModule(ImageDataModule):

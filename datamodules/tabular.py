@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from sklearn import datasets
 from torch import Tensor
 
+from ._checks import one_of, size
 from .base import Examples, SplitDataModule
-from .batch import FlatBatch
-from .checks import one_of, size
-from .csv_table import read_csv
-from .resident import InMemory
+from .files.csv_table import read_csv
+from .pipeline.batch import FlatBatch
+from .pipeline.loader import InMemory
 
 Task = Literal["auto", "classification", "regression"]
 MAX_CLASSES = 100  # numbers with more different values are taken for a quantity

@@ -1,31 +1,31 @@
 """Evaluation of classifiers: calibration metrics, scalers that calibrate, reliability diagrams.
 
-Importing ``evaluation.explanation`` teaches eli5 to explain any ``torch.nn.Module``, on top of ``evaluation.grad_cam``,
-``evaluation.integrated_gradients``, ``evaluation.permutation`` and ``evaluation.faithfulness``.
+Importing ``evaluation.explanation`` teaches eli5 to explain any ``torch.nn.Module``, on top of its modules
+``grad_cam``, ``integrated_gradients``, ``permutation`` and ``faithfulness``.
 The figures of a classifier's mistakes are in ``evaluation.figures``; the Lightning callbacks that write figures and
 calibration errors to TensorBoard are in ``evaluation.callbacks``.
 """
 
-from .bootstrap import bootstrap_interval as bootstrap_interval
-from .classwise import classwise_calibration_error as classwise_calibration_error
-from .debiased import debiased_calibration_error as debiased_calibration_error
-from .metrics import calibration_error as calibration_error
-from .post_hoc import CalibrationReport as CalibrationReport
-from .post_hoc import calibrate as calibrate
-from .proper_scores import BrierDecomposition as BrierDecomposition
-from .proper_scores import brier_decomposition as brier_decomposition
-from .proper_scores import brier_score as brier_score
-from .proper_scores import negative_log_likelihood as negative_log_likelihood
-from .reliability import reliability_diagram as reliability_diagram
-from .scalers import CalibratedNetwork as CalibratedNetwork
-from .scalers import DirichletCalibration as DirichletCalibration
-from .scalers import HistogramBinning as HistogramBinning
-from .scalers import IsotonicCalibration as IsotonicCalibration
-from .scalers import PlattScaling as PlattScaling
-from .scalers import TemperatureScaling as TemperatureScaling
-from .scalers import VectorScaling as VectorScaling
-from .smooth import smooth_calibration_error as smooth_calibration_error
-from .sum_metrics import BrierScore as BrierScore
-from .sum_metrics import CalibrationError as CalibrationError
-from .sum_metrics import ClasswiseCalibrationError as ClasswiseCalibrationError
-from .sum_metrics import NegativeLogLikelihood as NegativeLogLikelihood
+from .calibration.bootstrap import bootstrap_interval as bootstrap_interval
+from .calibration.calibrate import CalibrationReport as CalibrationReport
+from .calibration.calibrate import calibrate as calibrate
+from .calibration.classwise import classwise_calibration_error as classwise_calibration_error
+from .calibration.debiased import debiased_calibration_error as debiased_calibration_error
+from .calibration.errors import calibration_error as calibration_error
+from .calibration.proper_scores import BrierDecomposition as BrierDecomposition
+from .calibration.proper_scores import brier_decomposition as brier_decomposition
+from .calibration.proper_scores import brier_score as brier_score
+from .calibration.proper_scores import negative_log_likelihood as negative_log_likelihood
+from .calibration.reliability import reliability_diagram as reliability_diagram
+from .calibration.running import BrierScore as BrierScore
+from .calibration.running import CalibrationError as CalibrationError
+from .calibration.running import ClasswiseCalibrationError as ClasswiseCalibrationError
+from .calibration.running import NegativeLogLikelihood as NegativeLogLikelihood
+from .calibration.scalers import CalibratedNetwork as CalibratedNetwork
+from .calibration.scalers import DirichletCalibration as DirichletCalibration
+from .calibration.scalers import HistogramBinning as HistogramBinning
+from .calibration.scalers import IsotonicCalibration as IsotonicCalibration
+from .calibration.scalers import PlattScaling as PlattScaling
+from .calibration.scalers import TemperatureScaling as TemperatureScaling
+from .calibration.scalers import VectorScaling as VectorScaling
+from .calibration.smooth import smooth_calibration_error as smooth_calibration_error

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
 from .factories import ActivationFactory, BackboneFactory, OptimizerFactory, Plain, SchedulerFactory, factory, plain
 from .network import build_backbone, compile_in_place, plain_backbone
 from .optimization import build_optimizer, house_optimizer, house_scheduler, penalty
 from .two_pass import TwoPass, evaluates_repeatedly
-from .weight_average import WeightAverage
 
 # Lightning passes over a hook that is not callable, but wraps an empty one in a profiler context for every batch.
 _BATCH_HOOKS = (

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
+from ._common import check_flags, dense_gradient, local_lists, refuse_complex
 from ._compile import SMALL_ELEMENTS, call_compiled, can_compile
 from ._layout import chunks, cut, on_flat
-from ._shared import check_flags, dense_gradient, local_lists, refuse_complex
 
 STATE = ("initial", "theta", "gradient_sum", "max_gradient", "reward")
 WRITTEN = (0, 3, 4, 5, 6)  # of (w, gradient, *STATE)

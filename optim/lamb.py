@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
+from ._common import check_flags, dense_gradient, local_lists, norms, refuse_complex
 from ._compile import SMALL_ELEMENTS, call_compiled, can_compile
 from ._layout import Room, chunks, contiguous, on_flat, scratch
-from ._shared import check_flags, dense_gradient, local_lists, norms, refuse_complex
 
 WRITTEN = (0, 2, 3)  # of (w, gradient, m, v)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
+from ._common import dense_gradient, local, norms, refuse_complex
 from ._layout import chunks
-from ._shared import dense_gradient, local, norms, refuse_complex
 
 
 class SAM(Optimizer):

@@ -30,14 +30,14 @@ from _train.arguments import ROOT, prepare
 from _train.export import check_exporter, export_onnx
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
 from lightning_modules import ImageClassifier
-from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
-from lightning_modules.fine_tuning import load_matching
+from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
+from lightning_modules.callbacks.prediction_csv import PredictionCSV
+from lightning_modules.callbacks.progress import TrainingProgress
+from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.hooks import Unprofiled, skip_unused_hooks
-from lightning_modules.last_checkpoint import LastCheckpoint
-from lightning_modules.loggers import CSVLog, TensorBoardLog
-from lightning_modules.monitor import TrainingMonitor
-from lightning_modules.predictions import PredictionCSV
-from lightning_modules.progress import TrainingProgress
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.runs.fine_tuning import load_matching
+from lightning_modules.runs.loggers import CSVLog, TensorBoardLog
 
 EXPECTED = (
     r".*smaller than the logging interval",  # small data sets have fewer batches than a logging window

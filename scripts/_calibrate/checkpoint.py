@@ -15,10 +15,10 @@ import evaluation
 from _common.names import backbones
 from _common.rebuild import AtPrecision, TrainedRun, rebuild
 from evaluation import bootstrap_interval, calibration_error, reliability_diagram
+from evaluation.calibration.calibrate import measure, split_logits
+from evaluation.calibration.scalers import Scaler
 from evaluation.figures import to_rgb
-from evaluation.post_hoc import measure, split_logits
-from evaluation.scalers import Scaler
-from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 
 SCALERS = (
     "TemperatureScaling",

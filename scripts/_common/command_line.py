@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentError, auto_cli
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from lightning_modules.monitor import NonFiniteLossError
+from lightning_modules.callbacks.training_monitor import NonFiniteLossError
 
 TRACEBACK = "LIGHTNING_BLOCKS_TRACEBACK"
 """The environment variable that turns tracebacks on."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from _common.runs import run_of
 from lightning_modules import ImageClassifier
-from lightning_modules.checkpoint_io import read_checkpoint
+from lightning_modules.runs.checkpoint_io import read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from _common.command_line import warn
-from lightning_modules.checkpoint_io import read_checkpoint
+from lightning_modules.runs.checkpoint_io import read_checkpoint
 
 
 def new_run(root: str | Path) -> Path:

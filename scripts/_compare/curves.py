@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from lightning_modules.loggers import read_column
+from lightning_modules.runs.loggers import read_column
 
 SPLITS = ("train", "val", "test")
 AXES = {"steps": "optimizer steps", "seconds": "seconds since the start"}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
-from datamodules.csv_table import read_table
+from datamodules.files.csv_table import read_table
 from datamodules.tabular import MAX_CLASSES
 
 Array = npt.NDArray[Any]

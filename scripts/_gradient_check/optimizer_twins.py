@@ -1,6 +1,6 @@
 """Each optimizer's steps beside those of its reference twin, a slow program that follows the paper line by line.
 
-The twins are ``tests/reference/*.py`` of this repository; an installation without its tests has none.
+The twins are the modules of ``optim/reference``.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from torch import Tensor
 
 import optim
 
-TWINS = Path(__file__).parents[2] / "tests" / "reference"
+TWINS = Path(__file__).parents[2] / "optim" / "reference"
 STEPS = 30
 
 

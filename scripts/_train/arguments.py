@@ -4,7 +4,7 @@ from pathlib import Path
 
 from _common.names import expand_arguments
 from _common.runs import find_last, run_of
-from lightning_modules.checkpoint_io import read_checkpoint
+from lightning_modules.runs.checkpoint_io import read_checkpoint
 
 ROOT = "runs"
 ASKING = {"-h", "--help", "-c", "--config", "--print_config"}

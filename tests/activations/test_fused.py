@@ -10,7 +10,8 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from activations import SPOCU, Hardshrink, _fused
+from activations import SPOCU, Hardshrink
+from activations import _elementwise as _fused
 from activations.functional import hardshrink, spocu
 
 FUNCTIONS = {

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from activations import SPOCU, _fused
+from activations import SPOCU
+from activations import _elementwise as _fused
 from activations.functional import hardshrink, spocu
 from reference.spocu import spocu as exact
 from reference.spocu import worst_relative_error

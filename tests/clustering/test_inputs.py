@@ -223,7 +223,7 @@ def test_processes_with_uneven_shards_find_the_bits_of_one(tmp_path, cuts):
     for name, value in (("rows", data), ("weights", weights), ("init", init)):
         np.save(tmp_path / f"{name}.npy", value)
     size = len(cuts) - 1
-    program = ROOT / "tests" / "reference" / "cluster_ranks.py"
+    program = ROOT / "tests" / "workers" / "cluster_ranks.py"
     words = [str(size), str(tmp_path), ",".join(map(str, cuts))]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ranks = [

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from clustering import adjusted_rand_score, pair_confusion_matrix, rand_score
-from clustering.contingency import contingency, merge
+from clustering.rand.contingency import contingency, merge
 
 PAIRS = [
     (rand_score, metrics.rand_score),
@@ -79,8 +79,8 @@ def test_tensors_come_back_as_tensors():
 
 
 def test_pairs_beyond_int64_are_refused_and_scored():
-    import clustering.rand_index as module
-    from clustering.contingency import Counts
+    import clustering.rand.scores as module
+    from clustering.rand.contingency import Counts
 
     huge = Counts(*(torch.tensor([2**40, 2**40]) for _ in range(3)))
     assert module.pairs(huge).tp == 2 * 2**80 - 2**41

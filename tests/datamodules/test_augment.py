@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch._inductor.config
 
-from datamodules import batch as batch_module
-from datamodules.augment import Augmentation, draw_plan
-from datamodules.batch import ImageBatch, ImageStore, flip_where
-from datamodules.scaling import mean_and_std, sums_of
+from datamodules.pipeline import batch as batch_module
+from datamodules.pipeline.augment import Augmentation, draw_plan
+from datamodules.pipeline.batch import ImageBatch, ImageStore, flip_where
+from datamodules.pipeline.scaling import mean_and_std, sums_of
 from reference.augment import augment_batch
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.csv_table import read_csv, read_table
+from datamodules.files.csv_table import read_csv, read_table
 
 CSV = """height,colour,weight
 1.5,red,10

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from datamodules import DigitsDataModule
-from datamodules.placement import process
+from datamodules.pipeline.placement import process
 
 
 class Recorder(pl.LightningModule):

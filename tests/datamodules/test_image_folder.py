@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
-from datamodules.image_files import FolderImages
+from datamodules.files.image_files import FolderImages
 
 
 def ready(folder, **options):

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from datamodules.augment import Augmentation
-from datamodules.batch import FlatBatch, ImageBatch, ImageStore
-from datamodules.resident import BatchLoader, InMemory, Resident, Streamed, shares
+from datamodules.pipeline.augment import Augmentation
+from datamodules.pipeline.batch import FlatBatch, ImageBatch, ImageStore
+from datamodules.pipeline.loader import BatchLoader, InMemory, Resident, Streamed, shares
 
 SHAPE = (2, 5, 6)
 AUGMENTATION = Augmentation(2, "alternating", 2)

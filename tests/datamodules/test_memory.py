@@ -27,8 +27,8 @@ class Fake:
         self.data = generator.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8).transpose(0, 2, 3, 1)
         self.targets = [i % 10 for i in range(count)]
 
-import datamodules.cifar10
-datamodules.cifar10.CIFAR10 = Fake
+import datamodules.cifar
+datamodules.cifar.CIFAR10 = Fake
 
 def use(data):
     data.setup("fit")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from evaluation.grad_cam import NoFeatureMaps, grad_cam
-from evaluation.integrated_gradients import integrated_gradients
+from evaluation.explanation.grad_cam import NoFeatureMaps, grad_cam
+from evaluation.explanation.integrated_gradients import integrated_gradients
 
 
 class InPlace(nn.Module):

@@ -14,12 +14,14 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import cross_entropy
 
-from evaluation import calibration_error, callbacks, reliability_diagram
-from evaluation.callbacks import CalibrationMonitor, MistakesMonitor, viewable
+from evaluation import calibration_error, reliability_diagram
+from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
+from evaluation.callbacks import mistakes_monitor as callbacks
+from evaluation.callbacks.mistakes import MistakeRecord
+from evaluation.callbacks.mistakes_monitor import viewable
 from evaluation.figures import to_rgb
-from evaluation.mistakes import MistakeRecord
-from reference import evaluation_run
-from reference.evaluation_run import CLASSES, Data, FixedAnswers, answers, images_of, trainer
+from workers import evaluation_run
+from workers.evaluation_run import CLASSES, Data, FixedAnswers, answers, images_of, trainer
 
 MATRIX, MISTAKES = "val/confusion_matrix", "val/mistakes"
 DIAGRAM = "val/reliability"

@@ -7,9 +7,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from evaluation.faithfulness import area, faithfulness
-from evaluation.grad_cam import grad_cam
-from evaluation.reinitialised import reinitialised
+from evaluation.explanation.faithfulness import area, faithfulness
+from evaluation.explanation.grad_cam import grad_cam
+from evaluation.explanation.reinitialised import reinitialised
 
 
 class Corner(nn.Module):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from evaluation import CalibrationError, calibration_error
-from evaluation.bins import bin_sums, inner_edges
+from evaluation.calibration.bins import bin_sums, inner_edges
 
 NORMS = ["l1", "l2", "max"]
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from evaluation import IsotonicCalibration, TemperatureScaling, calibrate, calibration_error, negative_log_likelihood
-from evaluation.post_hoc import split_logits
+from evaluation.calibration.calibrate import split_logits
 
 TEMPERATURE = {"train": 0.5, "val": 3.0, "test": 3.0}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from evaluation import calibration_error, reliability_diagram
+from evaluation.calibration.reliability import bootstrap_band
 from evaluation.figures import to_rgb
-from evaluation.reliability import bootstrap_band
 
 
 def sample(n=500, classes=4, seed=0):

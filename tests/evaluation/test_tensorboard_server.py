@@ -6,8 +6,8 @@ from PIL import Image
 
 from evaluation import calibration_error
 from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
-from reference.evaluation_run import Data, FixedAnswers, answers, trainer
-from reference.tensorboard_server import tensorboard_server
+from workers.evaluation_run import Data, FixedAnswers, answers, trainer
+from workers.tensorboard_server import tensorboard_server
 
 TAGS = ("val/ece", "val/confusion_matrix", "val/mistakes", "val/reliability")
 

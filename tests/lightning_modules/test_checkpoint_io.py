@@ -10,7 +10,7 @@ import warnings
 import pytest
 import torch
 
-from lightning_modules.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 
 CHECKPOINT = {"state_dict": {"w": torch.arange(1000.0)}, "pytorch-lightning_version": "2.6.6"}
 
@@ -50,7 +50,7 @@ def test_a_file_that_may_grow_no_further(tmp_path):
         import resource, signal, sys, warnings
         from pathlib import Path
         import torch
-        from lightning_modules.checkpoint_io import AtomicCheckpointIO
+        from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         path = Path({str(tmp_path)!r}) / "last.ckpt"
         io = AtomicCheckpointIO()

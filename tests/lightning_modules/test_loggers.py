@@ -5,7 +5,7 @@ import csv
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_modules.loggers import CSVLog, TensorBoardLog, read_column
+from lightning_modules.runs.loggers import CSVLog, TensorBoardLog, read_column
 
 
 def table(log):

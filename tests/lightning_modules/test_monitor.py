@@ -7,11 +7,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback
 
-from lightning_modules.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
+from lightning_modules.callbacks.training_monitor import NonFiniteLossError, TrainingMonitor
 from lightning_modules.hooks import skip_unused_hooks
-from lightning_modules.last_checkpoint import LastCheckpoint
-from lightning_modules.loggers import CSVLog, read_column
-from lightning_modules.monitor import NonFiniteLossError, TrainingMonitor
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.runs.loggers import CSVLog, read_column
 from reference.tiny import TinyLoader, TinyModule
 
 

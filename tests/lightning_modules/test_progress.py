@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 from rich.console import Console
 
-from lightning_modules.progress import TrainingProgress
+from lightning_modules.callbacks.progress import TrainingProgress
 from reference.tiny import TinyLoader, TinyModule
 
 

@@ -7,10 +7,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lightning_modules.checkpoint_io import AtomicCheckpointIO
-from lightning_modules.last_checkpoint import LastCheckpoint
-from lightning_modules.loggers import CSVLog
-from lightning_modules.monitor import TrainingMonitor
+from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
+from lightning_modules.callbacks.training_monitor import TrainingMonitor
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.runs.loggers import CSVLog
 from reference.tiny import TinyLoader, TinyModule
 
 

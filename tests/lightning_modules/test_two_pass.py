@@ -18,10 +18,10 @@ from torch.func import functional_call
 from torch.optim import LBFGS, SGD
 
 from lightning_modules import ImageClassifier
-from lightning_modules.loggers import CSVLog, read_column
-from lightning_modules.monitor import TrainingMonitor
+from lightning_modules.callbacks.training_monitor import TrainingMonitor
+from lightning_modules.runs.loggers import CSVLog, read_column
 from optim import COCOB, LAMB, SAM
-from reference.sam import SlowSAM
+from optim.reference.sam import SlowSAM
 
 SHAPE = (1, 3, 3)
 

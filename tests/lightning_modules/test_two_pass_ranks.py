@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lightning_modules import ImageClassifier
-from reference import two_pass_ranks as ranks
-from reference.sam import SlowSAM, perturbation
+from optim.reference.sam import SlowSAM, perturbation
+from workers import two_pass_ranks as ranks
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def results(tmp_path_factory) -> list[dict[str, Any]]:
         port = free.getsockname()[1]
     path = os.pathsep.join([str(root), str(root / "tests")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(root / "tests" / "reference" / "two_pass_ranks.py")]
+    command = [sys.executable, str(root / "tests" / "workers" / "two_pass_ranks.py")]
     processes = [
         subprocess.Popen([*command, str(rank), str(port), str(folder)], env=environment, stderr=subprocess.PIPE)
         for rank in range(2)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from optim import COCOB, LAMB, _compile, cocob, lamb
-from reference.cocob import SlowCOCOB
-from reference.lamb import SlowLAMB
+from optim.reference.cocob import SlowCOCOB
+from optim.reference.lamb import SlowLAMB
 
 PAIRS: list[Any] = [pytest.param(LAMB, SlowLAMB, id="LAMB"), pytest.param(COCOB, SlowCOCOB, id="COCOB")]
 

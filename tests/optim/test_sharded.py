@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from reference import optim_ranks
+from workers import optim_ranks
 
 
 def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, str(root / "tests" / "reference" / "optim_ranks.py")]
+    command = [sys.executable, str(root / "tests" / "workers" / "optim_ranks.py")]
     ranks = [
         subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True)
         for rank in range(2)

@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 import compare
 from _compare import progress as comparison_progress
 from _compare.curves import elapsed
-from reference.tensorboard_server import tensorboard_server
+from workers.tensorboard_server import tensorboard_server
 
 NAMES = ["Adam", "SGD(lr=0.1)", "COCOB"]
 COMMAND = [

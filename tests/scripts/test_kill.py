@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.loggers import read_column
+from lightning_modules.runs.loggers import read_column
 
 RUN = [
     *(
@@ -56,7 +56,8 @@ def _run(arguments: list[str], kill_at: str | None, log: Path) -> None:
 
 
 def _arm(moment: str, count: str) -> None:
-    from lightning_modules import ImageClassifier, checkpoint_io
+    from lightning_modules import ImageClassifier
+    from lightning_modules.runs import checkpoint_io
 
     left = int(count)
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from lightning_modules import ImageClassifier
-from lightning_modules.loggers import read_column
+from lightning_modules.runs.loggers import read_column
 from optim import LAMB, SAM
 
 RUN = [

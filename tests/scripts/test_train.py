@@ -19,7 +19,7 @@ import train
 from datamodules import DigitsDataModule
 from evaluation import calibration_error
 from lightning_modules import ImageClassifier
-from reference.tensorboard_server import tensorboard_server
+from workers.tensorboard_server import tensorboard_server
 
 RECIPES = Path(train.__file__).parent / "recipes"
 SMALL = [
@@ -267,7 +267,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(capsys, tmp_path):
 
 
 def test_a_full_disk_at_the_end_is_said_and_is_no_success(tmp_path, monkeypatch, capsys):
-    from lightning_modules import checkpoint_io
+    from lightning_modules.runs import checkpoint_io
 
     saves = 0
 

@@ -1,0 +1,1 @@
+"""The machinery of k-means, behind :class:`clustering.KMeans`."""

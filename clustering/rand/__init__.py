@@ -1,0 +1,1 @@
+"""The Rand index, as functions and as metrics."""

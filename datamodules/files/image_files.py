@@ -1,0 +1,168 @@
+"""Images of a folder: listed, and decoded in parallel threads."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from .._checks import existing_folder
+from ..pipeline.scaling import Pixels, sums_of
+
+CHUNK = 64  # images of one task of a thread
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images below a folder of class folders.
+
+    Attributes:
+        root: the folder.
+        files: paths relative to it.
+        labels: class of each file, `[N]`.
+        checksum: of the paths, sizes and times of the files.
+    """
+
+    root: Path
+    files: list[str]
+    labels: NDArray[np.int64]
+    checksum: str
+
+
+def class_names(root: Path) -> list[str]:
+    """The names of the class folders in `root`, sorted.
+
+    Raises:
+        FileNotFoundError: if `root` is missing.
+        ValueError: if it has no folder.
+    """
+    existing_folder(root, "images are expected in train/<class>/ and test/<class>/ below --data.data_dir")
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ValueError(f"{root} has no class folder; put the images of each class into a folder of its own")
+    return names
+
+
+def list_images(root: Path, classes: list[str]) -> Listing:
+    """List the images of every class, recursively and sorted; other files are left out.
+
+    Raises:
+        FileNotFoundError: if `root` is missing.
+        ValueError: if a class has no image, or a folder is not one of `classes`.
+    """
+    files: list[str] = []
+    labels: list[int] = []
+    digest = hashlib.blake2b(digest_size=16)
+    for name in class_names(root):
+        if name not in classes:
+            raise ValueError(
+                f"class {name!r} of {root} is not among the classes of the training set; remove the folder"
+            )
+        found = sorted(_walk(root / name))
+        if not found:
+            kinds = " ".join(IMG_EXTENSIONS)
+            raise ValueError(f"class folder {root / name} has no image ({kinds}); add some or remove the folder")
+        for path, size, time in found:
+            relative = os.path.relpath(path, root)
+            digest.update(f"{relative}\0{size}\0{time}\n".encode(errors="surrogateescape"))
+            files.append(relative)
+            labels.append(classes.index(name))
+    return Listing(root, files, np.array(labels, dtype=np.int64), digest.hexdigest())
+
+
+def _walk(folder: Path) -> list[tuple[str, int, int]]:
+    found = []
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            found += _walk(Path(entry.path))
+        elif entry.name.lower().endswith(IMG_EXTENSIONS) and not entry.name.startswith("."):
+            status = entry.stat()
+            found.append((entry.path, status.st_size, status.st_mtime_ns))
+    return found
+
+
+def decode(path: Path, image_size: int | None) -> Pixels:
+    """Read an image as RGB: uint8 `[3, H, W]`.
+
+    Args:
+        path: the file.
+        image_size: scale the shorter side to this length and keep the square in the middle; None leaves it as it is.
+
+    Raises:
+        OSError: if the file can not be read as an image.
+    """
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+        reason = str(error).replace(f" {str(path)!r}", "")
+        raise OSError(f"image {path} can not be read ({reason}); replace it or remove it") from error
+    if image_size is not None and image.size != (image_size, image_size):
+        factor = image_size / min(image.size)
+        width, height = (max(image_size, round(side * factor)) for side in image.size)
+        left, top = (width - image_size) // 2, (height - image_size) // 2
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.crop((left, top, left + image_size, top + image_size))
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+class FolderImages(Dataset[Tensor]):
+    """The images of a listing, decoded when they are asked for.
+
+    Args:
+        listing: the files.
+        image_size: see `decode`.
+        image_shape: the shape that every image must have; `()` for any.
+    """
+
+    def __init__(self, listing: Listing, image_size: int | None, image_shape: tuple[int, ...]) -> None:
+        self.listing, self.image_size, self.image_shape = listing, image_size, image_shape
+
+    def __len__(self) -> int:
+        return len(self.listing.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self.read(index))
+
+    def read(self, index: int) -> Pixels:
+        """One image, uint8 `[C, H, W]`.
+
+        Raises:
+            OSError: if the file can not be read as an image.
+            ValueError: if its shape is another.
+        """
+        path = self.listing.root / self.listing.files[index]
+        pixels = decode(path, self.image_size)
+        if self.image_shape and pixels.shape != self.image_shape:
+            raise ValueError(
+                f"image {path} has {pixels.shape[2]}x{pixels.shape[1]} pixels, another has "
+                f"{self.image_shape[2]}x{self.image_shape[1]}; make them equal with --data.image_size"
+            )
+        return pixels
+
+    def sums(self, pixels: Pixels | None) -> NDArray[np.int64]:
+        """Decode everything, into `pixels` `[N, C, H, W]` unless it is None, and return `sums_of` each image."""
+        sums = np.empty((len(self), self.image_shape[0], 2), dtype=np.int64)
+
+        def work(start: int) -> None:
+            for index in range(start, min(start + CHUNK, len(self))):
+                image = self.read(index)
+                sums[index] = sums_of(image)
+                if pixels is not None:
+                    pixels[index] = image
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+            try:
+                list(pool.map(work, range(0, len(self), CHUNK)))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return sums

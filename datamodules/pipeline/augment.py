@@ -1,0 +1,118 @@
+"""Batched augmentation in which every image gets its own crop, flip and cutout.
+
+All random numbers of an epoch are drawn beforehand (`draw_plan`), as a pure function of (seed, epoch); `ImageBatch`
+then makes any batch of it without drawing anything. So a batch does not depend on the batches before it, on the number
+of processes, or on where it is computed.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._checks import at_least, one_of
+
+Flip = Literal["none", "random", "alternating"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each training image.
+
+    Attributes:
+        crop_padding: crop of the image's own size at a random place after padding with this many black pixels.
+        flip: mirror left and right: `"random"` with probability 1/2, or `"alternating"`: random in the first epoch and
+            the other way in each next one (Jordan 2024, https://arxiv.org/abs/2404.00498), so that two epochs show
+            every image once each way.
+        cutout: side in pixels of a square, centred at a random pixel and clipped at the border, that is set to the mean
+            (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).
+    """
+
+    crop_padding: int = 0
+    flip: Flip = "none"
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        at_least("crop_padding", self.crop_padding, 0)
+        at_least("cutout", self.cutout, 0)
+        one_of("flip", self.flip, ("none", "random", "alternating"))
+
+
+class Plan(NamedTuple):
+    """An epoch, or a slice of it: what happens at each position. Fields that are not used are None."""
+
+    order: Tensor  # int64 [n], index of the example
+    top: Tensor | None = None  # int64 [n], rows that the crop lies below the image's top, -padding..padding
+    left: Tensor | None = None  # int64 [n], columns that it lies right of the image's left
+    flip: Tensor | None = None  # bool [n]
+    cut_row: Tensor | None = None  # int64 [n], centre of the square
+    cut_column: Tensor | None = None  # int64 [n]
+
+    def slice(self, start: int, stop: int) -> "Plan":
+        """The positions `start..stop-1`."""
+        return Plan._make(None if field is None else field[start:stop] for field in self)
+
+    def to(self, device: torch.device) -> "Plan":
+        """The plan on another device."""
+        return Plan._make(None if field is None else field.to(device) for field in self)
+
+
+def generator(*key: int) -> torch.Generator:
+    """A CPU generator whose stream is a pure function of the key's numbers (each >= 0).
+
+    >>> torch.rand(1, generator=generator(0, 1)) == torch.rand(1, generator=generator(0, 1))
+    tensor([True])
+    """
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def draw_plan(
+    indices: Tensor,
+    *,
+    shuffle: bool,
+    augmentation: Augmentation | None = None,
+    image_size: tuple[int, int] = (1, 1),
+    seed: int = 0,
+    epoch: int = 0,
+) -> Plan:
+    """Draw the order and the augmentation of a whole epoch, a pure function of the arguments.
+
+    Args:
+        indices: examples of the epoch, int64 `[n]`.
+        shuffle: draw a permutation; otherwise the order is that of `indices`.
+        augmentation: None for none.
+        image_size: height and width.
+        seed: with `epoch` the key of all random numbers.
+        epoch: 0, 1, ...
+
+    Returns:
+        The plan, on the CPU.
+    """
+    n = len(indices)
+    stream = generator(seed, epoch)
+    positions = torch.randperm(n, generator=stream) if shuffle else torch.arange(n)
+    plan = Plan(order=indices[positions])
+    if augmentation is None:
+        return plan
+    height, width = image_size
+    pad = augmentation.crop_padding
+    if pad:
+        plan = plan._replace(
+            top=torch.randint(-pad, pad + 1, (n,), generator=stream),
+            left=torch.randint(-pad, pad + 1, (n,), generator=stream),
+        )
+    if augmentation.flip == "random":
+        plan = plan._replace(flip=torch.rand(n, generator=stream) < 0.5)
+    elif augmentation.flip == "alternating":
+        # Drawn per example, not per position, and once for all epochs.
+        first = torch.rand(n, generator=generator(seed, 0, 1)) < 0.5
+        plan = plan._replace(flip=first[positions] ^ bool(epoch % 2))
+    if augmentation.cutout:
+        plan = plan._replace(
+            cut_row=torch.randint(height, (n,), generator=stream),
+            cut_column=torch.randint(width, (n,), generator=stream),
+        )
+    return plan

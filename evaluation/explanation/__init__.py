@@ -1,0 +1,56 @@
+"""eli5 for PyTorch: importing this module teaches ``eli5`` about ``torch.nn.Module``.
+
+    import eli5
+    import evaluation.explanation
+
+    eli5.explain_prediction(model, image, mean=mean, std=std)  # Grad-CAM
+    eli5.explain_prediction(model, row, feature_names=names)   # signed contributions, by integrated gradients
+    eli5.explain_weights(model, data=loader)                   # permutation importance
+
+and so ``eli5.show_prediction``, ``eli5.show_weights``, the formatters and the data-frame functions.
+"""
+
+from typing import Any
+
+import eli5
+import numpy.typing as npt
+from eli5.base import Explanation
+from torch import Tensor, nn
+
+from ..calibration.inputs import as_tensor
+from .explain_image import explain_image as explain_image
+from .image import ImageExplanation as ImageExplanation
+from .row import RowExplanation as RowExplanation
+from .row import explain_row as explain_row
+from .weights import explain_weights as explain_weights
+
+
+def explain_prediction(model: nn.Module, doc: Tensor | npt.ArrayLike, **options: Any) -> Explanation:
+    """Explain the prediction for an image (:func:`explain_image`) or a row (:func:`explain_row`).
+
+    Args:
+        model: Any network.
+        doc: An image ``[C, H, W]`` or ``[1, C, H, W]``, or a row ``[D]`` or ``[1, D]``.
+        options: Those of the function for images or for rows.
+
+    Returns:
+        The explanation.
+
+    Raises:
+        ValueError: If an argument has a bad value, or there is more than one example.
+        TypeError: If an option is not one of the function's.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Linear(2, 1)
+        >>> _ = net.weight.data.copy_(torch.tensor([[2.0, -1.0]])), net.bias.data.fill_(0.5)
+        >>> explanation = eli5.explain_prediction(net, [3.0, 4.0], feature_names=["size", "age"])
+        >>> [(feature.feature, feature.weight) for feature in explanation.targets[0].feature_weights.pos]
+        [('size', 6.0), ('<BIAS>', 0.5)]
+    """
+    explain = explain_image if as_tensor(doc).ndim in (3, 4) else explain_row
+    return explain(model, doc, **options)
+
+
+eli5.explain_prediction.register(nn.Module)(explain_prediction)
+eli5.explain_weights.register(nn.Module)(explain_weights)

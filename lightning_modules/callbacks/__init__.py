@@ -1,0 +1,1 @@
+"""Lightning callbacks: what a run watches, saves and writes down beside the training itself."""

@@ -1,0 +1,194 @@
+"""What TensorBoard shows of training: loss, learning rate, gradient norm, speed; and the stop on a non-finite loss."""
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .optimizer_scalars import optimizer_scalars
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became NaN or infinite."""
+
+
+class TrainingMonitor(Callback):
+    """Writes the training curves every ``trainer.log_every_n_steps`` steps and stops on a non-finite loss.
+
+    Per batch it only keeps the loss that the step has computed anyway; the sums, the logging and the one transfer from
+    the device happen once per window of ``log_every_n_steps`` optimizer steps. Written to every logger, at the window's
+    last step:
+
+    - ``train/loss_window``: mean loss of the window's batches;
+    - ``train/learning_rate`` (with ``/1``, ``/2``, ... appended for further parameter groups);
+    - ``train/gradient_norm``: the L2 norm over all gradients at the window's last step, before clipping;
+    - ``train/examples_per_second``: over the window, validation left out;
+    - what :func:`~lightning_modules.callbacks.optimizer_scalars.optimizer_scalars` reads from the optimizer.
+
+    Args:
+        stop_on_non_finite: Stop with :class:`NonFiniteLossError` when a loss is NaN or infinite. It is checked at each
+            window's end, before validation, and before any checkpoint is written, so that a checkpoint never holds the
+            weights of a broken run.
+
+    Attributes:
+        examples_per_second: The mean over the whole training so far, over resumes too.
+
+    Example:
+        >>> TrainingMonitor(stop_on_non_finite=False).stop_on_non_finite
+        False
+    """
+
+    def __init__(self, stop_on_non_finite: bool = True) -> None:
+        self.stop_on_non_finite = stop_on_non_finite
+        self._losses: list[Tensor] = []
+        self._checked = 0  # how many of them are known to be finite
+        self._steps = 0  # optimizer steps in the open window
+        self._stepping = False  # whether the batch at hand has brought one
+        self._window_examples = 0
+        self._examples = 0
+        self._seconds = 0.0
+        self._resumed_at: float | None = None  # when the clock was last started
+        self._window_seconds = 0.0
+        self._gradient_norm: Tensor | None = None
+        self._window = 50
+        self._accumulate = 1
+
+    @property
+    def examples_per_second(self) -> float:
+        """Training examples per second of training time; NaN before the first batch."""
+        return self._examples / self._seconds if self._seconds > 0 else math.nan
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # one of the Trainer's connectors sets it
+        self._window = every if trainer.loggers and every > 0 else 50
+        self._start_clock()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Note the step; take the gradient norm at a window's last one."""
+        if self._stepping:  # LBFGS's closure is called many times a step
+            return
+        self._stepping = True
+        if self._steps + 1 == self._window:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self._gradient_norm = torch.nn.utils.get_total_norm(gradients) if gradients else None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss; close the window when it is full."""
+        self._accumulate = trainer.accumulate_grad_batches
+        self._losses.append(outputs["loss"])
+        self._window_examples += len(batch[0])
+        self._steps += self._stepping
+        self._stepping = False
+        if self._steps >= self._window:
+            self._close_window(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock, and do not validate broken weights."""
+        if trainer.training or trainer.state.fn == "fit":
+            self._check_finite(trainer)
+            self._stop_clock()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock again."""
+        if trainer.state.fn == "fit":
+            self._start_clock()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the last, unfinished window."""
+        self._check_finite(trainer)
+        self._stop_clock()
+        self._examples += self._window_examples
+        self._seconds += self._window_seconds
+        self._window_examples, self._window_seconds = 0, 0.0
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to save after a non-finite loss."""
+        self._check_finite(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open window and the totals."""
+        return {
+            "losses": [float(loss) for loss in self._losses],
+            "steps": self._steps,
+            "window_examples": self._window_examples,
+            "window_seconds": self._window_seconds + self._running(),
+            "examples": self._examples,
+            "seconds": self._seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the window where the checkpoint left it."""
+        self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
+        self._checked = len(self._losses)
+        self._steps = state_dict["steps"]
+        self._window_examples = state_dict["window_examples"]
+        self._window_seconds = state_dict["window_seconds"]
+        self._examples = state_dict["examples"]
+        self._seconds = state_dict["seconds"]
+
+    def _close_window(self, trainer: pl.Trainer) -> None:
+        self._check_finite(trainer)
+        losses = torch.stack([loss.detach().float().cpu() for loss in self._losses]).double()
+        self._stop_clock()
+        rate = (
+            self._window_examples * trainer.world_size / self._window_seconds if self._window_seconds > 0 else math.nan
+        )
+        metrics = {"train/loss_window": float(losses.mean()) * self._accumulate, "train/examples_per_second": rate}
+        if self._gradient_norm is not None:
+            metrics["train/gradient_norm"] = float(self._gradient_norm)
+        for index, group in enumerate(trainer.optimizers[0].param_groups if trainer.optimizers else []):
+            if "lr" in group:
+                metrics["train/learning_rate" + (f"/{index}" if index else "")] = float(group["lr"])
+        for optimizer in trainer.optimizers[:1]:
+            metrics |= optimizer_scalars(optimizer)
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step - 1)
+        self._examples += self._window_examples
+        self._seconds += self._window_seconds
+        self._losses, self._checked, self._steps = [], 0, 0
+        self._window_examples, self._window_seconds = 0, 0.0
+        self._start_clock()
+
+    def _check_finite(self, trainer: pl.Trainer) -> None:
+        new = self._losses[self._checked :]
+        if not new:
+            return
+        finite = torch.stack([loss.detach() for loss in new]).isfinite().cpu()
+        if self.stop_on_non_finite and not bool(finite.all()):
+            first = int((~finite).nonzero()[0])
+            raise NonFiniteLossError(self._report(trainer, first - len(new) + 1, float(new[first])))
+        self._checked = len(self._losses)
+
+    def _report(self, trainer: pl.Trainer, batches_back: int, loss: float) -> str:
+        step = trainer.global_step + math.ceil(batches_back / self._accumulate)
+        rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if "lr" in group]
+        saved = [getattr(callback, "path", None) for callback in trainer.checkpoint_callbacks]
+        kept = next((f"the last finite checkpoint is {path}" for path in saved if path and path.exists()), None)
+        rate = ", ".join(f"{float(rate):.6g}" for rate in rates) or "none"
+        return (
+            f"the training loss is {loss} at step {step}, learning rate {rate}; "
+            f"{kept or 'no checkpoint was saved before'}: lower the learning rate, clip gradients "
+            "(--trainer.gradient_clip_val 1.0), or look with --trainer.detect_anomaly true"
+        )
+
+    def _start_clock(self) -> None:
+        self._resumed_at = time.perf_counter()
+
+    def _stop_clock(self) -> None:
+        self._window_seconds += self._running()
+        self._resumed_at = None
+
+    def _running(self) -> float:
+        return 0.0 if self._resumed_at is None else time.perf_counter() - self._resumed_at

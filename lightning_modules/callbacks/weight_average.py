@@ -1,0 +1,51 @@
+"""Exponential moving average of the weights, through Lightning's own callback."""
+
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
+
+from ..hooks import skip_unused_hooks
+
+
+class WeightAverage(EMAWeightAveraging):
+    """`EMAWeightAveraging` on the training device, silent outside of training.
+
+    Validation runs with the averaged weights, checkpoints hold them as their `state_dict` (and the current ones
+    beside it, for an exact resume), and training ends with them. Lightning's class keeps its average on the CPU unless
+    told otherwise, a copy from the GPU at every step, and restores the weights that were not averaged when the same
+    Trainer tests a checkpoint after training.
+
+    Args:
+        decay: Share of the old average kept at each step, in (0, 1). The average looks back over about
+            `1 / (1 - decay)` steps: choose it well below the number of training steps.
+        device: Where the average lives.
+    """
+
+    def __init__(self, decay: float, device: Any) -> None:
+        super().__init__(device=device, decay=decay)
+        self._finished = False
+        skip_unused_hooks(self)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the averaged weights in the module, and keep the current ones for the last checkpoint."""
+        self._swap_models(pl_module)
+        self._finished = True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the average as `state_dict`, the current weights as `current_model_state`."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._finished:
+            average, current = checkpoint["current_model_state"], checkpoint["state_dict"]
+            checkpoint["state_dict"], checkpoint["current_model_state"] = average, current
+
+    def replace_weights(self, checkpoint: dict[str, Any]) -> None:
+        """Put the average into a checkpoint of weights alone."""
+        if self._average_model is not None and not self._finished:
+            checkpoint["state_dict"] = self._average_model.module.state_dict()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restore the average when training goes on; elsewhere the loaded weights are the averaged ones already."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
