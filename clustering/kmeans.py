@@ -23,14 +23,10 @@ from torch import Tensor
 from . import saving as _saving
 from .engine.checks import data, first_batch, options, weights
 from .engine.coordinates import Frame
-from .engine.data import Batched, Source
-from .engine.device import gpus
-from .engine.exchange import Exchange
-from .engine.fit import fit
-from .engine.kind import Kind, plain
-from .engine.nearest import Labels
-from .engine.predicting import distances, nearest, objective
-from .engine.progress import progress
+from .engine.data import Batched, Kind, Source, plain
+from .engine.fit import fit, progress
+from .engine.nearest import Labels, distances, nearest, objective
+from .engine.parallel import Exchange, gpus
 from .shards import Shards
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .engine.kind import Kind, plain
+from .engine.data import Kind, plain
 
 _FORMAT = 1
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from .engine.data import BLOCK
-from .engine.exchange import Exchange
+from .engine.parallel import Exchange
 
 T = TypeVar("T")
 

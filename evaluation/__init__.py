@@ -9,9 +9,9 @@ calibration errors to TensorBoard are in ``evaluation.callbacks``.
 from .calibration.bootstrap import bootstrap_interval as bootstrap_interval
 from .calibration.calibrate import CalibrationReport as CalibrationReport
 from .calibration.calibrate import calibrate as calibrate
-from .calibration.classwise import classwise_calibration_error as classwise_calibration_error
-from .calibration.debiased import debiased_calibration_error as debiased_calibration_error
 from .calibration.errors import calibration_error as calibration_error
+from .calibration.errors import classwise_calibration_error as classwise_calibration_error
+from .calibration.errors import debiased_calibration_error as debiased_calibration_error
 from .calibration.proper_scores import BrierDecomposition as BrierDecomposition
 from .calibration.proper_scores import brier_decomposition as brier_decomposition
 from .calibration.proper_scores import brier_score as brier_score

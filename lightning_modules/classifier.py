@@ -15,8 +15,18 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
-from .factories import ActivationFactory, BackboneFactory, OptimizerFactory, Plain, SchedulerFactory, factory, plain
-from .network import build_backbone, compile_in_place, plain_backbone
+from .factories import (
+    ActivationFactory,
+    BackboneFactory,
+    OptimizerFactory,
+    Plain,
+    SchedulerFactory,
+    build_backbone,
+    compile_in_place,
+    factory,
+    plain,
+    plain_backbone,
+)
 from .optimization import build_optimizer, house_optimizer, house_scheduler, penalty
 from .two_pass import TwoPass, evaluates_repeatedly
 

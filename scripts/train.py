@@ -35,8 +35,7 @@ from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.hooks import Unprofiled, skip_unused_hooks
-from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
-from lightning_modules.runs.fine_tuning import load_matching
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, load_matching, read_checkpoint
 from lightning_modules.runs.loggers import CSVLog, TensorBoardLog
 
 EXPECTED = (

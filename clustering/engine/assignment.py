@@ -13,15 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .coordinates import Frame
+from .coordinates import Float64, Frame, add_up, grid_for, snap
 from .data import BLOCK, Block, Source, pieces
-from .device import Gpu
-from .exchange import Exchange
-from .grid import Float64, grid_for, snap
-from .nearest import Labels, Nearest
-from .parallel import Workers
-from .predicting import squared_distances
-from .sums import add_up
+from .nearest import Labels, Nearest, squared_distances
+from .parallel import Exchange, Gpu, Workers
 
 _DOUBTFUL = 1e-6
 """The objective as a difference of sums has lost too many digits below this share of the sum of squares."""

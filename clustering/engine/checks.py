@@ -12,12 +12,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from .coordinates import Metric
-from .data import Held
-from .device import gpus
+from .coordinates import Float64, Metric
+from .data import Held, Kind, plain
 from .fit import Options
-from .grid import Float64
-from .kind import Kind, plain
+from .parallel import gpus
 from .starts import Seeding
 
 _ALGORITHMS = ("lloyd", "minibatch")

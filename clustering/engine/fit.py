@@ -1,25 +1,44 @@
-"""A fit from the data to the labels: survey, starts, iterations on everything."""
+"""A fit from the data to the labels: survey, starts, iterations on everything.
+
+A progress bar for long fits.
+"""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sklearn.exceptions import ConvergenceWarning
 
 from .assignment import Assignment, Ground
-from .coordinates import Frame, Metric
-from .data import BLOCK, Source
-from .device import resources
-from .exchange import Exchange
-from .grid import Float64
-from .kind import Kind
-from .lloyd import Descent, descend
-from .minibatch import sweep
+from .coordinates import Float64, Frame, Metric
+from .data import BLOCK, Kind, Source
+from .lloyd import Descent, descend, sweep
 from .nearest import Labels
-from .parallel import Workers
+from .parallel import Exchange, Workers, resources
 from .starts import SAMPLE, Drawn, Seeding, begin
 from .survey import sample, survey
+
+
+@contextmanager
+def progress(shown: bool, limit: int) -> Iterator[Callable[[str, float | None], None]]:
+    """A function that is told what happens, and the objective after each pass over the data."""
+    if not shown:
+        yield lambda text, objective: None
+        return
+    columns = (TextColumn("k-means: {task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("looking at the data", total=limit)
+
+        def report(text: str, objective: float | None) -> None:
+            value = "" if objective is None else f", objective {objective:.6g}"
+            bar.update(task, description=text + value, advance=0 if objective is None else 1)
+
+        yield report
+        bar.update(task, total=bar.tasks[0].completed)
+
 
 _CHEAP = 128
 """Up to so many numbers in the centres, threads lose more time waiting for Python's lock than they gain."""

@@ -11,8 +11,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from .coordinates import Float32
-from .grid import Float64
+from .coordinates import Float32, Float64
 
 Rows = npt.NDArray[np.int64]
 

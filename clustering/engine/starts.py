@@ -8,14 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .assignment import Assignment, Ground
+from .coordinates import Float64
 from .data import Held
-from .device import Gpu
-from .grid import Float64
 from .lloyd import Descent, Settle, descend
-from .local_search import swap
-from .parallel import Workers
+from .local_search import split_and_merge, swap
+from .parallel import Gpu, Workers
 from .seeding import plus_plus, random_rows
-from .splits import split_and_merge
 
 Seeding = Literal["k-means++", "random"]
 

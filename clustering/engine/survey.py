@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .coordinates import Float64
 from .data import Block, Source
-from .exchange import Exchange
-from .grid import Float64
-from .parallel import Workers
+from .parallel import Exchange, Workers
 
 
 class Survey(NamedTuple):

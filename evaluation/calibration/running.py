@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from .bins import bin_sums, error_from_sums
 from .chunks import accumulation_dtype
-from .classwise import check_rows, classwise_sums, mean_over_classes
+from .errors import check_rows, classwise_sums, mean_over_classes
 from .inputs import Norm, check_options, prepare
 from .proper_scores import brier_sums, nll_sums
 

@@ -18,8 +18,8 @@ from eli5.base import Explanation
 from torch import Tensor, nn
 
 from ..calibration.inputs import as_tensor
-from .explain_image import explain_image as explain_image
 from .image import ImageExplanation as ImageExplanation
+from .image import explain_image as explain_image
 from .row import RowExplanation as RowExplanation
 from .row import explain_row as explain_row
 from .weights import explain_weights as explain_weights

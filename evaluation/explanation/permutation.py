@@ -1,19 +1,94 @@
 """Permutation importance: what a network loses when a part of its input is shuffled among the examples.
 
 Breiman, "Random forests" (Machine Learning 2001), section 10; Fisher, Rudin, Dominici (JMLR 2019).
+
+The cells of a fixed grid over an image, and their names.
+
+How good a network's outputs are, as one number that is greater for better.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..calibration.inputs import as_tensor
-from .cells import cell_name, grid_cells
 from .network import Network, undisturbed
-from .quality import Metric, choose
+
+Metric = Literal["accuracy", "nll", "r2"] | Callable[[Tensor, Tensor], float]
+
+
+def choose(metric: Metric | None, outputs: Tensor, labels: Tensor) -> tuple[str, Callable[[Tensor, Tensor], float]]:
+    """Return a metric's name and function, or raise a ValueError where it does not fit the outputs and labels.
+
+    Args:
+        metric: ``"accuracy"``, ``"nll"`` (negative, so that greater is better), ``"r2"``, a function of outputs and
+            labels, or None for accuracy where the labels are integers and R2 elsewhere.
+        outputs: ``[N, K]`` of a network.
+        labels: ``[N]``.
+    """
+    if callable(metric):
+        function = metric
+        return getattr(metric, "__name__", type(metric).__name__), lambda outputs, labels: float(
+            function(outputs, labels)
+        )
+    integer = not labels.is_floating_point()
+    metric = metric or ("accuracy" if integer else "r2")
+    if metric == "r2":
+        if outputs.shape[1] != 1:
+            raise ValueError(f"metric 'r2' needs one output for each example, got {outputs.shape[1]}")
+        if bool((labels == labels[0]).all()):
+            raise ValueError(f"metric 'r2' needs labels that differ, got {float(labels[0])} only")
+        return metric, _r2
+    if metric not in ("accuracy", "nll"):
+        raise ValueError(f"metric must be 'accuracy', 'nll', 'r2' or a function, got {metric!r}")
+    if not integer:
+        raise ValueError(f"metric {metric!r} needs integer labels, got {labels.dtype}")
+    classes = max(outputs.shape[1], 2)  # one output is the logit of the second of two classes
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        found = f"{int(labels.min())}..{int(labels.max())}"
+        raise ValueError(f"labels must lie in 0..{classes - 1}, got {found} (for a regression give metric='r2')")
+    return metric, _accuracy if metric == "accuracy" else _negative_nll
+
+
+def _r2(outputs: Tensor, labels: Tensor) -> float:
+    truth, predicted = labels.double(), outputs[:, 0].double()
+    return float(1 - (truth - predicted).square().sum() / (truth - truth.mean()).square().sum())
+
+
+def _accuracy(outputs: Tensor, labels: Tensor) -> float:
+    predicted = outputs.argmax(dim=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
+    return float((predicted == labels).double().mean())
+
+
+def _negative_nll(outputs: Tensor, labels: Tensor) -> float:
+    if outputs.shape[1] == 1:
+        return -float(F.binary_cross_entropy_with_logits(outputs[:, 0].double(), labels.double()))
+    return -float(F.cross_entropy(outputs.double(), labels.long()))
+
+
+def grid_cells(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the cells of a fixed grid, row by row; the last ones end with the image."""
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
+
+
+def cell_name(rows: slice, columns: slice) -> str:
+    """Name a rectangle of pixels, counted from the upper left one.
+
+    >>> cell_name(slice(0, 4), slice(4, 5))
+    'rows 0-3, column 4'
+    """
+    return f"{_range('row', rows)}, {_range('column', columns)}"
+
+
+def _range(kind: str, part: slice) -> str:
+    return f"{kind} {part.start}" if part.stop == part.start + 1 else f"{kind}s {part.start}-{part.stop - 1}"
+
 
 Place = tuple[slice, ...]
 """Where a part of the input is in an example: an index of ``inputs[n]``."""

@@ -6,8 +6,7 @@ from typing import Any
 from eli5.base import Explanation, FeatureImportances
 from torch import nn
 
-from .permutation import permutation_importance
-from .quality import Metric
+from .permutation import Metric, permutation_importance
 
 
 def explain_weights(

@@ -167,15 +167,15 @@ def test_a_mapped_file_of_two_gigabytes_needs_little_memory(tmp_path):
 INTERRUPTED = """
 import os, signal, sys, threading, warnings, numpy as np
 from clustering import KMeans
-from clustering import _fitting
+from clustering.engine import fit
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 rows = np.random.default_rng(0).standard_normal((300_000, 8), dtype=np.float32)
-before = _fitting._Run._passed
+before = fit._Run._passed
 def passed(self, objective):
     before(self, objective)
     if self.passes == 3:
         os.kill(os.getpid(), signal.SIGINT)
-_fitting._Run._passed = passed
+fit._Run._passed = passed
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     model = KMeans(50, random_state=0, tol=0, init=rows[:50]).fit(rows)

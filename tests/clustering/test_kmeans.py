@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
 from clustering import KMeans
-from clustering.engine.grid import grid_for, snap
+from clustering.engine.coordinates import grid_for, snap
 from reference.kmeans import best_objective, lloyd, objective, squared_distances
 
 

@@ -314,7 +314,7 @@ def test_unknown_normalisation_scales_to_the_range(mean, std):
 
 def run_two_processes(command):
     """Start both at once, as a cluster would: Lightning's own launcher starts the second after the first's imports."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

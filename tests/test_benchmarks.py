@@ -3,7 +3,7 @@ from pathlib import Path
 
 
 def test_the_benchmark_runs() -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "optimizers.py"
+    path = Path(__file__).parents[1] / "benchmarks" / "optimizers.py"
     spec = importlib.util.spec_from_file_location("benchmarks_optimizers", path)
     assert spec is not None
     assert spec.loader is not None

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import evaluation.explanation  # noqa: F401
-from evaluation.explanation.cells import cell_name, grid_cells
+from evaluation.explanation.permutation import cell_name, grid_cells
 from evaluation.explanation.pictures import to_heatmap
 
 SOURCE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">')

@@ -7,9 +7,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from evaluation.explanation.faithfulness import area, faithfulness
+from evaluation.explanation.faithfulness import area, faithfulness, reinitialised
 from evaluation.explanation.grad_cam import grad_cam
-from evaluation.explanation.reinitialised import reinitialised
 
 
 class Corner(nn.Module):
