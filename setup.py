@@ -45,6 +45,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "relplot>=1.0",
+    "setuptools>=77",
 ]
 # The peers that benchmarks measure against.
 BENCH = [
