@@ -4,23 +4,22 @@ import difflib
 import importlib
 import inspect
 import sys
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 from torch.nn.modules import activation as torch_activations
 
-# In torch's list, but no function of one tensor to a tensor of the same shape, element by element.
+# These are in torch's list but do not map a tensor to one of the same shape, element by element.
 _NOT_ELEMENTWISE = {"GLU", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin"}
 
 
 def create(name: str, **kwargs: Any) -> nn.Module:
-    """Make an activation module by name.
+    """Create an activation module by name.
 
     Args:
-        name: A name of :func:`names`; case, ``_`` and ``-`` do not matter. Where two packages have the same name, ours
-            comes before torch's and torch's before timm's.
-        **kwargs: Passed to the constructor.
+        name: One of `names()`; case, `_` and `-` are ignored. If two packages have the same name, ours comes before
+            torch's and torch's before timm's.
+        **kwargs: Arguments of the constructor.
 
     Returns:
         A new module.
@@ -34,38 +33,72 @@ def create(name: str, **kwargs: Any) -> nn.Module:
         >>> create("leaky_relu", negative_slope=0.1)
         LeakyReLU(negative_slope=0.1)
     """
-    known = _classes()
-    key = name.lower().replace("_", "").replace("-", "")
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
-        hint = f"the nearest are {', '.join(near)}" if near else "activations.names() lists all"
-        raise ValueError(f"there is no activation {name!r}: {hint}")
-    return known[key](**kwargs)
+    home, _, kind = class_path(name).rpartition(".")
+    module: nn.Module = getattr(importlib.import_module(home), kind)(**kwargs)
+    return module
 
 
 def names() -> list[str]:
-    """The names :func:`create` knows, sorted.
+    """Return the names that `create` accepts, in lower case and sorted.
 
     Example:
         >>> {"spocu", "lisht", "gelu", "gelutanh"} <= set(names())
         True
     """
-    return sorted(_classes())
+    return sorted(_with_timm())
 
 
-def _classes() -> dict[str, type[nn.Module]]:
-    """The module classes by lower-case name."""
-    ours = _modules_in(sys.modules[__package__], __package__)
-    torchs = [getattr(torch_activations, name) for name in torch_activations.__all__ if name not in _NOT_ELEMENTWISE]
-    # Imported here: timm takes seconds, and only names need it.
-    timms = _modules_in(importlib.import_module("timm.layers.activations"), "timm.layers.activations")
-    found: dict[str, type[nn.Module]] = {}
-    for kind in (*ours, *torchs, nn.Identity, *timms):
-        found.setdefault(kind.__name__.lower(), kind)
-    return found
+def class_path(name: str) -> str:
+    """Return the public import path of the class that `create(name)` instantiates.
+
+    timm is imported only if the name is neither ours nor torch's.
+
+    Args:
+        name: One of `names()`; case, `_` and `-` are ignored.
+
+    Raises:
+        ValueError: If there is no such activation; the message lists the nearest names.
+
+    Example:
+        >>> class_path("SPOCU"), class_path("leaky_relu"), class_path("GELUTanh")
+        ('activations.SPOCU', 'torch.nn.LeakyReLU', 'timm.layers.activations.GELUTanh')
+    """
+    key = name.lower().replace("_", "").replace("-", "")
+    known = _without_timm()
+    if key not in known:
+        known = _with_timm()
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
+        hint = f"the nearest are {', '.join(near)}" if near else "activations.names() lists all"
+        raise ValueError(f"there is no activation {name!r}: {hint}")
+    return known[key]
 
 
-def _modules_in(namespace: ModuleType, home: str) -> list[type[nn.Module]]:
-    """The module classes of ``namespace`` that are defined in ``home``."""
-    members = vars(namespace).values()
-    return [m for m in members if inspect.isclass(m) and issubclass(m, nn.Module) and m.__module__.startswith(home)]
+def class_paths() -> dict[str, str]:
+    """Return the import path of every activation, by the name of its class (`LeakyReLU`), which imports timm.
+
+    Example:
+        >>> class_paths()["Hardshrink"]
+        'activations.Hardshrink'
+    """
+    return {path.rpartition(".")[2]: path for path in _with_timm().values()}
+
+
+def _without_timm() -> dict[str, str]:
+    """Return the import paths of ours and torch's by lower-case name."""
+    torchs = {*torch_activations.__all__, "Identity"} - _NOT_ELEMENTWISE
+    return {name.lower(): f"torch.nn.{name}" for name in torchs} | _defined_in(str(__package__))
+
+
+def _with_timm() -> dict[str, str]:
+    return _defined_in("timm.layers.activations") | _without_timm()
+
+
+def _defined_in(home: str) -> dict[str, str]:
+    """Return the import paths, by lower-case name, of the public module classes that `home` defines and exports."""
+    importlib.import_module(home)  # timm takes seconds
+    return {
+        name.lower(): f"{home}.{name}"
+        for name, member in vars(sys.modules[home]).items()
+        if inspect.isclass(member) and issubclass(member, nn.Module) and member.__module__.startswith(home)
+    }
