@@ -42,7 +42,8 @@ class RandomImages(ImageDataModule):
         super().__init__(val_size=0, crop_padding=4, flip="random", **options)
         self.count, self.classes = count, [str(i) for i in range(10)]
 
-    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+    def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        """Return the same noise as the training and the test set."""
         images = torch.empty(self.count, *SHAPE, dtype=torch.uint8)
         images.random_(generator=torch.Generator().manual_seed(0))
         return images, torch.arange(self.count) % 10
@@ -107,8 +108,7 @@ def variants(count: int, batch_size: int) -> tuple[dict[str, tuple[Iterator[Any]
     """For each variant an endless iterator and how many batches of it make one round, and notes on what is missing."""
     data = RandomImages(count, batch_size=batch_size, seed=0)
     data.setup("fit")
-    pixels = data._set("train").store
-    images = pixels.images  # type: ignore[union-attr]
+    images, _ = data.read("train")
     array = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
     compiled = RandomImages(count, batch_size=batch_size, seed=0, compile=True)
     compiled.setup("fit")

@@ -1,6 +1,7 @@
-"""What all data modules share: options, split, loaders, sharding."""
+"""Base classes of the data modules: common options, the hooks that a data set overrides, split and loaders."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Never
@@ -14,7 +15,7 @@ from ._checks import at_least, data_folder, size
 from .pipeline import placement
 from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
-from .pipeline.loader import BatchLoader, Resident, Streamed
+from .pipeline.loader import BatchLoader, InMemory, Resident, Streamed
 from .pipeline.split import stratified_split
 
 Part = Literal["train", "val", "test"]
@@ -22,53 +23,65 @@ Part = Literal["train", "val", "test"]
 
 @dataclass
 class Examples:
-    """A set of examples: in memory (`store`) or to be read one by one (`dataset`)."""
+    """A set of examples and their labels: in memory, or a dataset that is read one example at a time."""
 
+    values: ImageStore | Tensor | Dataset[Tensor]
     labels: Tensor
-    store: ImageStore | Tensor | None = None
-    dataset: Dataset[Tensor] | None = None
 
     def to(self, device: torch.device) -> "Examples":
-        """Move what is in memory, and keep it there."""
+        """Move what is in memory to `device`, and keep it there."""
         self.labels = self.labels.to(device)
-        if self.store is not None:
-            self.store = self.store.to(device)
+        if not isinstance(self.values, Dataset):
+            self.values = self.values.to(device)
         return self
 
 
-class SplitDataModule(pl.LightningDataModule):
-    """Base of the data modules. A subclass says what the examples are (`_load`) and how they are scaled.
+class SplitDataModule(pl.LightningDataModule, ABC):
+    """Base of all data modules.
 
-    The training set is split into a training and a validation part, stratified by class, by `split_seed` alone: neither
-    the training seed nor the size of the training part changes the validation part. Sets without a test set of their
-    own (`test_size`) give up a test part first. A batch is `(images, labels)`: float32 `[N, C, H, W]` (flat: `[N, D]`),
-    normalised with the mean and standard deviation of the training data, and int64 `[N]`.
+    A subclass sets `num_classes`, `image_shape` and `classes` (as class attributes or in its constructor) and
+    implements
+
+    - `read(part)`: the examples and labels of the training or test set;
+    - `statistics(train)`: mean and standard deviation of the training part (not called if the class sets `mean` and
+      `std`);
+    - `batch_maker(training)`: what turns stored examples into a batch.
+
+    It may also override `labels()` (the training labels, if they are known without reading the examples), `load(part)`
+    (how examples are kept in memory) and Lightning's `prepare_data()` (downloads). `image.ImageDataModule` implements
+    all but `read`.
+
+    The training set is split into a training and a validation part, stratified by class. The split depends on
+    `split_seed` only: neither the training seed nor the size of the training part changes the validation part. Sets
+    without a test set of their own (`test_size`) give up a test part first. A batch is `(images, labels)`: float32
+    `[N, C, H, W]` (flat: `[N, D]`), normalised with the mean and standard deviation of the training data, and int64
+    `[N]`.
 
     Args:
-        data_dir: folder of the data; None is the environment's `DATA_DIR`, else `data`.
-        batch_size: training examples per batch and process.
-        eval_batch_size: the same for validation, test and prediction.
-        train_size: training examples, a count or a fraction; None is all that the other parts leave.
-        val_size: validation examples, a count or a fraction of all; 0 or None is no validation part.
-        split_seed: seed of the split.
-        seed: seed of order and augmentation; None is the seed of `seed_everything`, else 0.
-        resident: hold the whole set in memory, on the device that trains; False reads it batch by batch with the
-            workers of a `DataLoader`, for sets that do not fit. The batches are the same bit for bit.
-        device: where the set lies and the batches are made; `"auto"` is the Trainer's device, or the CPU.
-        num_workers: processes that read when `resident=False`.
-        watch_test: `val_dataloader()` returns `[validation, test]`, so that the test curve can be watched in each
-            epoch. It should never be used to select anything.
-        drop_last: leave out a last training batch that is not full.
+        data_dir: Folder of the data. None: the environment's `DATA_DIR`, or `data` without it.
+        batch_size: Training examples per batch and process.
+        eval_batch_size: Examples per batch and process for validation, test and prediction.
+        train_size: Training examples, a count or a fraction. None: everything left by the other parts.
+        val_size: Validation examples, a count or a fraction of all; 0 or None: no validation part.
+        split_seed: Seed of the split.
+        seed: Seed of order and augmentation. None: the seed of `seed_everything`, or 0 without it.
+        resident: Hold the whole set in memory, on the training device. False reads it batch by batch with the workers
+            of a `DataLoader`, for sets that do not fit. The batches are the same bit for bit.
+        device: Where the set is kept and the batches are made. `"auto"`: the Trainer's device, or the CPU.
+        num_workers: Worker processes that read when `resident=False`.
+        watch_test: Let `val_dataloader()` return `[validation, test]`, to plot the test curve in each epoch. Never use
+            it to select anything.
+        drop_last: Drop the last incomplete training batch.
 
     Attributes:
-        num_classes: number of classes, known before `setup`; 1 when the target is a number.
-        image_shape: shape of one example, (C, H, W) or (D,), known before `setup`.
-        classes: their names, known before `setup`.
-        mean: mean per channel (images in units of the full scale) or column, known after `setup`.
-        std: the standard deviation likewise.
+        num_classes: Number of classes, known before `setup`; 1 when the target is a number.
+        image_shape: Shape of one example, (C, H, W) or (D,), known before `setup`.
+        classes: Class names, known before `setup`.
+        mean: Mean per channel (in units of the full scale) or column, known after `setup`.
+        std: Standard deviation, likewise.
 
     Raises:
-        ValueError: if an option is out of its range.
+        ValueError: If an option is out of range.
     """
 
     num_classes: int
@@ -115,23 +128,38 @@ class SplitDataModule(pl.LightningDataModule):
         self._sets: dict[Literal["train", "test"], Examples] = {}
         self._indices: dict[str, Tensor] = {}
 
-    # What a subclass says.
+    # Hooks of a subclass.
 
-    def _load(self, part: Literal["train", "test"]) -> Examples | None:
-        """The examples of the training or the test set; None for a test set that is split from the training set."""
-        raise NotImplementedError  # images, folders and tables are read differently
+    @abstractmethod
+    def read(self, part: Literal["train", "test"]) -> tuple[Tensor | Dataset[Tensor], Tensor] | None:
+        """Return the examples and the labels of a set, in a fixed order.
 
-    def _labels(self) -> Tensor:
-        """The classes of the training set's examples, for the split."""
+        Returns:
+            Examples `[N, *image_shape]`, uint8 for images, or a `Dataset` of them, which is read one by one; and int64
+            labels `[N]`. None for a test set that is split from the training set.
+        """
+
+    @abstractmethod
+    def statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
+        """Return mean and standard deviation of the examples `train` (positions in the training set)."""
+
+    @abstractmethod
+    def batch_maker(self, training: bool) -> ImageBatch | FlatBatch:
+        """Return what makes the batches of the training part, or of the others."""
+
+    def labels(self) -> Tensor:
+        """Return the labels of the training set, from which the split is drawn."""
         return self._set("train").labels
 
-    def _statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
-        """Mean and standard deviation of the training part, which is `train` of the training set."""
-        raise NotImplementedError  # only a kind of data knows over what its mean is taken
-
-    def _batch_maker(self, training: bool) -> ImageBatch | FlatBatch:
-        """What makes the batches, of the training part or of the others."""
-        raise NotImplementedError  # images and flat rows are batched differently
+    def load(self, part: Literal["train", "test"]) -> Examples | None:
+        """Return what `read` gives as it is kept: in memory or, if not `resident`, as a dataset."""
+        examples = self.read(part)
+        if examples is None:
+            return None
+        values, labels = examples
+        if not self.resident and isinstance(values, Tensor):
+            values = InMemory(values)
+        return Examples(values, labels)
 
     # Lightning's hooks.
 
@@ -145,47 +173,48 @@ class SplitDataModule(pl.LightningDataModule):
             self._set("train")
 
     def train_dataloader(self) -> BatchLoader:
-        """The training part, in a new order in each epoch, augmented."""
+        """Return the training part, in a new order in each epoch, augmented."""
         return self._loader("train", training=True)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader | list[Never]]:
-        """The validation part in order, or `[]` without one; with `watch_test` both, `[validation, test]`."""
+        """Return the validation part in order, or `[]` without one; with `watch_test` both, `[validation, test]`."""
         if self.watch_test:
             return [self._loader("val") if self.val_size else [], self._loader("test")]
         return self._loader("val") if self.val_size else []
 
     def test_dataloader(self) -> BatchLoader:
-        """The test part, in order."""
+        """Return the test part, in order."""
         return self._loader("test")
 
     def predict_dataloader(self) -> BatchLoader:
-        """The test part, in order."""
+        """Return the test part, in order."""
         return self._loader("test")
 
     def part_indices(self, part: Part) -> Tensor:
-        """The examples of a part: positions in the training set, or in the test set if it is a set of its own."""
+        """Return the examples of a part: positions in the training set, or in the test set if there is one."""
         if part == "test" and self.test_size is None:
             return torch.arange(len(self._set("test").labels))
         self._split()
         return self._indices[part]
 
     def part_labels(self, part: Part) -> Tensor:
-        """The labels of a part, in the order of `part_indices`."""
-        labels = self._set("test").labels if part == "test" else self._labels()
-        return labels[self.part_indices(part).to(labels.device)]
+        """Return the labels of a part, in the order of `part_indices`."""
+        indices = self.part_indices(part)
+        labels = self._set("test").labels if part == "test" else self.labels()
+        return labels[indices.to(labels.device)]
 
-    # How it is done.
+    # Split and loaders.
 
     def _set(self, part: Literal["train", "test"]) -> Examples:
         if part not in self._sets:
-            examples = self._load(part)
+            examples = self.load(part)
             self._sets[part] = self._set("train") if examples is None else examples
         return self._sets[part]
 
     def _split(self) -> None:
         if self._indices:
             return
-        labels = self._labels().cpu().numpy()
+        labels = self.labels().cpu().numpy()
         if labels.dtype.kind == "f":
             labels = labels.astype("int64") * 0
         sizes = {"test": self.test_size} if self.test_size is not None else {}
@@ -198,7 +227,7 @@ class SplitDataModule(pl.LightningDataModule):
         )
         self._indices = {name: torch.from_numpy(indices) for name, indices in parts.items()}
         if self.mean is None or self.std is None:
-            mean, std = self._statistics(self._indices["train"])
+            mean, std = self.statistics(self._indices["train"])
             self.mean, self.std = tuple(mean), tuple(std)
 
     def _loader(self, part: Part, training: bool = False) -> BatchLoader:
@@ -208,12 +237,12 @@ class SplitDataModule(pl.LightningDataModule):
             raise ValueError(f"the {part} part is empty; set {part}_size")
         device = placement.device(self.device, self.trainer)
         examples = self._set("test" if part == "test" else "train").to(device)
-        make_batch = self._batch_maker(training).to(device)
+        make_batch = self.batch_maker(training).to(device)
         source: Resident | Streamed
-        if examples.dataset is not None:
-            source = Streamed(examples.dataset, make_batch, device, self.num_workers)
+        if isinstance(examples.values, Dataset):
+            source = Streamed(examples.values, make_batch, device, self.num_workers)
         else:
-            source = Resident(examples.store, make_batch)
+            source = Resident(examples.values, make_batch)
         rank, world_size = placement.process(self.trainer)
         overfit = getattr(self.trainer, "overfit_batches", 0) > 0  # Lightning wants the same batches in each epoch
         return BatchLoader(

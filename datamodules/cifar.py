@@ -17,14 +17,14 @@ class CIFAR10DataModule(ImageDataModule):
     torchvision reads, downloads and checks the files in `data_dir/cifar-10-batches-py`.
 
     Args:
-        download: fetch the files when they are missing.
-        val_size: validation examples, a count or a fraction of the 50,000; 0 or None is no validation part.
-        **options: see `ImageDataModule` and `SplitDataModule`.
+        download: Download missing files.
+        val_size: Validation examples, a count or a fraction of the 50,000; 0 or None: no validation part.
+        **options: See `ImageDataModule` and `SplitDataModule`.
 
     Raises:
-        FileNotFoundError: if the files are missing.
-        ValueError: if an option is out of its range, or a file is corrupt.
-        OSError: if the download fails.
+        FileNotFoundError: If the files are missing.
+        ValueError: If an option is out of range, or a file is corrupt.
+        OSError: If the download fails.
     """
 
     num_classes = 10
@@ -38,7 +38,7 @@ class CIFAR10DataModule(ImageDataModule):
         self.classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
     def prepare_data(self) -> None:
-        """Download the files, when asked to."""
+        """Download the files if `download` is set."""
         if not self.download:
             return
         try:
@@ -49,7 +49,8 @@ class CIFAR10DataModule(ImageDataModule):
                 f"CIFAR-10 could not be downloaded to {self.data_dir}: {reason}; check the network"
             ) from error
 
-    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+    def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        """Return the images, uint8 `[N, 3, 32, 32]`, and the labels of the training or test set."""
         try:
             dataset = CIFAR10(self.data_dir, train=part == "train")
         except RuntimeError as error:
@@ -59,7 +60,7 @@ class CIFAR10DataModule(ImageDataModule):
         return images, torch.tensor(dataset.targets)
 
     def _reason(self) -> ValueError | FileNotFoundError:
-        """Which file torchvision refuses, and why."""
+        """Return an error that names the file torchvision refuses, and the reason."""
         folder = Path(self.data_dir) / CIFAR10.base_folder
         meta = [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]
         for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, meta]:

@@ -1,16 +1,12 @@
 """scikit-learn's handwritten digits: real data without a download."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ._checks import size
 from .image import ImageDataModule
-from .pipeline.scaling import mean_and_std, sums_of
 
 
 class DigitsDataModule(ImageDataModule):
@@ -19,12 +15,12 @@ class DigitsDataModule(ImageDataModule):
     The 17 grey levels are spread over 0..255. All three parts are drawn from the one set.
 
     Args:
-        test_size: test examples, a count or a fraction of all.
-        val_size: validation examples, a count or a fraction of all; 0 or None is no validation part.
-        **options: see `ImageDataModule` and `SplitDataModule`.
+        test_size: Test examples, a count or a fraction of all.
+        val_size: Validation examples, a count or a fraction of all; 0 or None: no validation part.
+        **options: See `ImageDataModule` and `SplitDataModule`.
 
     Raises:
-        ValueError: if an option is out of its range.
+        ValueError: If an option is out of range.
 
     >>> data = DigitsDataModule(batch_size=32)
     >>> data.setup()
@@ -41,14 +37,12 @@ class DigitsDataModule(ImageDataModule):
         self.test_size = size("test_size", test_size)
         self.classes = [str(digit) for digit in range(10)]
 
-    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor] | None:
-        return self._images() if part == "train" else None
+    def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor] | None:
+        """Return all images, uint8 `[N, 1, 8, 8]`, and labels as the training set; None for the test set."""
+        from sklearn.datasets import load_digits  # takes a second, and only this set needs it
 
-    def _images(self) -> tuple[Tensor, Tensor]:
+        if part == "test":
+            return None
         levels, target = load_digits(return_X_y=True)
         images = torch.from_numpy((levels * (255 / 16)).round().astype("uint8"))
         return images.view(-1, *self.image_shape), torch.from_numpy(target).long()
-
-    def _statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
-        images = self._images()[0][train].numpy()
-        return mean_and_std(np.stack([sums_of(image) for image in images]), pixels=64)

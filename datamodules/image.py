@@ -1,27 +1,32 @@
-"""Base of the data modules for images."""
+"""Base class of the image data sets."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
 from .base import Examples, SplitDataModule
 from .pipeline.augment import Augmentation, Flip
 from .pipeline.batch import ImageBatch, ImageStore
-from .pipeline.loader import InMemory
+from .pipeline.scaling import mean_and_std, sums_of
 
 
 class ImageDataModule(SplitDataModule):
-    """Base of the data modules for images; `SplitDataModule` documents the options that are not named here.
+    """Base of the data modules for images. A subclass sets `num_classes`, `image_shape`, `classes`, implements `read`.
+
+    `SplitDataModule` lists what else it may override, and documents the options that are not named here.
 
     Args:
-        crop_padding: crop of the image's own size at a random place after padding with this many black pixels.
-        flip: mirror left and right, `"none"`, `"random"` or `"alternating"` (each image the other way in each epoch).
-        cutout: side of a square at a random place that is set to the mean; 0 for none.
-        compile: normalise and cut out training batches by `torch.compile`d code, with the same bits.
-        **options: see `SplitDataModule`.
+        crop_padding: Crop each training image to its own size at a random place after padding it with this many black
+            pixels.
+        flip: Mirror left and right: `"none"`, `"random"`, or `"alternating"` (each image the other way in each epoch).
+        cutout: Side of a square at a random place that is set to the mean; 0 for none.
+        compile: Normalise and cut out training batches in code compiled by `torch.compile`, with the same bits.
+        **options: See `SplitDataModule`.
 
     Raises:
-        ValueError: if an option is out of its range.
+        ValueError: If an option is out of range.
     """
 
     def __init__(
@@ -31,22 +36,22 @@ class ImageDataModule(SplitDataModule):
         self.compile = compile
         self.augmentation: Augmentation = Augmentation(crop_padding, flip, cutout)
 
-    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor] | None:
-        """The set as uint8 `[N, C, H, W]` and int64 `[N]`; None for a test set that is split from the training set."""
-        raise NotImplementedError  # every image set reads its own files
+    def statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
+        """Return mean and standard deviation per channel, exactly; override it where they are known."""
+        values = self._set("train").values
+        images: Any = values.images if isinstance(values, ImageStore) else values
+        sums = np.stack([sums_of(images[index].numpy()) for index in train.tolist()])
+        return mean_and_std(sums, pixels=self.image_shape[1] * self.image_shape[2])
 
-    def _load(self, part: Literal["train", "test"]) -> Examples | None:
-        read = self._read(part)
-        if read is None:
-            return None
-        images, labels = read
-        if not self.resident:
-            return Examples(labels, dataset=InMemory(images))
-        store = ImageStore(len(images), self.image_shape, self.augmentation.crop_padding)
-        store.images.copy_(images)
-        return Examples(labels, store=store)
+    def load(self, part: Literal["train", "test"]) -> Examples | None:
+        """Return what `read` gives as it is kept: in an `ImageStore` or, if not `resident`, as a dataset."""
+        examples = super().load(part)
+        if examples is not None and isinstance(examples.values, Tensor):
+            examples.values = ImageStore.of(examples.values, self.augmentation.crop_padding)
+        return examples
 
-    def _batch_maker(self, training: bool) -> ImageBatch:
+    def batch_maker(self, training: bool) -> ImageBatch:
+        """Return an `ImageBatch`, which augments the training part."""
         assert self.mean is not None  # since the split is made
         assert self.std is not None
         if not training:

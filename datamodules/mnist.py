@@ -14,14 +14,14 @@ class MNISTDataModule(ImageDataModule):
     torchvision reads, downloads and checks the four files in `data_dir/MNIST/raw`.
 
     Args:
-        download: fetch the files when they are missing.
-        val_size: validation examples, a count or a fraction of the 60,000; 0 or None is no validation part.
-        **options: see `ImageDataModule` and `SplitDataModule`.
+        download: Download missing files.
+        val_size: Validation examples, a count or a fraction of the 60,000; 0 or None: no validation part.
+        **options: See `ImageDataModule` and `SplitDataModule`.
 
     Raises:
-        FileNotFoundError: if the files are missing.
-        ValueError: if an option is out of its range, or a file is corrupt.
-        OSError: if the download fails.
+        FileNotFoundError: If the files are missing.
+        ValueError: If an option is out of range, or a file is corrupt.
+        OSError: If the download fails.
     """
 
     num_classes = 10
@@ -35,7 +35,7 @@ class MNISTDataModule(ImageDataModule):
         self.classes = [str(digit) for digit in range(10)]
 
     def prepare_data(self) -> None:
-        """Download the files, when asked to."""
+        """Download the files if `download` is set."""
         if not self.download:
             return
         try:
@@ -44,7 +44,8 @@ class MNISTDataModule(ImageDataModule):
             reason = " ".join(str(error).split())
             raise OSError(f"MNIST could not be downloaded to {self.data_dir}: {reason}; check the network") from error
 
-    def _read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+    def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        """Return the images, uint8 `[N, 1, 28, 28]`, and the labels of the training or test set."""
         stem = "train" if part == "train" else "t10k"
         try:
             dataset = MNIST(self.data_dir, train=part == "train")
@@ -55,7 +56,7 @@ class MNISTDataModule(ImageDataModule):
                 f"MNIST's four files are not in {self.data_dir}/MNIST/raw; name their folder with --data.data_dir, "
                 "or fetch them with --data.download true"
             ) from error
-        except (ValueError, TypeError, AssertionError, KeyError) as error:  # what torchvision's reader raises
+        except (ValueError, TypeError, AssertionError, KeyError) as error:  # torchvision's reader has no error class
             raise self._corrupt(stem, error) from error
         images, labels = dataset.data, dataset.targets
         if images.shape[1:] != self.image_shape[1:] or len(images) != len(labels):

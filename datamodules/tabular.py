@@ -11,10 +11,9 @@ from sklearn import datasets
 from torch import Tensor
 
 from ._checks import one_of, size
-from .base import Examples, SplitDataModule
+from .base import SplitDataModule
 from .files.csv_table import read_csv
 from .pipeline.batch import FlatBatch
-from .pipeline.loader import InMemory
 
 Task = Literal["auto", "classification", "regression"]
 MAX_CLASSES = 100  # numbers with more different values are taken for a quantity
@@ -92,18 +91,19 @@ class TabularDataModule(SplitDataModule):
         self.num_classes = max(1, len(self.classes))
         self.image_shape = (rows.shape[1],)
 
-    def _load(self, part: Literal["train", "test"]) -> Examples | None:
+    def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor] | None:
+        """Return all rows, float32 `[N, D]`, and labels as the training set; None for the test set."""
         if part == "test":
             return None
-        rows, labels = torch.from_numpy(self._rows).float(), torch.from_numpy(self._target)
-        if self.resident:
-            return Examples(labels, store=rows)
-        return Examples(labels, dataset=InMemory(rows))
+        self._split()  # fills missing cells with means of the training part
+        return torch.from_numpy(self._rows).float(), self.labels()
 
-    def _labels(self) -> Tensor:
+    def labels(self) -> Tensor:
+        """Return the labels of all rows."""
         return torch.from_numpy(self._target)
 
-    def _statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
+    def statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
+        """Return mean and standard deviation per column, after filling missing cells with the mean."""
         rows = self._rows[train.numpy()]
         empty = np.isnan(rows).all(0)
         if empty.any():
@@ -114,7 +114,8 @@ class TabularDataModule(SplitDataModule):
         self._rows = np.where(np.isnan(self._rows), mean, self._rows)
         return mean.tolist(), self._rows[train.numpy()].std(0).tolist()
 
-    def _batch_maker(self, training: bool) -> FlatBatch:
+    def batch_maker(self, training: bool) -> FlatBatch:
+        """Return a `FlatBatch`."""
         assert self.mean is not None  # since the split is made
         assert self.std is not None
         return FlatBatch(self.mean, self.std)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +67,7 @@ def list_images(root: Path, classes: list[str]) -> Listing:
             raise ValueError(
                 f"class {name!r} of {root} is not among the classes of the training set; remove the folder"
             )
-        found = sorted(_walk(root / name))
-        if not found:
-            kinds = " ".join(IMG_EXTENSIONS)
-            raise ValueError(f"class folder {root / name} has no image ({kinds}); add some or remove the folder")
-        for path, size, time in found:
+        for path, size, time in _class_images(root / name):
             relative = os.path.relpath(path, root)
             digest.update(f"{relative}\0{size}\0{time}\n".encode(errors="surrogateescape"))
             files.append(relative)
@@ -78,15 +75,27 @@ def list_images(root: Path, classes: list[str]) -> Listing:
     return Listing(root, files, np.array(labels, dtype=np.int64), digest.hexdigest())
 
 
-def _walk(folder: Path) -> list[tuple[str, int, int]]:
-    found = []
+def first_shape(root: Path, classes: list[str]) -> tuple[int, ...]:
+    """Return the shape [3, H, W] of the first image that `list_images` lists, without listing the others."""
+    return decode(Path(_class_images(root / classes[0])[0][0]), None).shape
+
+
+def _class_images(folder: Path) -> list[tuple[str, int, int]]:
+    """Return path, size and time of every image below a class folder, sorted."""
+    images = sorted(_walk(folder))
+    if not images:
+        kinds = " ".join(IMG_EXTENSIONS)
+        raise ValueError(f"class folder {folder} has no image ({kinds}); add some or remove the folder")
+    return images
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, int, int]]:
     for entry in os.scandir(folder):
         if entry.is_dir():
-            found += _walk(Path(entry.path))
+            yield from _walk(Path(entry.path))
         elif entry.name.lower().endswith(IMG_EXTENSIONS) and not entry.name.startswith("."):
             status = entry.stat()
-            found.append((entry.path, status.st_size, status.st_mtime_ns))
-    return found
+            yield entry.path, status.st_size, status.st_mtime_ns
 
 
 def decode(path: Path, image_size: int | None) -> Pixels:

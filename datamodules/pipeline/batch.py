@@ -36,6 +36,13 @@ class ImageStore:
         self._edge = margin * (self.width + 1)
         self.flat = torch.empty(2 * self._edge + count * self._bytes, dtype=torch.uint8, device=device)
 
+    @classmethod
+    def of(cls, images: Tensor, margin: int = 0) -> "ImageStore":
+        """Return a store that holds a copy of the images `[N, C, H, W]`."""
+        store = cls(len(images), images.shape[1:], margin, images.device)
+        store.images.copy_(images)
+        return store
+
     @property
     def images(self) -> Tensor:
         """The images as a view `[N, C, H, W]`: write into it to fill the store."""
@@ -102,9 +109,7 @@ class ImageBatch:
 
     def collate(self, raw: Tensor) -> ImageStore:
         """A small store that holds one batch of raw images `[B, C, H, W]`."""
-        store = ImageStore(len(raw), self.image_shape, self.augmentation.crop_padding, raw.device)
-        store.images.copy_(raw)
-        return store
+        return ImageStore.of(raw, self.augmentation.crop_padding)
 
     def __call__(self, store: ImageStore, plan: Plan) -> Tensor:
         """The batch of the positions in `plan`."""

@@ -41,7 +41,7 @@ def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | 
     if source == "mnist":
         mnist = MNISTDataModule(data_dir=data_dir)
         try:
-            found, classes = mnist._read(part)
+            found, classes = mnist.read(part)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"MNIST's four files are not in {mnist.data_dir}/MNIST/raw: name their folder by --data_dir or by the "
@@ -49,7 +49,7 @@ def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | 
             ) from None
     else:
         digits = DigitsDataModule(val_size=0)
-        read = digits._read("train")
+        read = digits.read("train")
         assert read is not None  # all are read, then split
         indices = digits.part_indices(part)
         found, classes = (tensor[indices] for tensor in read)

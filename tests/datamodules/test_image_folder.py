@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
-from datamodules.files.image_files import FolderImages
+from datamodules.files import image_files
 
 
 def ready(folder, **options):
@@ -22,21 +22,21 @@ def ready(folder, **options):
 
 def train_images(data):
     """The training set's images as they are held."""
-    return data._set("train").store.images.clone()
+    return data._set("train").values.images.clone()
 
 
 @pytest.fixture
 def decoded(monkeypatch):
     """The files that were decoded since the test began."""
-    names = []
-    read = FolderImages.read
+    paths = []
+    decode = image_files.decode
 
-    def spy(self, index):
-        names.append(self.listing.files[index])
-        return read(self, index)
+    def spy(path, image_size):
+        paths.append(path)
+        return decode(path, image_size)
 
-    monkeypatch.setattr(FolderImages, "read", spy)
-    return names
+    monkeypatch.setattr(image_files, "decode", spy)
+    return paths
 
 
 def test_pixels_and_labels(image_folder):

@@ -34,7 +34,7 @@ def table(tmp_path):
 def everything(data):
     """The whole table as it is held, and its targets."""
     data.setup()
-    return data._set("train").store, data._set("train").labels
+    return data._set("train").values, data._set("train").labels
 
 
 @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "digits"])
