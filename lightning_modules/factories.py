@@ -7,7 +7,6 @@ From a backbone's name or factory to the network, and its compilation.
 """
 
 import functools
-import importlib
 import importlib.util
 import inspect
 import sys
@@ -21,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .backbones.named import named
+from .paths import current_path, load, public_path
 
 Plain: TypeAlias = str | dict[str, Any]
 ActivationFactory: TypeAlias = Callable[[], nn.Module]
@@ -57,8 +57,10 @@ def plain(value: Any, where: str, product: type | tuple[type, ...] = _PRODUCTS) 
     ValueError: activation: ... is a lambda or defined inside a function: define it at the top level of a module
     """
     if isinstance(value, str):
-        _check_product(_import(value, where), value, where, product)
-        return value
+        path = current_path(value)
+        target = _import(path, where)
+        _check_product(target, path, where, product)
+        return min(public_path(target) or path, path, key=lambda one: one.count("."))
     if isinstance(value, Mapping):
         return _plain_mapping(value, where, product)
     if isinstance(value, functools.partial):
@@ -156,31 +158,24 @@ def _path(value: Any, where: str) -> str:
         raise ValueError(
             f"{where}: {_shown(value)} is a lambda or defined inside a function: define it at the top level of a module"
         )
-    parents = module.split(".")
-    for depth in range(1, len(parents) + 1):
-        parent = ".".join(parents[:depth])
-        if _attribute(sys.modules.get(parent), name) is value:
-            return f"{parent}.{name}"
-    raise ValueError(f"{where}: {_shown(value)} cannot be imported from {module or 'any module'}: give its import path")
-
-
-def _attribute(holder: Any, dotted: str) -> Any:
-    return functools.reduce(lambda at, part: getattr(at, part, None), dotted.split("."), holder)
+    path = public_path(value)
+    if path is None:
+        raise ValueError(
+            f"{where}: {_shown(value)} cannot be imported from {module or 'any module'}: give its import path"
+        )
+    return path
 
 
 def _import(path: str, where: str) -> Any:
-    parts = path.split(".")
-    for depth in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:depth])
-        try:
-            found = _attribute(importlib.import_module(module), ".".join(parts[depth:]))
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise ValueError(f"{where}: importing {path!r} failed: {error}") from None
-            continue
-        if found is not None:
-            return found
-    raise ValueError(f"{where}: nothing can be imported as {path!r}: give a full import path such as 'torch.nn.ReLU'")
+    try:
+        target = load(current_path(path))
+    except ImportError as error:
+        raise ValueError(f"{where}: importing {path!r} failed: {error}") from None
+    if target is None:
+        raise ValueError(
+            f"{where}: nothing can be imported as {path!r}: give a full import path such as 'torch.nn.ReLU'"
+        )
+    return target
 
 
 def _check_product(target: Any, path: str, where: str, product: type | tuple[type, ...]) -> None:

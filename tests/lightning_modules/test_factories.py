@@ -41,7 +41,7 @@ class TakesMany(nn.Module):
 ROUND_TRIPS = {
     "class": (nn.GELU, "torch.nn.GELU"),
     "function": (annotated, f"{annotated.__module__}.annotated"),
-    "path": ("torch.nn.modules.activation.ELU", "torch.nn.modules.activation.ELU"),
+    "path": ("torch.nn.modules.activation.ELU", "torch.nn.ELU"),
     "partial": (
         functools.partial(nn.LeakyReLU, negative_slope=0.2),
         {"class_path": "torch.nn.LeakyReLU", "init_args": {"negative_slope": 0.2}},

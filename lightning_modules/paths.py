@@ -1,0 +1,104 @@
+"""Import paths as checkpoints hold them: the shortest public one, so that moving a file breaks no checkpoint."""
+
+import functools
+import importlib
+import inspect
+import sys
+import warnings
+from typing import Any
+
+
+def load(path: str) -> Any:
+    """Import what a dotted path names: a class or function of a module, or nested in a class.
+
+    Returns:
+        The object, or None if there is none at this path.
+
+    Raises:
+        ImportError: If a module on the path exists and cannot be imported.
+
+    >>> load("torch.nn.ReLU").__name__, load("torch.nn.Nothing")
+    ('ReLU', None)
+    """
+    parts = path.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    for depth in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:depth])
+        try:
+            found = _attribute(importlib.import_module(module), ".".join(parts[depth:]))
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def public_path(value: Any) -> str | None:
+    """Return the shortest import path of a class or function: that of the outermost package that exports it.
+
+    Returns:
+        The path, or None if no package from the outermost to its own module has it under its name.
+
+    >>> from torch import nn
+    >>> public_path(nn.ReLU)
+    'torch.nn.ReLU'
+    """
+    name, parents = getattr(value, "__qualname__", ""), (getattr(value, "__module__", None) or "").split(".")
+    modules = [".".join(parents[:depth]) for depth in range(1, len(parents) + 1)]
+    return next((f"{module}.{name}" for module in modules if _attribute(sys.modules.get(module), name) is value), None)
+
+
+def current_path(path: str) -> str:
+    """Return the path under which something can be imported today, with a warning if it has moved.
+
+    `package.gone.Name` is looked up as `Name` in the package, then in those of its subpackages that are imported: a
+    class that leaves its file keeps its name.
+
+    Returns:
+        The new path; the same one if it can be imported or if nothing of its name is found.
+
+    >>> current_path("torch.nn.modules.gone.ReLU")
+    'torch.nn.ReLU'
+    """
+    package, name = path.partition(".")[0], path.rpartition(".")[2]
+    if package == name or _load_or_none(path) is not None:
+        return path
+    parents = [path.rsplit(".", depth)[0] for depth in range(2, path.count(".") + 1)]
+    inside = sorted((m for m in sys.modules if m.startswith(f"{package}.")), key=lambda m: m.count("."))
+    for module in map(sys.modules.get, [*parents, *inside]):
+        value = getattr(module, name, None) if hasattr(module, "__path__") else None
+        buildable = inspect.isclass(value) or inspect.isfunction(value)
+        if buildable and value.__module__.split(".")[0] == package and (new := public_path(value)):
+            warnings.warn(f"{path} has moved: read as {new}", stacklevel=2)
+            return new
+    return path
+
+
+def current_paths(config: Any) -> Any:
+    """Return a configuration with `current_path` of every `class_path` in it.
+
+    >>> current_paths({"data": {"class_path": "torch.nn.ReLU", "init_args": {"inplace": True}}})
+    {'data': {'class_path': 'torch.nn.ReLU', 'init_args': {'inplace': True}}}
+    """
+    if isinstance(config, list):
+        return [current_paths(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: current_path(value) if key == "class_path" and isinstance(value, str) else current_paths(value)
+        for key, value in config.items()
+    }
+
+
+def _load_or_none(path: str) -> Any:
+    try:
+        return load(path)
+    except ImportError:  # whoever needs the object reports it
+        return None
+
+
+def _attribute(holder: Any, dotted: str) -> Any:
+    return functools.reduce(lambda at, part: getattr(at, part, None), dotted.split("."), holder)
