@@ -1,4 +1,4 @@
-"""Explain what trained models look at, in general and example by example.
+"""Explain trained models, in general and example by example.
 
     python scripts/explain.py image --checkpoint runs/.../checkpoints/best.ckpt --index '[0, 7]'
     python scripts/explain.py tabular                  # diabetes and breast cancer, models of every kind
@@ -6,8 +6,8 @@
     python scripts/explain.py text                     # docstrings, classified by library
     python scripts/explain.py text --corpus FOLDER
 
-Without a subcommand it means ``image``, which without a checkpoint trains the digits default first. Each writes
-pictures, a page for the browser and ``results.json``, into a new folder under runs/ or into ``--output``.
+The default subcommand is `image`, which trains the digits default if no checkpoint is given. Each subcommand writes
+pictures, a web page and `results.json` into the output folder.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from _explain.text import text
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line ``args`` (the process's own by default)."""
+    """Run the command line `args`; default the process's own."""
     return run_command_line({"image": image, "tabular": tabular, "text": text}, args, default="image")
 
 

@@ -1,12 +1,12 @@
-"""Are the gradients right? Backpropagation against central differences in float64; optimizers against their twins.
+"""Check gradients against central differences in float64, and optimizers against their reference twins.
 
     python scripts/gradient_check.py
     python scripts/gradient_check.py --data mnist       # MNIST from DATA_DIR
 
-TwoLayerNet (784-50-10, three images) in every coordinate; every layer of "Deep Learning from Scratch", every activation
-and every backbone in some coordinates of each tensor; every optimizer's steps beside those of its reference twin. What
-is too large ends the program with exit code 1. Coordinates where the loss has a kink or a jump within the step are
-counted and left out. The output folder gets ``results.json`` and ``gradient_check.png``.
+All coordinates of TwoLayerNet (784-50-10, three images) are checked, and some coordinates of each tensor of every layer
+of "Deep Learning from Scratch", every activation and every backbone. Coordinates where the loss has a kink or a jump
+within the step are counted and excluded. The exit code is 1 if a difference is too large. The output folder gets
+`results.json` and `gradient_check.png`.
 """
 
 import math
@@ -17,25 +17,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from _common.command_line import run_command_line, warn
 from _common.console import print_files, print_rows, say
 from _common.digit_images import Source, read_digits
 from _common.runs import new_run, write_json
 from _gradient_check.differences import compare
-from _gradient_check.figure import figure
-from _gradient_check.optimizer_twins import optimizer_differences
+from _gradient_check.figure import draw
+from _gradient_check.optimizer_twins import STEPS, optimizer_differences
 from _gradient_check.subjects import Subject, backbones, classifier, layers, zoo
 from lightning_modules.backbones import TwoLayerNet
 
 IMAGES = 3
 EXHAUSTIVE_STEP, EXHAUSTIVE_LIMIT = 1e-4, 1e-8
-"""Of TwoLayerNet: h, and the largest absolute difference that is right."""
+"""TwoLayerNet: step h, and limit of the largest absolute difference."""
 STEP, LIMIT = 1e-6, 1e-6
-"""Of the others: h, and the largest difference that is right as a share of the largest gradient."""
+"""All others: step h, and limit of the largest difference relative to the largest gradient."""
 TWIN_LIMIT = 1e-10
-"""The largest difference between an optimizer's weights and its twin's after any step."""
+"""Limit of the difference between an optimizer's weights and its twin's after any step."""
 
 
 def run(
@@ -49,20 +48,22 @@ def run(
     """Check every gradient; exit with code 1 if one is wrong.
 
     Args:
-        data: Where the three images are from: digits (scikit-learn's, no download) or mnist.
-        samples: Coordinates of each tensor of a layer or activation.
-        backbone_samples: Coordinates of each tensor of a backbone.
-        data_dir: Folder that MNIST lies in; by default the environment's DATA_DIR, else data.
-        output: Folder for what is written; by default a new one under runs/.
-        seed: Of the weights, the inputs and the choice of coordinates.
+        data: Source of the three images, digits (scikit-learn's, no download) or mnist.
+        samples: Number of coordinates of each tensor of a layer or activation.
+        backbone_samples: Number of coordinates of each tensor of a backbone.
+        data_dir: Folder with MNIST; default the environment variable DATA_DIR, else data.
+        output: Output folder; default a new one under runs/.
+        seed: Random seed.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
     """
     for name, value in (("samples", samples), ("backbone_samples", backbone_samples)):
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, found {value}")
-    images, labels = three_images(data, data_dir)
+    digits = read_digits(data, "train", data_dir)
+    images = torch.from_numpy(digits.images[:IMAGES]).double()[:, None] / 255
+    labels = torch.from_numpy(digits.labels[:IMAGES])
     padding = (28 - images.shape[-1]) // 2
     torch.manual_seed(seed)
     network = classifier("TwoLayerNet", TwoLayerNet(), F.pad(images, [padding] * 4), labels)
@@ -74,11 +75,11 @@ def run(
             "others": {"step": STEP, "relative": LIMIT},
             "optimizers": {"largest": TWIN_LIMIT},
         },
-        "TwoLayerNet": exhaustively(network),
-        "layers": sampled(layers(seed), samples, seed),
-        "activations": sampled(zoo(seed), samples, seed),
-        "backbones": sampled(backbones(images, labels, seed), backbone_samples, seed),
-        "optimizers": optimizers(seed),
+        "TwoLayerNet": check_all(network),
+        "layers": check_some(layers(seed), samples, seed),
+        "activations": check_some(zoo(seed), samples, seed),
+        "backbones": check_some(backbones(images, labels, seed), backbone_samples, seed),
+        "optimizers": check_optimizers(seed),
         "files": {"figure": "gradient_check.png", "results": "results.json"},
     }
     sections = ("TwoLayerNet", "layers", "activations", "backbones", "optimizers")
@@ -86,97 +87,79 @@ def run(
     results["wrong"] = wrong
     folder = output or new_run("runs")
     folder.mkdir(parents=True, exist_ok=True)
-    figure(results, network).savefig(folder / "gradient_check.png", dpi=100)
+    draw(results, network).savefig(folder / "gradient_check.png", dpi=100)
     write_json(folder / "results.json", results)
-    report(results, folder)
+    report(results)
+    print_files(folder, results["files"])
     if wrong:
         verb = "is" if len(wrong) == 1 else "are"
         print(f"error: {len(wrong)} of the gradients {verb} wrong: {'; '.join(wrong)}", file=sys.stderr)
         raise SystemExit(1)
+    say("all gradients are correct")
     return results
 
 
-def three_images(data: Source, data_dir: str | None) -> tuple[Tensor, Tensor]:
-    """The first three training images, float64 from 0 to 1, ``[3, 1, H, W]``, and their classes."""
-    found = read_digits(data, "train", data_dir)
-    return torch.from_numpy(found.images[:IMAGES]).double()[:, None] / 255, torch.from_numpy(found.labels[:IMAGES])
-
-
-def exhaustively(network: Subject) -> dict[str, dict[str, Any]]:
-    """Every coordinate of a network, parameter by parameter."""
+def check_all(network: Subject) -> dict[str, dict[str, Any]]:
+    """Check every coordinate of a network; return a row for each parameter."""
     limit = EXHAUSTIVE_LIMIT
-    # Kinks are looked for where the difference is above the limit, which is absolute here.
+    # `compare` takes its tolerance relative to the largest gradient, but this limit is absolute.
     scale = max(float(g.abs().max()) for g in torch.autograd.grad(network.loss(), list(network.tensors.values())))
-    found = compare(network.loss, network.tensors, EXHAUSTIVE_STEP, limit / scale, None)
+    differences = compare(network.loss, network.tensors, EXHAUSTIVE_STEP, limit / scale, None)
     return {
         name: one._asdict() | {"right": one.largest <= limit and 2 * one.kinks <= one.coordinates}
-        for name, one in found.items()
+        for name, one in differences.items()
     }
 
 
-def sampled(subjects: Iterable[Subject], samples: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Some coordinates of each tensor of each subject; the differences as shares of its largest gradient."""
+def check_some(subjects: Iterable[Subject], samples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Check some coordinates of each tensor; return a row for each subject."""
     rows = {}
     for subject in subjects:
-        found = compare(subject.loss, subject.tensors, STEP, LIMIT, samples, seed).values()
-        scale = max(one.scale for one in found)
-        largest = max((one.largest for one in found), key=lambda value: math.inf if math.isnan(value) else value)
-        checked = {"coordinates": sum(one.coordinates for one in found), "kinks": sum(one.kinks for one in found)}
+        differences = compare(subject.loss, subject.tensors, STEP, LIMIT, samples, seed).values()
+        scale = max(one.scale for one in differences)
+        largest = max((one.largest for one in differences), key=lambda value: math.inf if math.isnan(value) else value)
+        counts = {key: sum(getattr(one, key) for one in differences) for key in ("coordinates", "kinks")}
         relative = largest / scale if scale else largest
-        right = relative <= LIMIT and 2 * checked["kinks"] <= checked["coordinates"]
-        rows[subject.name] = checked | {"largest": largest, "scale": scale, "relative": relative, "right": right}
+        right = relative <= LIMIT and 2 * counts["kinks"] <= counts["coordinates"]
+        rows[subject.name] = counts | {"largest": largest, "scale": scale, "relative": relative, "right": right}
     return rows
 
 
-def optimizers(seed: int) -> dict[str, dict[str, Any]]:
-    """Each optimizer and its twin; nothing, after a line that says so, where the twins are not at hand."""
-    try:
-        found = optimizer_differences(seed)
-    except FileNotFoundError as error:
-        warn(f"the optimizers are not checked: {error}")
-        return {}
-    for name in [name for name, value in found.items() if value is None]:
-        warn(f"{name} is not checked: it has no twin in scripts/_gradient_check/optimizer_twins.py")
-    return {
-        name: {"largest": value, "right": value <= TWIN_LIMIT} for name, value in found.items() if value is not None
-    }
+def check_optimizers(seed: int) -> dict[str, dict[str, Any]]:
+    """Check each optimizer that has a reference twin."""
+    rows = {}
+    for name, largest in optimizer_differences(seed).items():
+        if largest is None:
+            warn(f"{name} is not checked: it has no twin optim/reference/{name.lower()}.py")
+        else:
+            rows[name] = {"largest": largest, "right": largest <= TWIN_LIMIT}
+    return rows
 
 
-def report(results: dict[str, Any], folder: Path) -> None:
-    """Print the tables, and where the files are."""
-    exhaustive = {
-        name: {"coordinates": row["coordinates"], "kinks": row["kinks"]}
-        | {"mean difference": f"{row['mean']:.1e}", "largest": f"{row['largest']:.1e}", "right": word(row)}
-        for name, row in results["TwoLayerNet"].items()
-    }
-    print_rows(
-        f"TwoLayerNet on {IMAGES} images, every coordinate, h = {EXHAUSTIVE_STEP:g}; right up to {EXHAUSTIVE_LIMIT:g}",
-        exhaustive,
-        "parameter",
-    )
+def report(results: dict[str, Any]) -> None:
+    """Print a table of each section."""
+    title = f"TwoLayerNet on {IMAGES} images, all coordinates, h = {EXHAUSTIVE_STEP:g}; limit {EXHAUSTIVE_LIMIT:g}"
+    columns = {"mean difference": "mean", "largest difference": "largest"}
+    print_rows(title, table(results["TwoLayerNet"], columns), "parameter")
     for section in ("layers", "activations", "backbones"):
-        rows = {
-            name: {"coordinates": row["coordinates"], "kinks": row["kinks"]}
-            | {"largest / largest gradient": f"{row['relative']:.1e}", "right": word(row)}
-            for name, row in results[section].items()
-        }
-        print_rows(f"{section}, h = {STEP:g}; right up to {LIMIT:g}", rows)
-    rows = {
-        name: {"largest": f"{row['largest']:.1e}", "right": word(row)} for name, row in results["optimizers"].items()
+        columns = {"largest difference / largest gradient": "relative"}
+        print_rows(f"{section}, h = {STEP:g}; limit {LIMIT:g}", table(results[section], columns))
+    title = f"optimizers' weights against their twins', {STEPS} steps; limit {TWIN_LIMIT:g}"
+    print_rows(title, table(results["optimizers"], {"largest difference": "largest"}))
+
+
+def table(rows: dict[str, dict[str, Any]], columns: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the rows to print; `columns` maps headings to keys."""
+    return {
+        name: {key: row[key] for key in ("coordinates", "kinks") if key in row}
+        | {heading: f"{row[key]:.1e}" for heading, key in columns.items()}
+        | {"correct": "yes" if row["right"] else "NO"}
+        for name, row in rows.items()
     }
-    print_rows(f"optimizers' weights beside their twins', 30 steps; right up to {TWIN_LIMIT:g}", rows)
-    print_files(folder, results["files"])
-    if not results["wrong"]:
-        say("all gradients are right")
-
-
-def word(row: dict[str, Any]) -> str:
-    """Yes or no."""
-    return "yes" if row["right"] else "NO"
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line ``args`` (the process's own by default)."""
+    """Run the command line `args`; default the process's own."""
     return run_command_line(run, args)
 
 

@@ -1,13 +1,13 @@
-"""The minimum that SGD ends in beside the one of SAM: how the loss rises around them, and how it is curved.
+"""Compare the loss landscapes around the minima of SGD and SAM, and their largest Hessian eigenvalues.
 
     python scripts/landscape.py                                  # trains both on scikit-learn's digits first
     python scripts/landscape.py --data mnist --epochs 3
     python scripts/landscape.py --sgd RUN/checkpoints/last.ckpt --sam RUN/checkpoints/last.ckpt
 
-The loss on training images, in evaluation mode, along two random directions that are scaled filter by filter, drawn
-from the same numbers for both networks (biases and normalisation layers are not moved); and the largest eigenvalue of
-its Hessian over all parameters. The output folder gets ``results.json``, ``landscape.png``, ``relief.png``,
-``tensorboard/``, and ``runs/`` with what was trained.
+The loss on training images is evaluated along two random, filter-normalised directions, drawn from the same random
+numbers for both networks, with the networks in evaluation mode; biases and normalisation layers are not moved. The
+Hessian is that of the same loss, over all parameters. The output folder gets `results.json`, `landscape.png`,
+`relief.png`, `tensorboard/`, and `runs/` with the two trainings.
 """
 
 import contextlib
@@ -27,13 +27,21 @@ from _common.console import print_files, print_rows, say
 from _common.digit_images import Source
 from _common.rebuild import TrainedRun, rebuild
 from _common.runs import new_run, shell, write_json
-from _landscape.figure import figure, relief
+from _landscape.figure import draw, draw_relief
 from _landscape.hessian import top_eigenvalue
 from _landscape.surface import filter_normalized, losses_along
 
 TOLERANCE = 1e-3
-"""Of the top eigenvalue, as a share of it."""
+"""Relative tolerance of the top eigenvalue."""
 DATA = {"digits": "DigitsDataModule", "mnist": "MNISTDataModule"}
+COLUMNS = {
+    "train_accuracy": "train accuracy",
+    "test_accuracy": "test accuracy",
+    "loss": "training loss",
+    "mean_rise": "mean rise over the surface",
+    "top_eigenvalue": "top Hessian eigenvalue",
+    "residual": "residual",
+}
 
 
 def run(
@@ -56,24 +64,24 @@ def run(
     """Compare the loss around two trained networks.
 
     Args:
-        sgd: The first checkpoint of a run of train.py; without both, both are trained first.
-        sam: The second.
-        data: What is trained on: digits (scikit-learn's, no download) or mnist.
-        data_dir: Folder that MNIST lies in; by default the environment's DATA_DIR, else data.
-        backbone: What is trained.
-        epochs: Of both trainings.
-        lr: Learning rate of both trainings, with momentum 0.9.
+        sgd: Checkpoint trained with SGD; give both checkpoints, or neither to train both first.
+        sam: Checkpoint trained with SAM; give both or neither.
+        data: Training data, digits (scikit-learn's, no download) or mnist.
+        data_dir: Folder with MNIST; default the environment variable DATA_DIR, else data.
+        backbone: Network to train.
+        epochs: Training epochs, for both optimizers.
+        lr: Learning rate, for both optimizers; momentum is 0.9.
         rho: Radius of SAM's neighbourhood.
-        examples: Training images that the loss is computed on, at most.
-        radius: The largest multiple of the directions.
-        points: Points on each side of the surface.
-        iterations: The largest number of power iterations.
-        accelerator: Lightning's name of the device.
-        output: Folder for what is written; by default a new one under runs/.
-        seed: Of the trainings, the directions and the power iteration.
+        examples: Largest number of training images for the loss.
+        radius: Largest multiple of each direction.
+        points: Number of points on each side of the surface.
+        iterations: Largest number of power iterations.
+        accelerator: Device, as Lightning names it: auto, cpu, gpu ...
+        output: Output folder; default a new one under runs/.
+        seed: Random seed.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
     """
     for name, value, least in (("epochs", epochs, 1), ("examples", examples, 1), ("points", points, 2)):
         if value < least:
@@ -84,70 +92,63 @@ def run(
         raise ValueError("give two checkpoints, --sgd and --sam, or none to train both")
     folder = output or new_run("runs")
     if sgd is None or sam is None:
-        sgd, sam = train_both(folder / "runs", data, data_dir, backbone, epochs, lr, rho, accelerator, seed)
-    line, grid = steps(radius, 2 * points - 1), steps(radius, points)
+        words = ["--data", DATA[data], "--model.backbone", backbone, "--trainer.max_epochs", str(epochs)]
+        words += ["--trainer.accelerator", accelerator, "--seed_everything", str(seed)]
+        words += [] if data_dir is None else ["--data.data_dir", data_dir]
+        say(f"training    {backbone} on {data} by SGD and by SAM, {epochs} epochs each")
+        sgd, sam = train_both(folder / "runs", words, lr, rho)
+    line, grid = (np.linspace(-radius, radius, count).tolist() for count in (2 * points - 1, points))
     networks: dict[str, Any] = {}
     for name, checkpoint in (("SGD", sgd), ("SAM", sam)):
-        networks[name] = {"checkpoint": str(checkpoint)} | look(
-            rebuild(checkpoint, accelerator), examples, line, grid, iterations, seed
-        )
-        row = networks[name]
+        row = measure(rebuild(checkpoint, accelerator), examples, line, grid, iterations, seed)
+        networks[name] = {"checkpoint": str(checkpoint)} | row
         if row["residual"] > TOLERANCE * abs(row["top_eigenvalue"]):
-            warn(f"{name}'s top eigenvalue is known to {row['residual']:.1e} only: raise --iterations")
-    used = networks["SGD"]["examples"]
-    title = f"Loss on {used:,} training images around the weights, filter-normalised directions"
+            warn(f"{name}'s top eigenvalue is known only to {row['residual']:.1e}: raise --iterations")
+    title = f"Loss on {networks['SGD']['examples']:,} training images around the weights, filter-normalised directions"
     files = {"figure": "landscape.png", "relief": "relief.png", "results": "results.json"}
     results = {"title": title, "seed": seed, "radius": radius, "line": line, "grid": grid}
     results |= {"networks": networks, "files": files}
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {"landscape.png": figure(networks, line, grid, title), "relief.png": relief(networks, grid, title)}
-    for file, drawing in pictures.items():
-        drawing.savefig(folder / file, dpi=100)
+    draw(networks, line, grid, title).savefig(folder / "landscape.png", dpi=100)
+    draw_relief(networks, grid, title).savefig(folder / "relief.png", dpi=100)
     write_tensorboard(folder / "tensorboard", networks)
     write_json(folder / "results.json", results)
-    report(results, folder)
+    rows = {name: {label: row[key] for key, label in COLUMNS.items()} for name, row in networks.items()}
+    print_rows(title, rows, "network")
+    print_files(folder, files)
+    say(f"watch       {shell('tensorboard', '--logdir', folder / 'tensorboard')}")
     return results
 
 
-def train_both(
-    root: Path,
-    data: Source,
-    data_dir: str | None,
-    backbone: str,
-    epochs: int,
-    lr: float,
-    rho: float,
-    accelerator: str,
-    seed: int,
-) -> tuple[Path, Path]:
-    """Train a network by SGD and one by SAM, alike but for that; return their last checkpoints."""
-    words = ["fit", "--data", DATA[data], "--data.val_size", "0", "--model.backbone", backbone]
-    words += ["--trainer.max_epochs", str(epochs), "--trainer.enable_progress_bar", "false"]
-    words += ["--trainer.accelerator", accelerator, "--trainer.default_root_dir", str(root)]
-    words += ["--seed_everything", str(seed)]
-    words += [] if data_dir is None else ["--data.data_dir", data_dir]
+def train_both(root: Path, words: list[str], lr: float, rho: float) -> tuple[Path, Path]:
+    """Train a network by SGD and the same one by SAM; return their last checkpoints.
+
+    Args:
+        root: Folder of the runs.
+        words: Options of train.py for both.
+        lr: Learning rate.
+        rho: Radius of SAM's neighbourhood.
+    """
+    shared = ["fit", *words, "--data.val_size", "0", "--trainer.enable_progress_bar", "false"]
+    shared += ["--trainer.default_root_dir", str(root)]
     checkpoints = []
-    for name, prefix in (("SGD", "--optimizer"), ("SAM", "--optimizer.base_optimizer")):
-        optimizer = [prefix, "SGD", f"{prefix}.lr", str(lr), f"{prefix}.momentum", "0.9"]
-        if name == "SAM":
-            optimizer = ["--optimizer", "SAM", "--optimizer.rho", str(rho), *optimizer]
-        say(f"training    {backbone} on {data} by {name}, {epochs} epochs")
+    for prefix, first in (
+        ("--optimizer", []),
+        ("--optimizer.base_optimizer", ["--optimizer", "SAM", "--optimizer.rho", str(rho)]),
+    ):
+        optimizer = [*first, prefix, "SGD", f"{prefix}.lr", str(lr), f"{prefix}.momentum", "0.9"]
         with contextlib.redirect_stdout(io.StringIO()):
-            checkpoints.append(train.main([*words, *optimizer]).run_folder / "checkpoints" / "last.ckpt")
+            checkpoints.append(train.main([*shared, *optimizer]).run_folder / "checkpoints" / "last.ckpt")
     return checkpoints[0], checkpoints[1]
 
 
-def steps(radius: float, points: int) -> list[float]:
-    """Multiples from -radius to radius."""
-    return [float(value) for value in np.linspace(-radius, radius, points)]
-
-
-def look(
+def measure(
     trained: TrainedRun, examples: int, line: list[float], grid: list[float], iterations: int, seed: int
 ) -> dict[str, Any]:
-    """What is around a network's weights."""
+    """Return a network's accuracies, its losses along both directions and over the surface, and its top eigenvalue."""
     model = trained.model.double()  # the second derivatives are small differences
-    images, labels = some(trained, "train", examples)
+    images, labels = load(trained, "train", examples)
+    test_images, test_labels = load(trained, "test", None)
 
     def loss() -> Tensor:
         return F.cross_entropy(model(images), labels)
@@ -157,30 +158,28 @@ def look(
     top = top_eigenvalue(loss, weights, iterations, TOLERANCE, seed)
     surface = losses_along(model, loss, directions, [(a, b) for b in grid for a in grid])
     with torch.no_grad():
-        correct = (model(images).argmax(1) == labels).double().mean().item()
-        test_images, test_labels = some(trained, "test", None)
-        test = (model(test_images).argmax(1) == test_labels).double().mean().item()
-        here = loss().item()
+        train_accuracy = (model(images).argmax(1) == labels).double().mean().item()
+        test_accuracy = (model(test_images).argmax(1) == test_labels).double().mean().item()
+        centre = loss().item()
     return {
         "examples": len(labels),
-        "loss": here,
-        "train_accuracy": correct,
-        "test_accuracy": test,
+        "loss": centre,
+        "train_accuracy": train_accuracy,
+        "test_accuracy": test_accuracy,
         "top_eigenvalue": top.value,
         "residual": top.residual,
         "power_iterations": top.history,
-        "mean_rise": float(np.mean(surface)) - here,
+        "mean_rise": float(np.mean(surface)) - centre,
         "line": [losses_along(model, loss, [direction], [(a,) for a in line]) for direction in directions],
         "surface": np.array(surface).reshape(len(grid), len(grid)).tolist(),
     }
 
 
-def some(trained: TrainedRun, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Images and labels of a part of the run's own data, float64, on the network's device."""
-    data = trained.datamodule
-    data.setup("fit" if part == "train" else "test")
+def load(trained: TrainedRun, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
+    """Return images (float64) and labels of a part of the run's data, on the network's device."""
+    trained.datamodule.setup("fit" if part == "train" else "test")
     images, labels, count = [], [], 0
-    for batch, target in getattr(data, f"{part}_dataloader")():
+    for batch, target in getattr(trained.datamodule, f"{part}_dataloader")():
         images.append(batch)
         labels.append(target)
         count += len(target)
@@ -191,34 +190,17 @@ def some(trained: TrainedRun, part: str, limit: int | None) -> tuple[Tensor, Ten
 
 
 def write_tensorboard(folder: Path, networks: dict[str, Any]) -> None:
-    """The curves: the loss along the directions by number of the point, and the eigenvalue by iteration."""
+    """Write curves: the loss along each direction by number of the point, and the eigenvalue by iteration."""
     for name, network in networks.items():
+        curves = {f"direction_{number}": losses for number, losses in enumerate(network["line"], 1)}
         with SummaryWriter(str(folder / name)) as writer:
-            for number, losses in enumerate(network["line"]):
-                for step, value in enumerate(losses):
-                    writer.add_scalar(f"landscape/direction_{number + 1}", value, step)
-            for step, value in enumerate(network["power_iterations"]):
-                writer.add_scalar("landscape/top_eigenvalue", value, step)
-
-
-def report(results: dict[str, Any], folder: Path) -> None:
-    """Print the table, and where the files are."""
-    columns = {
-        "train_accuracy": "train accuracy",
-        "test_accuracy": "test accuracy",
-        "loss": "training loss",
-        "mean_rise": "mean rise over the surface",
-        "top_eigenvalue": "top Hessian eigenvalue",
-        "residual": "its residual",
-    }
-    rows = {name: {label: row[key] for key, label in columns.items()} for name, row in results["networks"].items()}
-    print_rows(results["title"], rows, "network")
-    print_files(folder, results["files"])
-    say(f"watch       {shell('tensorboard', '--logdir', folder / 'tensorboard')}")
+            for tag, values in (curves | {"top_eigenvalue": network["power_iterations"]}).items():
+                for step, value in enumerate(values):
+                    writer.add_scalar(f"landscape/{tag}", value, step)
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line ``args`` (the process's own by default)."""
+    """Run the command line `args`; default the process's own."""
     return run_command_line(run, args)
 
 

@@ -1,4 +1,4 @@
-"""Learning curves of a comparison: read from its runs, averaged over seeds, drawn."""
+"""Learning curves of a comparison: reading them from its runs, averaging over seeds, drawing."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ AXES = {"steps": "optimizer steps", "seconds": "seconds since the start"}
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric of one combination, at the steps that all its seeds have.
+    """A metric of one combination, at the steps that all its seeds have.
 
     Attributes:
-        steps: Optimizer steps done.
-        seconds: Mean time since training began; empty where the runs have written none.
-        mean: Over the seeds.
-        sd: Standard deviation over the seeds; empty for one seed.
+        steps: Number of optimizer steps.
+        seconds: Mean training time; empty if a run has not recorded it.
+        mean: Mean over the seeds.
+        sd: Standard deviation over the seeds; empty for a single seed.
     """
 
     steps: list[int]
@@ -34,22 +34,24 @@ class Curve:
 
 
 def quantities(metric: str) -> dict[str, dict[str, str]]:
-    """What is drawn: accuracy, loss, and the metric that is compared; each as split -> column of metrics.csv."""
+    """Return the quantities to draw, the compared metric first, as quantity -> split -> column of metrics.csv."""
+    accuracy = {split: f"{split}/accuracy" for split in SPLITS}
     loss = {"train": "train/loss", "val": "val/nll", "test": "test/nll"}
-    found = {"accuracy": {split: f"{split}/accuracy" for split in SPLITS}, "loss": loss}
     name = metric.partition("/")[2] or metric
     if name == "nll":
-        return {"loss": loss} | found
-    own = found.get(name, {split: f"{split}/{name}" for split in SPLITS})
-    return {name: own} | found
+        return {"loss": loss, "accuracy": accuracy}
+    return {name: {split: f"{split}/{name}" for split in SPLITS}, "accuracy": accuracy, "loss": loss}
 
 
 def read_curve(runs: Sequence[Path], column: str) -> Curve | None:
-    """Average a column of metrics.csv over runs; None if none of them has it.
+    """Average a column of metrics.csv over runs.
 
     Args:
         runs: Folders of the runs of one combination.
-        column: Its name.
+        column: Name of the column.
+
+    Returns:
+        The curve; None if the runs have no step of this column in common.
     """
     values = [_column(run / "metrics.csv", column) for run in runs]
     common = sorted(set.intersection(*(set(one) for one in values))) if values else []
@@ -74,54 +76,54 @@ def _column(path: Path, name: str) -> dict[int, float]:
 
 
 def elapsed(folder: Path) -> dict[int, float]:
-    """When each step was logged, in seconds since the run's beginning; pauses between a kill and a resume left out.
+    """Return the training time of each logged step in seconds, without the pauses between a kill and a resume.
 
     Args:
-        folder: Of a run's event files, one for each time that it was started.
+        folder: Folder of a run's event files, one for each time that the run was started.
     """
     seconds: dict[int, float] = {}
     for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda path: int(path.name.split(".")[3])):
-        began, before = None, max(seconds.values(), default=0.0)
+        start, before = None, max(seconds.values(), default=0.0)
         for raw in RawEventFileLoader(str(path)).Load():
             event = Event.FromString(raw)
-            if began is None:
-                began = event.wall_time
+            start = event.wall_time if start is None else start
             if event.HasField("session_log") and event.session_log.status == SessionLog.START:
                 seconds = {step: time for step, time in seconds.items() if step < event.step}
                 before = max(seconds.values(), default=0.0)
-            # The results of the end are written as of step 0.
+            # Final results are logged at step 0.
             tags = [value.tag for value in event.summary.value]
             if tags and not tags[0].startswith(("final/", "_hparams_")):
-                seconds[event.step] = before + event.wall_time - began
+                seconds[event.step] = before + event.wall_time - start
     return seconds
 
 
 def collect(runs: Mapping[str, Sequence[Path]], metric: str) -> dict[str, dict[str, dict[str, Curve]]]:
-    """Every curve that is drawn: quantity -> split -> combination -> curve."""
-    found: dict[str, dict[str, dict[str, Curve]]] = {}
+    """Read all curves to draw, as quantity -> split -> combination -> curve."""
+    curves: dict[str, dict[str, dict[str, Curve]]] = {}
     for quantity, columns in quantities(metric).items():
         for split, column in columns.items():
             for name, folders in runs.items():
                 curve = read_curve(folders, column)
                 if curve is not None:
-                    found.setdefault(quantity, {}).setdefault(split, {})[name] = curve
-    return found
+                    curves.setdefault(quantity, {}).setdefault(split, {})[name] = curve
+    return curves
 
 
 def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapping[str, str]) -> Figure:
-    """Curves with a band of one standard deviation, a column for each split, per step and per second.
+    """Draw curves with a band of one standard deviation: a column for each split, a row for steps and for seconds.
 
     Args:
-        curves: Split -> combination -> curve.
-        quantity: Its name.
-        colours: Of the combinations.
+        curves: Split -> combination -> curve; not empty.
+        quantity: Name of the quantity.
+        colours: Colour of each combination.
     """
     timed = any(curve.seconds for by_name in curves.values() for curve in by_name.values())
     rows = ("steps", "seconds") if timed else ("steps",)
-    figure = Figure(figsize=(4 * max(len(curves), 1), 3.2 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), max(len(curves), 1), squeeze=False, sharey="col")
-    for across, (split, by_name) in zip(panels.T, curves.items(), strict=False):
-        for axes, row in zip(across, rows, strict=True):
+    figure = Figure(figsize=(4 * len(curves), 3.2 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), len(curves), squeeze=False, sharey="col")
+    for column, (split, by_name) in zip(panels.T, curves.items(), strict=True):
+        logarithmic = positive_over_decades([value for curve in by_name.values() for value in curve.mean])
+        for axes, row in zip(column, rows, strict=True):
             for name, curve in by_name.items():
                 x = getattr(curve, row)
                 if not x:
@@ -130,8 +132,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapp
                 if curve.sd:
                     low, high = np.subtract(curve.mean, curve.sd), np.add(curve.mean, curve.sd)
                     axes.fill_between(x, low, high, color=colours[name], alpha=0.18, linewidth=0)
-            if positive_over_decades([value for curve in by_name.values() for value in curve.mean]):
-                axes.set_yscale("log")
+            axes.set_yscale("log" if logarithmic else "linear")
             axes.set(title=split, xlabel=AXES[row], ylabel=quantity)
             axes.set_xlim(left=0)
             axes.grid(alpha=0.3)
@@ -142,6 +143,6 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapp
 
 
 def positive_over_decades(values: Sequence[float]) -> bool:
-    """Whether values call for a logarithmic axis: positive, and over two decades."""
+    """Return whether values suit a logarithmic axis: they are positive and span more than two decades."""
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) > 100 * min(finite)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from _common.console import print_rows, say
 from _common.runs import shell
 from _compare.engines import Engine
-from _compare.report import shown
+from _compare.report import format_number
 from _compare.runs import OUTCOME, Task, outcome
 
 
@@ -79,16 +79,16 @@ def print_results(results: dict[str, Any]) -> None:
 
 def _row(name: str, results: dict[str, Any]) -> dict[str, str]:
     row, test = results["table"][name], results["tests"].get(name)
-    interval = "" if row["low"] is None else f"{shown(row['low'])} to {shown(row['high'])}"
-    spread = "" if row["sd"] is None else f" ± {shown(row['sd'])}"
+    interval = "" if row["low"] is None else f"{format_number(row['low'])} to {format_number(row['high'])}"
+    spread = "" if row["sd"] is None else f" ± {format_number(row['sd'])}"
     cells = {
         "runs": f"{row['n']} of {len(results['seeds'])}",
-        "mean ± sd": "" if row["mean"] is None else shown(row["mean"]) + spread,
+        "mean ± sd": "" if row["mean"] is None else format_number(row["mean"]) + spread,
         "95% interval": interval,
     }
     numbers = ("difference", "p", "holm")
-    shown_test = [
-        "" if not test or test[key] is None else shown(test[key], "+" * (key == numbers[0])) for key in numbers
+    test_cells = [
+        "" if not test or test[key] is None else format_number(test[key], "+" * (key == numbers[0])) for key in numbers
     ]
     verdict = "baseline" if name == results["baseline"] else test["conclusion"] if test else ""
-    return cells | dict(zip(("difference", "p", "p, Holm"), shown_test, strict=True)) | {"conclusion": verdict}
+    return cells | dict(zip(("difference", "p", "p, Holm"), test_cells, strict=True)) | {"conclusion": verdict}

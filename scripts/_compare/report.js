@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a click on a heading sorts by it, a second click the other way round; cells without a value stay last.
+// Tables: a click on a heading sorts by it, a second click reverses the order; cells without a value stay last.
 function value(row, column) {
   const text = row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
   const number = Number(text);
@@ -12,19 +12,17 @@ function order(a, b) {
 }
 
 function sort(heading) {
-  const table = heading.closest("table");
+  const body = heading.closest("table").tBodies[0];
   const column = heading.cellIndex;
   const descending = heading.getAttribute("aria-sort") === "ascending";
-  const sign = descending ? -1 : 1;
-  const rows = [...table.tBodies[0].rows].sort((left, right) => {
-    const a = value(left, column);
-    const b = value(right, column);
+  const rows = [...body.rows].sort((left, right) => {
+    const [a, b] = [value(left, column), value(right, column)];
     if (a === null || b === null) return (a === null) - (b === null);
-    return sign * order(a, b);
+    return descending ? order(b, a) : order(a, b);
   });
   for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-  table.tBodies[0].append(...rows);
+  body.append(...rows);
 }
 
 for (const heading of document.querySelectorAll("table.sortable th")) {
@@ -35,21 +33,11 @@ for (const heading of document.querySelectorAll("table.sortable th")) {
   });
 }
 
-// Charts: their data lie in the page.
-const figures = JSON.parse(document.getElementById("figures").textContent);
-const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-
-function show(id, figure) {
-  const place = document.getElementById(id);
-  if (place && figure) Plotly.react(place, figure.data, figure.layout, options);
-}
-
+// Learning curves: the charts of the chosen quantity are visible. A hidden chart cannot know its width.
 const choice = document.getElementById("quantity");
-function showCurves() {
-  for (const axis of ["steps", "seconds"]) show(`curves-${axis}`, figures.curves[choice.value]?.[axis]);
-}
-show("scores", figures.scores);
-if (choice) {
-  choice.addEventListener("change", showCurves);
-  showCurves();
-}
+choice?.addEventListener("change", () => {
+  for (const panel of document.querySelectorAll(".quantity")) {
+    panel.hidden = panel.dataset.quantity !== choice.value;
+    if (!panel.hidden) panel.querySelectorAll(".js-plotly-plot").forEach((chart) => Plotly.Plots.resize(chart));
+  }
+});

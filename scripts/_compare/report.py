@@ -1,6 +1,5 @@
-"""The report of a comparison: one page for the browser, with everything in it."""
+"""The report of a comparison: one self-contained web page."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from plotly.offline import get_plotlyjs
 
 from _common.page import page
-from _compare.charts import curve_charts, score_chart
+from _compare.charts import curve_chart, score_chart, to_html
 from _compare.curves import Curve
 
-HERE = Path(__file__).parent
+ASSETS = Path(__file__).parent
+Row = dict[str, str]
+"""Heading -> table cell, as HTML."""
 
 
 def report(
@@ -24,32 +24,26 @@ def report(
     curves: Mapping[str, Mapping[str, Mapping[str, Curve]]],
     colours: Mapping[str, str],
 ) -> str:
-    """Write the page.
+    """Return the page.
 
     Args:
-        results: What results.json holds.
-        times: What times.json holds.
+        results: Contents of results.json.
+        times: Contents of times.json.
         configs: Combination -> flat configuration.
         curves: Quantity -> split -> combination -> curve.
-        colours: Of the combinations.
+        colours: Colour of each combination.
     """
-    figures = {"scores": score_chart(results, colours), "curves": curve_charts(curves, colours)}
-    content = json.dumps(_finite(figures)).replace("</", "<\\/")
-    head = f"<style>{(HERE / 'report.css').read_text()}</style>\n<script>{get_plotlyjs()}</script>\n"
-    scripts = (
-        f'<script type="application/json" id="figures">{content}</script>\n'
-        f"<script>{(HERE / 'report.js').read_text()}</script>"
-    )
     sections = [
         _lead(results),
         _summary(results, times, colours),
-        '<div id="scores" class="plot"></div>',
-        _curves(curves),
-        "<h2>Each run</h2>" + _runs(results, times, colours),
+        to_html(score_chart(results, colours), "scores", with_library=True),
+        _curves(curves, colours),
+        _runs(results, times, colours),
         _settings(configs),
         _environment(times),
-        scripts,
+        f"<script>{(ASSETS / 'report.js').read_text()}</script>",
     ]
+    head = f"<style>{(ASSETS / 'report.css').read_text()}</style>\n"
     return page(f"Comparison: {' × '.join(results['axes'])}", *sections, head=head)
 
 
@@ -59,109 +53,112 @@ def _lead(results: Mapping[str, Any]) -> str:
     few = " few" if "too few" in results["note"] or "no test" in results["note"] else ""
     return (
         f'<p class="lead">{len(results["table"])} combinations, {seeds} seed{"s" * (seeds > 1)} each: {finished} of '
-        f"{len(results['runs'])} runs finished. Compared: <b>{escape(results['metric'])}</b>, against "
+        f"{len(results['runs'])} runs finished. Metric: <b>{escape(results['metric'])}</b>; baseline: "
         f'<b>{escape(results["baseline"])}</b>.</p>\n<p class="note{few}">{escape(results["note"])}</p>'
     )
 
 
 def _summary(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     extra = [name for name in results["others"] if any(row["others"].get(name) for row in results["table"].values())]
-    headings = ["combination", "runs", "mean ± sd", "95% interval", "difference", "p", "p, Holm"]
-    headings += ["conclusion", *extra, "seconds"]
     rows = []
     for name, row in results["table"].items():
-        test = results["tests"].get(name)
-        is_baseline = name == results["baseline"]
-        verdict = "baseline" if is_baseline else test["conclusion"] if test else ""
-        cells = [
-            _name(name, colours),
-            _td(f"{row['n']} of {len(results['seeds'])}", row["n"], "" if row["n"] else "failed"),
-            _spread(row),
-            _interval(row),
-            _number(test and test["difference"], "+"),
-            _number(test and test["p"]),
-            _number(test and test["holm"]),
-            _td(verdict, kind=verdict if verdict in ("higher", "lower") else "muted"),
-            *(_number(row["others"].get(key)) for key in extra),
-            _number(_mean([run["seconds"] for run in times["runs"] if run["name"] == name and run["seconds"]]), "s"),
-        ]
-        rows.append(cells)
-    return "<h2>Results</h2>" + _table("results", headings, rows)
+        test = results["tests"].get(name) or {}
+        verdict = "baseline" if name == results["baseline"] else test.get("conclusion", "")
+        seconds = [run["seconds"] for run in times["runs"] if run["name"] == name and run["seconds"]]
+        rows.append(
+            {
+                "combination": _name(name, colours),
+                "runs": _td(f"{row['n']} of {len(results['seeds'])}", row["n"], "" if row["n"] else "failed"),
+                "mean ± sd": _range(row["mean"], "±", row["sd"]),
+                "95% interval": _range(row["low"], "to", row["high"]),
+                "difference": _number(test.get("difference"), "+"),
+                "p": _number(test.get("p")),
+                "p, Holm": _number(test.get("holm")),
+                "conclusion": _td(verdict, kind=verdict if verdict in ("higher", "lower") else "muted"),
+                **{key: _number(row["others"].get(key)) for key in extra},
+                "seconds": _number(sum(seconds) / len(seconds) if seconds else None, "s"),
+            }
+        )
+    return "<h2>Results</h2>" + _table("results", rows)
 
 
 def _runs(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     rows = []
     for run, time in zip(results["runs"], times["runs"], strict=True):
-        metrics = run.get("metrics", {})
-        failed = run["status"] != "finished"
+        failed, folder = run["status"] != "finished", escape(time["folder"] or "")
         rows.append(
-            [
-                _name(run["name"], colours),
-                _td(str(run["seed"]), run["seed"], "number"),
-                _td(run["error"] if failed else run["status"], kind="failed" if failed else ""),
-                *(_number(metrics.get(key)) for key in (results["metric"], *results["others"])),
-                _number(time["seconds"], "s"),
-                f'<td><a href="{escape(time["folder"])}/">{escape(time["folder"])}</a></td>'
-                if time["folder"]
-                else _td(""),
-            ]
+            {
+                "combination": _name(run["name"], colours),
+                "seed": _td(str(run["seed"]), run["seed"], "number"),
+                "status": _td(run["error"] if failed else run["status"], kind="failed" if failed else ""),
+                **{key: _number(run.get("metrics", {}).get(key)) for key in (results["metric"], *results["others"])},
+                "seconds": _number(time["seconds"], "s"),
+                "folder": f'<td><a href="{folder}/">{folder}</a></td>' if folder else _td(""),
+            }
         )
-    headings = ["combination", "seed", "status", results["metric"], *results["others"], "seconds", "folder"]
-    return _table("runs", headings, rows)
+    return "<h2>Runs</h2>" + _table("runs", rows)
 
 
-def _curves(curves: Mapping[str, Any]) -> str:
+def _curves(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], colours: Mapping[str, str]) -> str:
     if not curves:
-        return "<h2>Learning curves</h2><p>The runs have written none.</p>"
-    choices = "".join(f"<option>{escape(name)}</option>" for name in curves)
+        return "<h2>Learning curves</h2><p>The runs have logged none.</p>"
+    panels: list[str] = []
+    for quantity, splits in curves.items():
+        steps, seconds = (
+            to_html(curve_chart(quantity, splits, axis, colours), f"{quantity}-{axis}") for axis in ("steps", "seconds")
+        )
+        panels.append(
+            f'<div class="quantity" data-quantity="{escape(quantity)}"{" hidden" if panels else ""}>'
+            f"<h3>per optimizer step</h3>{steps}<h3>per second</h3>{seconds}</div>"
+        )
+    choices = "".join(f"<option>{escape(quantity)}</option>" for quantity in curves)
     return (
-        '<h2>Learning curves</h2>\n<div class="controls"><label>Show <select id="quantity">'
-        f'{choices}</select></label><span class="muted">Lines: mean over the seeds. Bands: one standard deviation. '
-        "Drag to zoom, double-click to go back, click a name to hide it.</span></div>\n"
-        '<h3>per optimizer step</h3><div id="curves-steps" class="plot"></div>\n'
-        '<h3>per second</h3><div id="curves-seconds" class="plot"></div>'
+        f'<h2>Learning curves</h2>\n<div class="controls"><label>Show <select id="quantity">{choices}</select></label>'
+        '<span class="muted">Lines: mean over the seeds. Bands: one standard deviation. Drag to zoom, double-click to '
+        f"zoom out, click a name to hide it.</span></div>\n{''.join(panels)}"
     )
 
 
 def _settings(configs: Mapping[str, Mapping[str, Any]]) -> str:
     keys = list(dict.fromkeys(key for config in configs.values() for key in config))
-    differ = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
     rows = [
-        [_td(key), *(_td(str(config[key]) if key in config else "", kind="number") for config in configs.values())]
-        for key in differ
+        {"setting": _td(key)}
+        | {name: _td(str(config[key]) if key in config else "", kind="number") for name, config in configs.items()}
+        for key in keys
+        if len({str(config.get(key)) for config in configs.values()}) > 1
     ]
-    table = _table("settings", ["setting", *configs], rows) if rows else "<p>None differs.</p>"
-    whole = "".join(
+    details = "".join(
         f"<details><summary>all settings of {escape(name)}</summary>"
         f"<pre>{escape(yaml.safe_dump(dict(config), sort_keys=False))}</pre></details>"
         for name, config in configs.items()
     )
-    return f"<h2>Settings that differ</h2>{table}<h2>Configuration</h2>{whole}"
+    table = _table("settings", rows) if rows else "<p>All settings are the same.</p>"
+    return f"<h2>Settings that differ</h2>{table}<h2>Configuration</h2>{details}"
 
 
 def _environment(times: Mapping[str, Any]) -> str:
-    rows = [[_td(key), _td(str(value))] for key, value in times["environment"].items()]
+    rows = [{"item": _td(key), "value": _td(str(value))} for key, value in times["environment"].items()]
     return (
-        f"<h2>Environment</h2>{_table('environment', ['what', 'value'], rows, sortable=False)}"
+        f"<h2>Environment</h2>{_table('environment', rows, sortable=False)}"
         f'<h2>Command</h2><pre id="command">{escape(times["command"])}</pre>'
     )
 
 
-def _table(name: str, headings: Sequence[str], rows: Sequence[Sequence[str]], sortable: bool = True) -> str:
-    numeric = [bool(rows) and all('class="number' in row[i] for row in rows) for i in range(len(headings))]
-    head = "".join(
-        f"<th{' class=number' if number else ''}>{escape(text)}</th>"
-        for text, number in zip(headings, numeric, strict=True)
-    )
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+def _table(name: str, rows: Sequence[Row], sortable: bool = True) -> str:
+    headings = list(rows[0])
+    numeric = {heading: all('class="number' in row[heading] for row in rows) for heading in headings}
+    head = "".join(f"<th{' class=number' if numeric[text] else ''}>{escape(text)}</th>" for text in headings)
+    body = "\n".join(f"<tr>{''.join(row.values())}</tr>" for row in rows)
     kind = ' class="sortable"' if sortable else ""
     table = f'<table id="{name}"{kind}><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
     return f'<div class="scroll">{table}</div>'
 
 
 def _td(text: str, value: Any = None, kind: str = "") -> str:
-    sortable = "" if value is None else f' data-value="{escape(str(value))}"'
-    return f"<td{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}{sortable}>{escape(text)}</td>"
+    """Return a table cell; `value` is what it is sorted by, if not its text."""
+    style = f' class="{kind}"' if kind else ""
+    sort_key = "" if value is None else f' data-value="{escape(str(value))}"'
+    return f"<td{style}{sort_key}>{escape(text)}</td>"
 
 
 def _name(name: str, colours: Mapping[str, str]) -> str:
@@ -172,37 +169,22 @@ def _name(name: str, colours: Mapping[str, str]) -> str:
 def _number(value: float | None, style: str = "") -> str:
     if value is None or not math.isfinite(value):
         return _td("" if value is None else str(value), "", "number")
-    return _td(shown(value, style), value, "number")
+    return _td(format_number(value, style), value, "number")
 
 
-def shown(value: float, style: str = "") -> str:
-    """A number as the tables show it: four decimals, or few digits of small and of large ones."""
+def _range(first: float | None, word: str, second: float | None) -> str:
+    if first is None or second is None:
+        return _number(first)
+    return _td(f"{format_number(first)} {word} {format_number(second)}", first, "number")
+
+
+def format_number(value: float, style: str = "") -> str:
+    """Format a number for a table: four decimals, or few digits for very small and very large ones.
+
+    Args:
+        value: The number.
+        style: `s` for seconds, with one decimal; `+` to write the sign of a positive number too.
+    """
     if style == "s":
         return f"{value:,.1f}"
-    sign = "+" if style == "+" else ""
-    return f"{value:{sign},.4f}" if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:{sign}.2e}"
-
-
-def _spread(row: Mapping[str, Any]) -> str:
-    if row["mean"] is None or row["sd"] is None:
-        return _number(row["mean"])
-    return _td(f"{shown(row['mean'])} ± {shown(row['sd'])}", row["mean"], "number")
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    if row["low"] is None:
-        return _td("", "", "number")
-    return _td(f"{shown(row['low'])} to {shown(row['high'])}", row["low"], "number")
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _finite(content: Any) -> Any:
-    """The same with null for NaN and infinity, which JSON does not have."""
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+    return f"{value:{style},.4f}" if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:{style}.2e}"

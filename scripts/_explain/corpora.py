@@ -1,4 +1,4 @@
-"""Corpora of documents to classify: 20 newsgroups, or a folder of texts."""
+"""Text corpora for `explain.py text`: 20 newsgroups, or a folder of text files."""
 
 import warnings
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ TEST_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents and their classes.
+    """Documents with their classes, split into a training and a test part.
 
     Attributes:
-        name: Of the corpus.
-        classes: K names.
-        texts: To learn from.
+        name: The corpus's name.
+        classes: K class names.
+        texts: Training documents.
         labels: Their classes, 0 to K - 1.
-        texts_test: To test on.
+        texts_test: Test documents.
         labels_test: Their classes.
-        note: What else is to be said.
+        note: A remark for the page, or nothing.
     """
 
     name: str
@@ -35,51 +35,48 @@ class Corpus:
     note: str = ""
 
 
-def newsgroups(download_to: Path | None = None) -> Corpus:
-    """Four of the 20 newsgroups, downloaded by scikit-learn if they are not there yet.
+def newsgroups() -> Corpus:
+    """Load four of the 20 newsgroups, which scikit-learn downloads once.
 
-    Without headers and footers, which would tell the group.
+    Headers and footers are removed, since they name the group.
 
     Raises:
-        OSError: If they cannot be downloaded.
+        OSError: If the download fails.
     """
     options: dict[str, Any] = {"categories": list(NEWSGROUPS), "remove": ("headers", "footers"), "random_state": 0}
     try:
-        with warnings.catch_warnings(action="ignore"):  # each retry is a warning
-            train = fetch_20newsgroups(data_home=download_to, subset="train", **options)
-            test = fetch_20newsgroups(data_home=download_to, subset="test", **options)
-    except Exception as error:  # urllib's, http's, a proxy's or a broken archive's
+        with warnings.catch_warnings(action="ignore"):  # one for each retry
+            train, test = (fetch_20newsgroups(subset=part, **options) for part in ("train", "test"))
+    except Exception as error:  # of urllib, http, a proxy or a broken archive
         reason = " ".join(str(error).split())[:200]
         raise OSError(
             f"20 newsgroups cannot be downloaded ({type(error).__name__}: {reason}); "
             "give a folder of texts by --corpus FOLDER, or leave --corpus out"
         ) from error
-    return Corpus(
-        "20 newsgroups",
-        list(train.target_names),
-        list(train.data),
-        train.target.tolist(),
-        list(test.data),
-        test.target.tolist(),
-    )
+    parts = (list(train.data), train.target.tolist(), list(test.data), test.target.tolist())
+    return Corpus("20 newsgroups", list(train.target_names), *parts)
 
 
 def folder(path: Path, seed: int) -> Corpus:
-    """A folder ``<class>/*``, split here, or one with ``train/<class>/*`` and ``test/<class>/*``.
+    """Load `train/<class>/*` and `test/<class>/*`, or split `<class>/*`.
+
+    Args:
+        path: The folder.
+        seed: Seed of the split.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it is not such a folder.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it has another layout.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"--corpus: there is no folder {path}; give one, or 20newsgroups")
     if (path / "train").is_dir() and (path / "test").is_dir():
         classes, texts, labels = _read(path / "train")
-        found, texts_test, labels_test = _read(path / "test")
-        if found != classes:
+        test_classes, texts_test, labels_test = _read(path / "test")
+        if test_classes != classes:
             raise ValueError(
-                f"{path}/train has the classes {', '.join(classes)}, {path}/test has {', '.join(found)}; "
-                "they must be the same"
+                f"the classes of {path}/train and {path}/test must be the same, "
+                f"found {', '.join(classes)} and {', '.join(test_classes)}"
             )
         return Corpus(path.name, classes, texts, labels, texts_test, labels_test)
     classes, texts, labels = _read(path)
@@ -90,12 +87,12 @@ def folder(path: Path, seed: int) -> Corpus:
 
 
 def _read(path: Path) -> tuple[list[str], list[str], list[int]]:
-    """Classes, texts and labels of a folder in the layout of ``sklearn.datasets.load_files``."""
-    classes = sorted(one.name for one in path.iterdir() if one.is_dir())
+    """Return classes, texts and labels of a folder in the layout of `sklearn.datasets.load_files`."""
+    classes = sorted(child.name for child in path.iterdir() if child.is_dir())
     if len(classes) < 2:
         raise ValueError(f"{path} has {len(classes)} folders; a corpus has one folder of texts for each class")
     for name in classes:
-        if not any(file.is_file() for file in (path / name).iterdir()):
+        if not any(child.is_file() for child in (path / name).iterdir()):
             raise ValueError(f"{path / name} has no file; remove it or add texts")
-    found = load_files(path, categories=classes, encoding="utf-8", decode_error="replace", shuffle=False)
-    return list(found.target_names), list(found.data), found.target.tolist()
+    bunch = load_files(path, categories=classes, encoding="utf-8", decode_error="replace", shuffle=False)
+    return list(bunch.target_names), list(bunch.data), bunch.target.tolist()

@@ -1,4 +1,4 @@
-"""``explain.py tabular``: what linear models, trees, forests, boosting and a network make of a table."""
+"""`explain.py tabular`: feature weights and single predictions of linear models, trees, boosting and a network."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +10,16 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_sc
 from _common.console import print_files, print_rows, say
 from _common.page import page, picture
 from _common.runs import new_run, write_json
-from _explain.captions import STYLES, cards, explanation_html, fold, heading, paragraph, rows_html
+from _explain import html
 from _explain.global_explanations import weights
-from _explain.local_explanations import BIAS, NotExplainedError, contributions
+from _explain.local_explanations import BIAS, Contributions, NotExplainedError, contributions, join
 from _explain.tables import Table, Task, csv_table, default_tables
-from _explain.tabular_figure import figure
-from _explain.tabular_models import INSTALL, OPTIONAL, chosen, classifiers, installed, regressors
+from _explain.tabular_figure import draw
+from _explain.tabular_models import INSTALL, OPTIONAL, classifiers, is_installed, regressors, select
 
-Array = npt.NDArray[Any]
+Predictions = dict[str, npt.NDArray[Any]]
+TOP = 3
+"""Features that are named in the printed tables."""
 
 
 def tabular(
@@ -33,26 +35,25 @@ def tabular(
     output: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train models of every kind on a table, and explain each of them and its predictions for single rows.
+    """Train models of every kind on a table, and explain the models and their predictions for single rows.
 
-    Without ``--csv`` these are scikit-learn's diabetes (regression) and breast cancer (classification).
+    Without `--csv`, the tables are scikit-learn's diabetes (regression) and breast cancer (classification).
 
     Args:
-        csv: A CSV file to learn from.
+        csv: CSV file to learn from.
         target: Name or number of its target column; -1 is the last.
-        feature_names: Names of its columns separated by commas: of all, or of all but the target.
-        no_header: The first line of the file holds values, no names.
-        task: Whether the target is a class or a number; auto takes it for a number if a value is not whole, or if
-            there are more than 100 different ones.
-        missing: What to do about empty cells: error, or mean of the training part.
-        models: Names of the models, such as [linear,forest]; all by default.
-        rows: Numbers of the test rows to explain, such as [0,5]; by default some that differ.
-        test_size: Share of the rows to test on.
-        output: Folder for what is written; by default a new one under runs/.
-        seed: Of the split, the models and the permutations.
+        feature_names: Column names separated by commas, for all columns or for all but the target.
+        no_header: The file's first line holds values instead of names.
+        task: Kind of target; auto chooses regression if a value is fractional or more than 100 values are distinct.
+        missing: Treatment of empty cells; error refuses them, mean fills in the mean of the training part.
+        models: Names of the models, such as [linear,forest]; default all.
+        rows: Indices of the test rows to explain, such as [0,5]; default three that differ.
+        test_size: Share of the rows in the test part, between 0 and 1.
+        output: Output folder; default a new one under runs/.
+        seed: Random seed.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
     """
     if not 0 < test_size < 1:
         raise ValueError(f"--test_size must be a share between 0 and 1, found {test_size}")
@@ -65,21 +66,22 @@ def tabular(
     folder = output or new_run("runs")
     folder.mkdir(parents=True, exist_ok=True)
     for name in OPTIONAL:
-        if not installed(name) and models is None:
+        if models is None and not is_installed(name):
             say(f"{name} is not installed: {INSTALL}")
     results: dict[str, Any] = {"seed": seed, "tables": {}, "files": {}}
     sections = []
     for table in tables:
-        found, html = explain_table(table, models, rows, seed)
-        name = f"{table.name.replace(' ', '_')}.png"
-        drawing = figure(f"{table.name}: {table.target_name}", found)
-        drawing.savefig(folder / name, dpi=150)
-        results["tables"][table.name] = found
-        results["files"][f"{table.name}"] = name
-        shown = picture(drawing, f"What models of {table.name} look at, in general and for single rows", dpi=130)
-        sections += [heading(f"{table.name}: {table.target_name}"), shown, *html]
+        title = f"{table.name}: {table.target_name}"
+        explained, content = explain_table(table, models, rows, seed)
+        figure, file = draw(title, explained), f"{table.name.replace(' ', '_')}.png"
+        figure.savefig(folder / file, dpi=150)
+        results["tables"][table.name] = explained
+        results["files"][table.name] = file
+        description = f"Feature weights of models of {table.name}, and contributions to single predictions"
+        sections += [html.heading(title), picture(figure, description, dpi=130), *content]
     results["files"] |= {"page": "tabular.html", "results": "results.json"}
-    (folder / "tabular.html").write_text(page("What models make of a table", *sections, head=STYLES), encoding="utf-8")
+    whole = page("Explanations of models of a table", *sections, head=html.STYLES)
+    (folder / "tabular.html").write_text(whole, encoding="utf-8")
     write_json(folder / "results.json", results)
     print_files(folder, results["files"])
     return results
@@ -88,68 +90,57 @@ def tabular(
 def explain_table(
     table: Table, models: list[str] | None, rows: list[int] | None, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
-    """Train and explain; print tables; return numbers for results.json, and sections for the page."""
-    factories = chosen(regressors() if table.is_regression else classifiers(), models)
+    """Train and explain every model and print tables; return the table's results, and sections for the page."""
+    factories = select(regressors() if table.is_regression else classifiers(), models)
     fitted = {name: make(seed).fit(table.X, table.y) for name, make in factories.items()}
     predictions = {name: np.asarray(model.predict(table.X_test)) for name, model in fitted.items()}
-    general = {
-        name: weights(model, table.features, table.X_test, table.y_test, table.classes, seed)
-        for name, model in fitted.items()
-    }
-    chosen_rows = _rows(table, rows, predictions)
-    summary: dict[str, dict[str, Any]] = {}
-    found: dict[str, dict[str, Any]] = {}
-    for name in fitted:
-        shares = general[name].shares()
-        best = sorted(shares, key=lambda feature: -shares[feature])[:3]
-        scores = _scores(table, predictions[name])
-        listed = ", ".join(f"{feature} {shares[feature]:.0%}" for feature in best)
-        summary[name] = scores | {"importance by": general[name].kind, "of which": listed}
-        importance = {"kind": general[name].kind, "note": general[name].note, "shares": shares}
-        found[name] = {"scores": scores, "importance": importance | {"values": general[name].values}}
-    results: dict[str, Any] = {
+    selected = _select_rows(table, rows, predictions)
+    summary, results, details = {}, {}, {}
+    for name, model in fitted.items():
+        weight = weights(model, table.features, table.X_test, table.y_test, table.classes, seed)
+        scores, shares = _scores(table, predictions[name]), weight.shares()
+        top = sorted(shares, key=lambda feature: -shares[feature])[:TOP]
+        listed = ", ".join(f"{feature} {shares[feature]:.0%}" for feature in top)
+        summary[name] = scores | {"importance from": weight.kind, "most important": listed}
+        importance = {"kind": weight.kind, "note": weight.note, "shares": shares, "values": weight.values}
+        results[name] = {"scores": scores, "importance": importance}
+        details[name] = html.paragraph(weight.note, "note") + html.explanation_html(weight.explanation)
+    print_rows(f"{table.name}: {table.target_name}; {table.size}", summary, "model")
+    sections = [html.paragraph(table.size), html.table(summary, "model")]
+    sections.append(html.fold("Feature weights of every model", html.cards(details)))
+    explained = []
+    for row in selected:
+        result, content = _explain_row(table, row, fitted, predictions)
+        explained.append(result)
+        sections += content
+    for name, result in explained[0]["models"].items() if explained else []:
+        if "error" in result:
+            say(f"{name}: its predictions cannot be explained ({result['error']})")
+    return {
         "task": "regression" if table.is_regression else "classification",
         "target": table.target_name,
         "features": table.features,
         "classes": table.classes,
         "train": len(table.X),
         "test": len(table.X_test),
-        "models": found,
-    }
-    size = f"{len(table.X):,} rows to learn from, {len(table.X_test):,} to test on"
-    print_rows(f"{table.name}: {table.target_name}; {size}", summary, "model")
-    html = [paragraph(size), rows_html(summary, "model")]
-    all_weights = {
-        name: (paragraph(one.note, "note") if one.note else "") + explanation_html(one.explanation)
-        for name, one in general.items()
-    }
-    html.append(fold("Every model's weights", cards(all_weights)))
-    results["rows"] = []
-    for row in chosen_rows:
-        explained, sections = _explain_row(table, row, fitted, predictions)
-        results["rows"].append(explained)
-        html += sections
-    _say_unexplained(results["rows"])
-    return results, html
+        "models": results,
+        "rows": explained,
+    }, sections
 
 
-def _scores(table: Table, predicted: Array) -> dict[str, float]:
+def _scores(table: Table, predicted: npt.NDArray[Any]) -> dict[str, float]:
     if table.is_regression:
-        return {
-            "R²": float(r2_score(table.y_test, predicted)),
-            "mean error": float(mean_absolute_error(table.y_test, predicted)),
-        }
-    return {
-        "accuracy": float(accuracy_score(table.y_test, predicted)),
-        "macro F1": float(f1_score(table.y_test, predicted, average="macro")),
-    }
+        error = mean_absolute_error(table.y_test, predicted)
+        return {"R²": float(r2_score(table.y_test, predicted)), "mean error": float(error)}
+    f1 = f1_score(table.y_test, predicted, average="macro")
+    return {"accuracy": float(accuracy_score(table.y_test, predicted)), "macro F1": float(f1)}
 
 
-def _rows(table: Table, wanted: list[int] | None, predictions: dict[str, Array]) -> list[int]:
-    """Test rows to explain.
+def _select_rows(table: Table, wanted: list[int] | None, predictions: Predictions) -> list[int]:
+    """Return the test rows to explain.
 
-    For regression those nearest to the target's 10%, 50% and 90% quantile; for classes the first row of up to three,
-    and the one that most models get wrong.
+    By default, these are for regression the rows nearest to the target's 90%, 50% and 10% quantiles; for classification
+    the first row of up to three classes, the last of them replaced by the row that most models get wrong.
     """
     count = len(table.y_test)
     if wanted is not None:
@@ -167,46 +158,49 @@ def _rows(table: Table, wanted: list[int] | None, predictions: dict[str, Array])
 
 
 def _explain_row(
-    table: Table, row: int, fitted: dict[str, Any], predictions: dict[str, Array]
+    table: Table, row: int, fitted: dict[str, Any], predictions: Predictions
 ) -> tuple[dict[str, Any], list[str]]:
-    """What each model says about one row."""
+    """Explain every model's prediction for one row; return its results, and sections for the page."""
     values = dict(zip(table.features, table.X_test[row].tolist(), strict=True))
     truth = _named(table, table.y_test[row])
     summary: dict[str, dict[str, Any]] = {}
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     details: dict[str, str] = {}
     for name, model in fitted.items():
         predicted = _named(table, predictions[name][row])
-        found[name] = {"prediction": predicted}
         label = None if table.is_regression else predictions[name][row]
+        results[name], summary[name] = {"prediction": predicted}, {"prediction": predicted}
         try:
-            one = contributions(model, table.X_test[row], table.features, label)
+            parts = contributions(model, table.X_test[row], table.features, label)
         except NotExplainedError as error:
-            found[name]["error"] = str(error)
-            summary[name] = {"prediction": predicted, "contributions": f"cannot be explained: {error}"}
-            details[name] = paragraph(f"Its prediction {predicted} cannot be explained: {error}", "note")
+            results[name]["error"] = str(error)
+            summary[name]["contributions"] = f"cannot be explained: {error}"
+            details[name] = html.paragraph(f"The prediction {predicted} cannot be explained: {error}", "note")
             continue
-        notes = [one.note] if one.note else []
-        if not one.is_complete:
-            notes.append(f"the contributions miss the model's output {one.output:.6g} by {one.difference:.2g}")
-        found[name] |= {
-            "output": one.output,
-            "unit": one.unit,
-            "contributions": one.values,
-            "difference": one.difference,
-            "note": "; ".join(notes),
+        note = join(parts.note, _gap(parts))
+        results[name] |= {
+            "output": parts.output,
+            "unit": parts.unit,
+            "contributions": parts.values,
+            "difference": parts.difference,
+            "note": note,
         }
-        strongest = sorted((feature for feature in one.values if feature != BIAS), key=lambda f: -abs(one.values[f]))
-        listed = ", ".join(f"{feature} {_number(one.values[feature], '+')}" for feature in strongest[:3])
-        explained = {} if table.is_regression else {"explained": f"{one.unit} {one.output:.4g}"}
-        summary[name] = {"prediction": predicted} | explained | {"contributions": listed}
-        explanation = one.explanation(name, predicted if table.classes else table.target_name, values)
-        note = paragraph("; ".join(notes), "note") if notes else ""
-        details[name] = note + explanation_html(explanation, values=True)
+        features = sorted((one for one in parts.values if one != BIAS), key=lambda one: -abs(parts.values[one]))
+        summary[name] |= {} if table.is_regression else {"explained": f"{parts.unit} {parts.output:.4g}"}
+        summary[name]["contributions"] = ", ".join(f"{one} {_number(parts.values[one], '+')}" for one in features[:TOP])
+        explanation = parts.explanation(name, table.target_name if table.is_regression else predicted, values)
+        details[name] = html.paragraph(note, "note") + html.explanation_html(explanation, values=True)
     title = f"{table.name}, test row {row}: {table.target_name} is {truth}"
     print_rows(title, summary, "model")
-    result = {"row": row, "truth": truth, "values": values, "models": found}
-    return result, [heading(title), rows_html(summary, "model"), fold("Every contribution", cards(details))]
+    content = [html.heading(title), html.table(summary, "model"), html.fold("Every contribution", html.cards(details))]
+    return {"row": row, "truth": truth, "values": values, "models": results}, content
+
+
+def _gap(parts: Contributions) -> str:
+    """Return a remark on contributions that do not sum to the model's output."""
+    if parts.is_complete:
+        return ""
+    return f"the contributions' sum differs from the model's output {parts.output:.6g} by {parts.difference:.2g}"
 
 
 def _named(table: Table, value: Any) -> str:
@@ -214,13 +208,5 @@ def _named(table: Table, value: Any) -> str:
 
 
 def _number(value: float, sign: str = "") -> str:
-    """Four digits, or all before the point."""
+    """Format a number with four significant digits, or all those before the decimal point."""
     return f"{value:{sign},.0f}" if abs(value) >= 1e4 else f"{value:{sign}.4g}"
-
-
-def _say_unexplained(rows: list[dict[str, Any]]) -> None:
-    """One line for each model whose predictions have no explanation."""
-    for name in rows[0]["models"] if rows else []:
-        error = rows[0]["models"][name].get("error")
-        if error:
-            say(f"{name}: its predictions cannot be explained ({error})")

@@ -1,4 +1,4 @@
-"""The document classifiers of ``explain.py text``, and why they decide as they do."""
+"""The document classifiers of `explain.py text`, and their explanations by word."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
 from _explain.corpora import Corpus
-from _explain.local_explanations import BIAS, NotExplainedError
+from _explain.local_explanations import BIAS, NotExplainedError, weights_of
 
 WORD = r"(?u)\b\w+\b"
-WORST_DIVERGENCE, WORST_SCORE = 0.15, 0.9
-"""Beyond these the local model is another one than that which it stands for."""
+MAX_DIVERGENCE, MIN_SCORE = 0.15, 0.9
+"""A local model beyond these limits does not represent its classifier."""
 
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A linear model of a classifier around one document, as eli5's TextExplainer fits it.
+    """A linear approximation of a classifier around one document, as eli5's TextExplainer fits it.
 
     Attributes:
-        divergence: Mean Kullback-Leibler divergence of the local model's probabilities on variations of the document
-            that it was not fitted to.
-        score: Share of these where both choose the same class.
+        divergence: Mean Kullback-Leibler divergence between the probabilities of classifier and local model, on
+            variations of the document that were held out of the fit.
+        score: Share of these variations for which both predict the same class.
         words: Class -> word -> weight.
-        explanation: The same for eli5's formatters.
+        explanation: The explained class's weights in eli5's form, for its formatters.
     """
 
     divergence: float
@@ -43,74 +43,78 @@ class LocalModel:
 
     @property
     def warning(self) -> str:
-        """What is to be said about a poor local model; nothing about a good one."""
-        if self.divergence <= WORST_DIVERGENCE and self.score >= WORST_SCORE:
+        """A warning about a poor local model, or nothing."""
+        if self.divergence <= MAX_DIVERGENCE and self.score >= MIN_SCORE:
             return ""
         return (
-            f"the local model is poor (mean KL divergence {self.divergence:.3f}, at most {WORST_DIVERGENCE} is good; "
-            f"score {self.score:.3f}, at least {WORST_SCORE} is good): do not trust its words"
+            f"the local model is poor (mean KL divergence {self.divergence:.3f}, at most {MAX_DIVERGENCE} is good; "
+            f"score {self.score:.3f}, at least {MIN_SCORE} is good): do not trust its words"
         )
 
 
 def linear_svm(corpus: Corpus, seed: int) -> Pipeline:
-    """A linear SVM on tf-idf, calibrated, so that it has probabilities; the SVM under it is fitted to all texts."""
-    machine = CalibratedClassifierCV(LinearSVC(random_state=seed), ensemble=False, cv=_folds(corpus))
-    words = TfidfVectorizer(sublinear_tf=True, stop_words="english", min_df=_rarest(corpus, 2))
-    return make_pipeline(words, machine).fit(corpus.texts, corpus.labels)
+    """Fit a linear SVM on tf-idf, calibrated for its probabilities; the SVM itself is fitted to all documents."""
+    svm = CalibratedClassifierCV(LinearSVC(random_state=seed), ensemble=False, cv=_folds(corpus))
+    words = TfidfVectorizer(sublinear_tf=True, stop_words="english", min_df=_min_documents(corpus, 2))
+    return make_pipeline(words, svm).fit(corpus.texts, corpus.labels)
 
 
 def svd_svm(corpus: Corpus, seed: int) -> Pipeline:
-    """An SVM with RBF kernel on the 100 largest singular directions of tf-idf: a black box, as to words."""
-    words = TfidfVectorizer(stop_words="english", ngram_range=(1, 2), min_df=_rarest(corpus, 3))
+    """Fit an RBF SVM on the 100 largest singular directions of tf-idf: a black box with regard to words."""
+    words = TfidfVectorizer(stop_words="english", ngram_range=(1, 2), min_df=_min_documents(corpus, 3))
     rank = min(100, min(words.fit_transform(corpus.texts).shape) - 1)
     if rank < 1:
         raise ValueError(f"the texts of {corpus.name} have too few words in common; add texts")
-    machine = CalibratedClassifierCV(SVC(C=150, gamma=2e-2), ensemble=False, cv=_folds(corpus))
+    svm = CalibratedClassifierCV(SVC(C=150, gamma=2e-2), ensemble=False, cv=_folds(corpus))
     directions = TruncatedSVD(rank, n_iter=7, random_state=seed)
-    return make_pipeline(words, directions, machine).fit(corpus.texts, corpus.labels)
+    return make_pipeline(words, directions, svm).fit(corpus.texts, corpus.labels)
 
 
-def machine_of(model: Pipeline) -> LinearSVC:
-    """The linear SVM under the calibration."""
+def inner_svm(model: Pipeline) -> LinearSVC:
+    """Return the SVM inside the calibration of `linear_svm`."""
     return model[-1].calibrated_classifiers_[0].estimator
 
 
 def class_words(model: Pipeline, classes: Sequence[str], top: int) -> tuple[dict[str, dict[str, float]], Explanation]:
-    """For each class the words of greatest weight in the linear SVM of a pipeline of tf-idf and that."""
-    found = eli5.explain_weights(machine_of(model), vec=model[0], target_names=list(classes), top=(top, 0))
-    words = {
-        str(target.target): {str(one.feature): float(one.weight) for one in target.feature_weights.pos}
-        for target in found.targets
-    }
-    if len(classes) == 2:  # one vector for both: what speaks against the one speaks for the other
-        other = eli5.explain_weights(machine_of(model), vec=model[0], target_names=list(classes), top=(0, top))
-        negative = other.targets[0].feature_weights.neg
-        words[classes[0]] = {str(one.feature): -float(one.weight) for one in negative}
-    return {name: words[name] for name in classes}, found
+    """Return the `top` words of each class in `linear_svm`, and the same for eli5's formatters."""
+    svm, options = inner_svm(model), {"vec": model[0], "target_names": list(classes)}
+    explanation = eli5.explain_weights(svm, top=(top, 0), **options)
+    words = {str(target.target): weights_of(target) for target in explanation.targets}
+    if len(classes) == 2:  # one vector for both: words against one class support the other
+        (target,) = eli5.explain_weights(svm, top=(0, top), **options).targets
+        words[classes[0]] = {word: -weight for word, weight in weights_of(target).items()}
+    return {name: words[name] for name in classes}, explanation
 
 
 def exact_words(
     model: Pipeline, text: str, classes: Sequence[str], label: int
 ) -> tuple[dict[str, float], float, Explanation]:
-    """What each word of a text adds to the linear SVM's score for a class, that score, and both for eli5's formatters.
+    """Return each word's contribution to the score of a class in `linear_svm`, that score, and both for eli5.
 
-    eli5 does not explain predictions of a Pipeline: it is given the vectorizer and the SVM by themselves.
+    eli5 does not explain predictions of a pipeline, and gets the vectorizer and the SVM separately.
     """
-    found = eli5.explain_prediction(
-        machine_of(model), text, vec=model[0], target_names=list(classes), targets=[classes[label]]
+    explanation = eli5.explain_prediction(
+        inner_svm(model), text, vec=model[0], target_names=list(classes), targets=[classes[label]]
     )
-    (target,) = found.targets
-    # eli5 signs the weights of two classes for the class that is explained, but not the score.
+    (target,) = explanation.targets
+    # With two classes, eli5 signs the weights for the explained class, but not the score.
     sign = -1 if len(classes) == 2 and label == 0 else 1
-    weights = [*target.feature_weights.pos, *target.feature_weights.neg]
-    return {str(one.feature): float(one.weight) for one in weights}, sign * float(target.score), found
+    return weights_of(target), sign * float(target.score), explanation
 
 
 def local_model(model: Pipeline, text: str, classes: Sequence[str], label: int, samples: int, seed: int) -> LocalModel:
-    """Explain any classifier with probabilities around one text; the explanation shows the class ``label`` alone.
+    """Approximate any classifier with probabilities around one document.
+
+    Args:
+        model: The classifier.
+        text: The document.
+        classes: K class names.
+        label: The class to explain.
+        samples: Number of random variations of the document.
+        seed: Seed of the variations.
 
     Raises:
-        NotExplainedError: If the classifier says the same of all variations of the text.
+        NotExplainedError: If all variations are classified alike.
     """
     explainer = TextExplainer(n_samples=samples, random_state=seed, vec=CountVectorizer(token_pattern=WORD))
     try:
@@ -118,23 +122,26 @@ def local_model(model: Pipeline, text: str, classes: Sequence[str], label: int, 
     except ValueError as error:
         if "class" not in str(error) and "vocabulary" not in str(error):
             raise
-        raise NotExplainedError(f"the text has no variation that changes the class ({error})") from error
-    found = explainer.explain_prediction(target_names=list(classes), top=None)
-    words = {}
-    for target in found.targets:
-        weights = [*target.feature_weights.pos, *target.feature_weights.neg]
-        words[str(target.target)] = {str(one.feature): float(one.weight) for one in weights}
-    if len(found.targets) == 1:  # two classes: one vector, signed for the one that is explained
+        raise NotExplainedError(f"no variation of the text changes the class ({error})") from error
+    explanation = explainer.explain_prediction(target_names=list(classes), top=None)
+    words = {str(target.target): weights_of(target) for target in explanation.targets}
+    if len(explanation.targets) == 1:  # two classes: one vector, signed for the explained class
         (only,) = words
-        seen = [classes[int(label)] for label in explainer.clf_.classes_]
-        words |= {name: {word: -value for word, value in words[only].items()} for name in seen if name != only}
-    found.targets = [target for target in found.targets if target.target == classes[label]] or found.targets
+        names = [classes[int(index)] for index in explainer.clf_.classes_]
+        words |= {name: {word: -value for word, value in words[only].items()} for name in names if name != only}
+    own = [target for target in explanation.targets if target.target == classes[label]]
+    explanation.targets = own or explanation.targets
     metrics = explainer.metrics_
-    return LocalModel(float(metrics["mean_KL_divergence"]), float(metrics["score"]), words, found)
+    return LocalModel(float(metrics["mean_KL_divergence"]), float(metrics["score"]), words, explanation)
+
+
+def strongest(weights: dict[str, float], count: int) -> list[str]:
+    """Return the words of largest absolute weight."""
+    return sorted((word for word in weights if word != BIAS), key=lambda word: -abs(weights[word]))[:count]
 
 
 def agreement(first: dict[str, float], second: dict[str, float]) -> float:
-    """The correlation of two weightings of words, where a lacking word has weight 0; NaN where one is constant."""
+    """Return the correlation of two sets of word weights, where a missing word has weight 0; NaN for a constant set."""
     words = [word for word in {**first, **second} if word != BIAS]
     pair = np.array([[weights.get(word, 0.0) for word in words] for weights in (first, second)])
     if pair.shape[1] < 2 or (pair.std(axis=1) == 0).any():
@@ -142,27 +149,27 @@ def agreement(first: dict[str, float], second: dict[str, float]) -> float:
     return float(np.corrcoef(pair)[0, 1])
 
 
+def score_table(models: dict[str, Any], corpus: Corpus) -> dict[str, dict[str, Any]]:
+    """Return accuracy and macro-F1 on the test documents, for each model and for always predicting one class."""
+    predictions = {name: model.predict(corpus.texts_test) for name, model in models.items()}
+    most_frequent = Counter(corpus.labels).most_common(1)[0][0]
+    predictions["most frequent class"] = np.full(len(corpus.labels_test), most_frequent)
+    return {
+        name: {
+            "accuracy": float(accuracy_score(corpus.labels_test, predicted)),
+            "macro F1": float(f1_score(corpus.labels_test, predicted, average="macro")),
+        }
+        for name, predicted in predictions.items()
+    }
+
+
 def _folds(corpus: Corpus) -> int:
     smallest = min(Counter(corpus.labels).values())
     if smallest < 2:
-        raise ValueError(f"a class of {corpus.name} has one text to learn from, calibration needs two; add texts")
+        raise ValueError(f"a class of {corpus.name} has one training text, but calibration needs two; add texts")
     return min(5, smallest)
 
 
-def _rarest(corpus: Corpus, usual: int) -> int:
-    """In how many texts a word must be: in any for the smallest corpora."""
+def _min_documents(corpus: Corpus, usual: int) -> int:
+    """Return the number of documents that a word must occur in: 1 for very small corpora."""
     return usual if len(corpus.texts) >= 100 else 1
-
-
-def score_table(models: dict[str, Any], corpus: Corpus) -> dict[str, dict[str, Any]]:
-    """Accuracy and macro-F1 of each model on the test texts, beside those of always saying the most frequent class."""
-    truth = np.array(corpus.labels_test)
-    guesses = {name: model.predict(corpus.texts_test) for name, model in models.items()}
-    guesses["most frequent class"] = np.full(len(truth), Counter(corpus.labels).most_common(1)[0][0])
-    return {
-        name: {
-            "accuracy": float(accuracy_score(truth, guess)),
-            "macro F1": float(f1_score(truth, guess, average="macro")),
-        }
-        for name, guess in guesses.items()
-    }

@@ -1,4 +1,4 @@
-"""A multilayer perceptron in PyTorch as scikit-learn's estimator, to stand beside scikit-learn's models."""
+"""A PyTorch multilayer perceptron as a scikit-learn estimator, for comparison with scikit-learn's models."""
 
 import copy
 from typing import Any
@@ -13,18 +13,13 @@ from torch.nn import functional as F
 from lightning_modules.backbones import MLP
 
 Array = npt.NDArray[Any]
-BATCH = 64
-EVERY = 25
-"""Steps between two looks at the held-out rows."""
+BATCH_SIZE = 64
+EVAL_INTERVAL = 25
+"""Steps between evaluations on the held-out rows."""
 
 
 class Affine(nn.Module):
-    """Multiply and add constants, value by value: ``(x - shift) / scale``.
-
-    Args:
-        shift: ``[D]``.
-        scale: ``[D]``.
-    """
+    """Scale each feature: `(x - shift) / scale`, with constants of shape `[D]`."""
 
     shift: Tensor
     scale: Tensor
@@ -35,27 +30,29 @@ class Affine(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return ``[N, D]``."""
+        """Return `[N, D]`."""
         return (rows - self.shift) / self.scale
 
 
 class _TorchMLP(BaseEstimator):
-    """What regression and classification share: the network takes rows as they are, and standardises them itself.
+    """Base of both estimators; the network standardises its input itself.
 
-    A share of the rows is held out of training; the weights that did best on them are kept.
+    A share of the rows is held out of training, and the weights with the lowest loss on them are kept.
 
     Args:
         hidden: Widths of the hidden layers.
         steps: Optimizer steps, each on 64 rows.
         lr: Highest learning rate of a one-cycle schedule.
-        weight_decay: Of AdamW.
-        held_out: Share of the rows to choose the weights by.
-        seed: Of the weights and of the order.
+        weight_decay: Weight decay of AdamW.
+        held_out: Share of the rows that are held out.
+        seed: Seed of the initial weights and of the order of the rows.
 
     Attributes:
-        net_: The trained network, in evaluation mode; rows ``[N, D]`` to scores ``[N, K]``.
-        baseline_: The mean training row, float64 ``[D]``.
+        net_: The trained network, in evaluation mode; it maps rows `[N, D]` to scores `[N, K]`.
+        baseline_: The mean training row, float64 `[D]`.
     """
+
+    net_: nn.Sequential
 
     def __init__(
         self,
@@ -66,17 +63,12 @@ class _TorchMLP(BaseEstimator):
         held_out: float = 0.15,
         seed: int = 0,
     ) -> None:
-        self.hidden = hidden
-        self.steps = steps
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.held_out = held_out
-        self.seed = seed
+        self.hidden, self.steps, self.lr = hidden, steps, lr
+        self.weight_decay, self.held_out, self.seed = weight_decay, held_out, seed
 
     def _train(self, X: Array, y: Tensor, outputs: int, loss: Any) -> nn.Sequential:
         rows = np.asarray(X, dtype=np.float64)
-        self.baseline_ = rows.mean(axis=0)
-        spread = rows.std(axis=0)
+        self.baseline_, spread = rows.mean(axis=0), rows.std(axis=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             body = MLP(outputs, (rows.shape[1],), hidden=self.hidden)
@@ -84,38 +76,36 @@ class _TorchMLP(BaseEstimator):
         optimizer = torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps)
         inputs = torch.as_tensor(rows, dtype=torch.float32)
-        order = torch.Generator().manual_seed(self.seed)
-        shuffled = torch.randperm(len(inputs), generator=order)
+        generator = torch.Generator().manual_seed(self.seed)
+        shuffled = torch.randperm(len(inputs), generator=generator)
         count = max(1, round(self.held_out * len(inputs)))
-        held, kept = shuffled[:count], shuffled[count:]
-        best, weights = float("inf"), net.state_dict()
+        held_out, kept = shuffled[:count], shuffled[count:]
+        lowest, weights = float("inf"), net.state_dict()
         for step in range(1, self.steps + 1):
-            batch = kept[torch.randint(len(kept), (BATCH,), generator=order)]
+            batch = kept[torch.randint(len(kept), (BATCH_SIZE,), generator=generator)]
             optimizer.zero_grad()
             loss(net(inputs[batch]), y[batch]).backward()
             optimizer.step()
             schedule.step()
-            if step % EVERY == 0:
+            if step % EVAL_INTERVAL == 0:
                 with torch.no_grad():
-                    now = float(loss(net(inputs[held]), y[held]))
-                if now < best:
-                    best, weights = now, copy.deepcopy(net.state_dict())
+                    current = float(loss(net(inputs[held_out]), y[held_out]))
+                if current < lowest:
+                    lowest, weights = current, copy.deepcopy(net.state_dict())
         net.load_state_dict(weights)
         return net.eval()
 
     def scores(self, X: Array) -> Tensor:
-        """The network's output, float64 ``[N, K]``."""
+        """Return the network's output, float64 `[N, K]`."""
         with torch.no_grad():
             return self.net_(torch.as_tensor(np.asarray(X), dtype=torch.float32)).double()
 
-    net_: nn.Sequential
-
 
 class TorchMLPRegressor(RegressorMixin, _TorchMLP):
-    """Squared loss on the standardised target; the network's output is in the target's units."""
+    """Regressor: squared loss on the standardised target; the network's output is in the target's units."""
 
     def fit(self, X: Array, y: Array) -> "TorchMLPRegressor":
-        """Train on rows ``[N, D]`` and numbers ``[N]``."""
+        """Train on rows `[N, D]` and targets `[N]`."""
         mean, spread = float(np.mean(y)), float(np.std(y)) or 1.0
         target = torch.as_tensor((np.asarray(y, dtype=np.float64) - mean) / spread, dtype=torch.float32)
         net = self._train(X, target[:, None], 1, F.mse_loss)
@@ -123,23 +113,23 @@ class TorchMLPRegressor(RegressorMixin, _TorchMLP):
         return self
 
     def predict(self, X: Array) -> Array:
-        """Return numbers ``[N]``."""
+        """Return values `[N]`."""
         return self.scores(X)[:, 0].numpy()
 
 
 class TorchMLPClassifier(ClassifierMixin, _TorchMLP):
-    """Cross-entropy on one logit a class."""
+    """Classifier: cross-entropy, one logit for each class."""
 
     def fit(self, X: Array, y: Array) -> "TorchMLPClassifier":
-        """Train on rows ``[N, D]`` and classes ``[N]``."""
+        """Train on rows `[N, D]` and classes `[N]`."""
         self.classes_, labels = np.unique(y, return_inverse=True)
         self.net_ = self._train(X, torch.as_tensor(labels), len(self.classes_), F.cross_entropy)
         return self
 
     def predict_proba(self, X: Array) -> Array:
-        """Return probabilities ``[N, K]``."""
+        """Return probabilities `[N, K]`."""
         return self.scores(X).softmax(dim=1).numpy()
 
     def predict(self, X: Array) -> Array:
-        """Return classes ``[N]``."""
+        """Return classes `[N]`."""
         return self.classes_[self.scores(X).argmax(dim=1).numpy()]

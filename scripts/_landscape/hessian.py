@@ -1,4 +1,4 @@
-"""The largest eigenvalue of a loss's Hessian, by power iteration on products of the Hessian with a vector."""
+"""The largest eigenvalue of a loss's Hessian, by power iteration on Hessian-vector products."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Eigenvalue(NamedTuple):
-    """What power iteration found.
+    """Result of power iteration.
 
     Attributes:
         value: The eigenvalue.
-        residual: ``|H v - value v|`` for the unit vector v that it ended with; an eigenvalue lies within it.
+        residual: Norm `|H v - value v|` for the last unit vector v; an eigenvalue is within this distance of `value`.
         history: The estimate after each iteration.
     """
 
@@ -22,20 +22,21 @@ class Eigenvalue(NamedTuple):
 
 
 def hessian_product(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
-    """The product of the loss's Hessian with a flat vector, by differentiating twice; the Hessian is never formed.
+    """Return the product of the loss's Hessian with a flat vector, as a function; the Hessian is never formed.
 
-    >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
-    >>> hessian_product(lambda: w[0] ** 2 + 3 * w[0] * w[1], [w])(torch.tensor([1.0, 0.0]))
-    tensor([2., 3.])
+    Example:
+        >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> hessian_product(lambda: w[0] ** 2 + 3 * w[0] * w[1], [w])(torch.tensor([1.0, 0.0]))
+        tensor([2., 3.])
     """
     gradients = torch.autograd.grad(loss(), list(tensors), create_graph=True)
     flat = torch.cat([gradient.flatten() for gradient in gradients])
 
     def product(vector: Tensor) -> Tensor:
-        found = torch.autograd.grad(
+        parts = torch.autograd.grad(
             flat, list(tensors), vector, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        return torch.cat([part.flatten() for part in found])
+        return torch.cat([part.flatten() for part in parts])
 
     return product
 
@@ -47,39 +48,40 @@ def top_eigenvalue(
     tolerance: float = 1e-3,
     seed: int = 0,
 ) -> Eigenvalue:
-    """The largest eigenvalue of the Hessian (not the one of largest absolute value).
+    """Return the largest eigenvalue of the Hessian (not the one of largest absolute value).
 
-    Power iteration goes to the eigenvalue of largest absolute value. Where that is negative, a second iteration, on the
-    Hessian less this value times the identity, goes to the largest.
+    Power iteration converges to the eigenvalue of largest absolute value. If that is negative, a second iteration, on
+    the Hessian minus this value times the identity, converges to the largest.
 
     Args:
         loss: Computes the loss.
-        tensors: What it is differentiated by.
-        iterations: The largest number of products, in each of the two.
-        tolerance: It ends once the residual is below this share of the eigenvalue.
-        seed: Of the vector that it starts from.
+        tensors: Tensors to differentiate by.
+        iterations: Largest number of iterations of each power iteration.
+        tolerance: Residual, relative to the eigenvalue, at which the iteration ends.
+        seed: Seed of the initial vector.
 
-    >>> w = torch.zeros(2, requires_grad=True)
-    >>> found = top_eigenvalue(lambda: 2 * w[0] ** 2 - 5 * w[1] ** 2, [w])
-    >>> round(found.value, 3)
-    4.0
+    Raises:
+        ValueError: If no tensor requires a gradient.
+
+    Example:
+        >>> w = torch.zeros(2, requires_grad=True)
+        >>> round(top_eigenvalue(lambda: 2 * w[0] ** 2 - 5 * w[1] ** 2, [w]).value, 3)
+        4.0
     """
     if not any(tensor.requires_grad for tensor in tensors):
         raise ValueError("none of the tensors requires a gradient: there is nothing to differentiate by")
     product = hessian_product(loss, tensors)
-    start = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(start.shape, generator=generator, dtype=torch.float64).to(start)
-    found = _iterate(product, start, 0.0, iterations, tolerance)
-    if found.value < 0:
-        found = _iterate(product, start, found.value, iterations, tolerance)
-    return found
+    start = torch.randn(flat.shape, generator=generator, dtype=torch.float64).to(flat)
+    top = _iterate(product, start, 0.0, iterations, tolerance)
+    return _iterate(product, start, top.value, iterations, tolerance) if top.value < 0 else top
 
 
 def _iterate(
     product: Callable[[Tensor], Tensor], vector: Tensor, shift: float, iterations: int, tolerance: float
 ) -> Eigenvalue:
-    """Power iteration on ``H - shift``; what it returns is an eigenvalue of H."""
+    """Run power iteration on `H - shift`, and return an eigenvalue of H."""
     history: list[float] = []
     vector = vector / vector.norm()
     value = residual = 0.0

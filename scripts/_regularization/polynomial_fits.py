@@ -1,9 +1,9 @@
-"""A polynomial of degree 30 through 50 noisy points, with no penalty, L2 and L1: part of ``regularization.py``.
+"""A polynomial of degree 30 through 50 noisy points, without a penalty, with L2 and with L1.
 
-scikit-learn's linear models once had ``normalize=True``, with which this experiment was first made. What it did: the
-columns are centred and divided by their Euclidean norm (not by their standard deviation, which is smaller by the square
-root of the number of points), the target is centred, the model is fitted, penalty included, to these, and its
-coefficients are divided by the same norms. `fit_normalized` does that.
+The experiment was first run with the `normalize=True` that scikit-learn's linear models once had: columns are centred
+and divided by their Euclidean norm (not by their standard deviation, which is smaller by the square root of the number
+of points), the target is centred, the penalised model is fitted to these, and its coefficients are divided by the same
+norms. `fit_normalized` does the same.
 """
 
 from typing import Any, NamedTuple
@@ -16,54 +16,55 @@ from sklearn.linear_model import LassoLars, LinearRegression, Ridge
 
 Array = npt.NDArray[np.float64]
 DEGREE, POINTS, LIMIT, NOISE = 30, 50, 10.0, 0.05
-# scikit-learn's own tolerance leaves out a third of the directions of these columns, which is a regularisation too.
+# scikit-learn's default tolerance discards a third of these columns' directions, which regularises too.
 MODELS = {"none": LinearRegression(tol=np.finfo(np.float64).eps), "L2": Ridge(0.5), "L1": LassoLars(0.001)}
 TITLES = {"none": "no regularisation", "L2": "L2: Ridge, 0.5", "L1": "L1: LassoLars, 0.001"}
 COLOURS = {"none": "#c1272d", "L2": "#4878a8", "L1": "#3f8f4f"}
 
 
 class Polynomial(NamedTuple):
-    """A polynomial in raw units: ``intercept + sum of coefficients[k] x^(k + 1)``."""
+    """The polynomial `intercept + sum of coefficients[k] x^(k + 1)`."""
 
     intercept: float
     coefficients: Array
 
     def __call__(self, x: Array) -> Array:
-        """Its values."""
+        """Return the values at `x`."""
         return self.intercept + powers(x, len(self.coefficients)) @ self.coefficients
 
 
 def truth(x: Array) -> Array:
-    """The curve without the noise: ``0.001 (-x^3 + x^2 + x)``."""
+    """Return the curve without noise, `0.001 (-x^3 + x^2 + x)`."""
     return 0.001 * (-(x**3) + x**2 + x)
 
 
 def sample(seed: int) -> tuple[Array, Array]:
-    """The 50 equidistant points, and the curve there plus normal noise."""
+    """Return the 50 equidistant points, and the curve there plus normal noise."""
     x = np.linspace(-LIMIT, LIMIT, POINTS)
-    noise = np.random.RandomState(seed).normal(0, NOISE, POINTS)  # the numbers that np.random.seed(seed) gives
+    noise = np.random.RandomState(seed).normal(0, NOISE, POINTS)  # the same numbers as after np.random.seed(seed)
     return x, truth(x) + noise
 
 
 def powers(x: Array, degree: int = DEGREE) -> Array:
-    """The columns x, x^2, ..., x^degree."""
+    """Return the columns x, x^2, ..., x^degree."""
     return x[:, None] ** np.arange(1, degree + 1)
 
 
 def fit_normalized(model: BaseEstimator, columns: Array, y: Array) -> Polynomial:
-    """Fit a linear model as ``normalize=True`` did.
+    """Fit a linear model as `normalize=True` did.
 
     Args:
-        model: A linear regression of scikit-learn's, which is left as it is.
-        columns: ``[N, D]``; a constant column is not divided.
-        y: ``[N]``.
+        model: A linear regression of scikit-learn; it is cloned.
+        columns: `[N, D]`; a constant column is not divided.
+        y: `[N]`.
 
     Returns:
-        Intercept and coefficients for the columns as they are.
+        Intercept and coefficients for the original columns.
 
-    >>> line = fit_normalized(LinearRegression(), np.array([[0.0], [2.0], [4.0]]), np.array([1.0, 2.0, 3.0]))
-    >>> round(line.intercept, 12), line.coefficients.round(12).tolist()
-    (1.0, [0.5])
+    Example:
+        >>> line = fit_normalized(LinearRegression(), np.array([[0.0], [2.0], [4.0]]), np.array([1.0, 2.0, 3.0]))
+        >>> round(line.intercept, 12), line.coefficients.round(12).tolist()
+        (1.0, [0.5])
     """
     centre, y_mean = columns.mean(0), y.mean()
     norms = np.linalg.norm(columns - centre, axis=0)
@@ -73,31 +74,31 @@ def fit_normalized(model: BaseEstimator, columns: Array, y: Array) -> Polynomial
     return Polynomial(float(y_mean - centre @ coefficients), coefficients)
 
 
-def polynomials(seed: int) -> tuple[dict[str, Polynomial], dict[str, dict[str, Any]]]:
-    """Fit all three; return them, and how far each is from the points and from the true curve."""
+def fit_all(seed: int) -> tuple[dict[str, Polynomial], dict[str, dict[str, Any]]]:
+    """Fit the three polynomials; return them, and their errors on the points and on the true curve."""
     x, y = sample(seed)
-    everywhere = np.linspace(-LIMIT, LIMIT, 1001)
-    found, rows = {}, {}
+    fine = np.linspace(-LIMIT, LIMIT, 1001)
+    fits, rows = {}, {}
     for name, model in MODELS.items():
-        found[name] = fitted = fit_normalized(model, powers(x), y)
-        miss = fitted(everywhere) - truth(everywhere)
+        fits[name] = fitted = fit_normalized(model, powers(x), y)
+        error = fitted(fine) - truth(fine)
         rows[name] = {
             "rmse_on_points": float(np.sqrt(np.mean((fitted(x) - y) ** 2))),
-            "rmse_on_true_curve": float(np.sqrt(np.mean(miss**2))),
-            "largest_error_on_true_curve": float(np.abs(miss).max()),
+            "rmse_on_true_curve": float(np.sqrt(np.mean(error**2))),
+            "largest_error_on_true_curve": float(np.abs(error).max()),
             "coefficients_not_0": int(np.count_nonzero(fitted.coefficients)),
             "intercept": fitted.intercept,
             "coefficients": fitted.coefficients.tolist(),
         }
-    return found, rows
+    return fits, rows
 
 
-def figure(found: dict[str, Polynomial], rows: dict[str, dict[str, Any]], seed: int) -> Figure:
-    """Each polynomial with the points and the true curve."""
+def draw(fits: dict[str, Polynomial], rows: dict[str, dict[str, Any]], seed: int) -> Figure:
+    """Draw each polynomial with the points and the true curve."""
     x, y = sample(seed)
     fine = np.linspace(-LIMIT, LIMIT, 801)
-    drawing = Figure(figsize=(13, 4), layout="constrained")
-    for axes, (name, fitted) in zip(drawing.subplots(1, len(found), sharey=True), found.items(), strict=True):
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    for axes, (name, fitted) in zip(figure.subplots(1, len(fits), sharey=True), fits.items(), strict=True):
         axes.plot(fine, truth(fine), color="#999999", linewidth=3, label="true curve")
         axes.plot(x, y, "o", color="#222222", markersize=3, label="points")
         axes.plot(fine, fitted(fine), color=COLOURS[name], linewidth=1.6, label="fit")
@@ -105,13 +106,13 @@ def figure(found: dict[str, Polynomial], rows: dict[str, dict[str, Any]], seed: 
         axes.set_title(f"{TITLES[name]}\n{count} of {DEGREE} coefficients, error on the curve {error:.3f}", fontsize=10)
         axes.set(xlabel="x", ylim=(-1.05, 1.3))
         axes.legend(fontsize=8, loc="upper right")
-    return drawing
+    return figure
 
 
-def table(found: dict[str, Polynomial]) -> dict[str, dict[str, str]]:
-    """The coefficients in raw units: a row a power, a column a fit."""
-    all_ = {name: [fitted.intercept, *fitted.coefficients] for name, fitted in found.items()}
+def table(fits: dict[str, Polynomial]) -> dict[str, dict[str, str]]:
+    """Return the coefficients to print: a row for each power, a column for each fit."""
+    columns = {name: [fitted.intercept, *fitted.coefficients] for name, fitted in fits.items()}
     return {
-        f"x^{power}": {name: f"{values[power]: .3e}" if values[power] else " 0" for name, values in all_.items()}
+        f"x^{power}": {name: f"{values[power]: .3e}" if values[power] else " 0" for name, values in columns.items()}
         for power in range(DEGREE + 1)
     }

@@ -1,8 +1,8 @@
-"""A deep network on 300 images, with and without weight decay, L1 and dropout: part of ``regularization.py``."""
+"""A deep network on 300 images, with and without weight decay, L1 and dropout."""
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from _common.command_line import quiet_lightning
+from _common.digit_images import Source
 from datamodules import DigitsDataModule, MNISTDataModule
 from lightning_modules import ImageClassifier
 from lightning_modules.backbones import MLP
 
-EXAMPLES, BATCH, HIDDEN, LR, MOMENTUM = 300, 100, (100,) * 6, 0.05, 0.9
+EXAMPLES, BATCH_SIZE, HIDDEN, LR, MOMENTUM = 300, 100, (100,) * 6, 0.05, 0.9
 COLOURS = {"none": "#c1272d", "weight decay": "#4878a8", "L1": "#3f8f4f", "dropout": "#d98c21"}
 
 
 class Strengths(NamedTuple):
-    """How strongly each network is regularised: decay of SGD, factor of sum |w|, probability of dropping a value."""
+    """Regularisation strengths: SGD's weight decay, the factor of the L1 norm, the dropout probability."""
 
     weight_decay: float
     l1: float
@@ -30,12 +31,12 @@ class Strengths(NamedTuple):
 
 
 class AccuracyCurves(pl.Callback):
-    """The accuracy on all training and test images, in evaluation mode, every few epochs.
+    """Record the accuracy on all training and test images in evaluation mode, every few epochs.
 
-    The accuracy that is logged in training is that of a network with dropout on, and of weights that change meanwhile.
+    The accuracy that training logs is measured with dropout, and while the weights change.
 
     Args:
-        every: Epochs from one point to the next.
+        every: Number of epochs between two points.
     """
 
     def __init__(self, every: int) -> None:
@@ -54,7 +55,7 @@ class AccuracyCurves(pl.Callback):
         self.measure(pl_module, 0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure, every so many epochs."""
+        """Measure every few epochs, and after the last."""
         epoch = trainer.current_epoch + 1
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
             self.measure(pl_module, epoch)
@@ -74,16 +75,10 @@ class AccuracyCurves(pl.Callback):
         model.train(was_training)
 
 
-def networks(
-    data: Literal["digits", "mnist"],
-    data_dir: str | None,
-    epochs: int,
-    repeats: int,
-    strengths: Strengths,
-    folder: Path,
-    seed: int,
+def train_all(
+    data: Source, data_dir: str | None, epochs: int, repeats: int, strengths: Strengths, folder: Path, seed: int
 ) -> dict[str, Any]:
-    """Train each variant ``repeats`` times, and return its curves, mean final accuracies and their gap."""
+    """Train each variant `repeats` times; return its curves, mean final accuracies and their gap."""
     variants: dict[str, dict[str, float]] = {
         "none": {},
         "weight decay": {"weight_decay": strengths.weight_decay},
@@ -93,9 +88,9 @@ def networks(
     rows: dict[str, Any] = {}
     for name, options in variants.items():
         runs = []
-        for repeat in range(repeats):
-            logger = TensorBoardLogger(folder, "tensorboard", f"{name.replace(' ', '_')}-{seed + repeat}")
-            runs.append(train(data, data_dir, epochs, logger, seed + repeat, **options))
+        for run_seed in range(seed, seed + repeats):
+            logger = TensorBoardLogger(folder, "tensorboard", f"{name.replace(' ', '_')}-{run_seed}")
+            runs.append(train(data, data_dir, epochs, logger, run_seed, **options))
         curves = {part: [run.curves[part] for run in runs] for part in ("train", "test")}
         final = {part: np.array([curve[-1] for curve in each]) for part, each in curves.items()}
         rows[name] = {
@@ -111,7 +106,7 @@ def networks(
 
 
 def train(
-    data: str,
+    data: Source,
     data_dir: str | None,
     epochs: int,
     logger: TensorBoardLogger,
@@ -121,7 +116,7 @@ def train(
     dropout: float = 0.0,
 ) -> AccuracyCurves:
     """Train one network, and return its curves."""
-    options: dict[str, Any] = {"train_size": EXAMPLES, "val_size": 0, "batch_size": BATCH, "seed": seed}
+    options: dict[str, Any] = {"train_size": EXAMPLES, "val_size": 0, "batch_size": BATCH_SIZE, "seed": seed}
     module = MNISTDataModule(data_dir=data_dir, **options) if data == "mnist" else DigitsDataModule(**options)
     pl.seed_everything(seed, verbose=False)
     model = ImageClassifier(
@@ -131,12 +126,12 @@ def train(
         l1=l1,
     )
     for layer in model.modules():
-        if isinstance(layer, nn.Linear):  # torch's own start lets the signal of so many layers fade
+        if isinstance(layer, nn.Linear):  # with torch's default initialisation, the signal fades in so many layers
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     curves = AccuracyCurves(every=max(1, epochs // 40))
     trainer = pl.Trainer(
-        accelerator="cpu",  # a network as small as this is no faster elsewhere
+        accelerator="cpu",  # for so small a network, a GPU is no faster
         max_epochs=epochs,
         logger=logger,
         callbacks=[curves],
@@ -145,29 +140,27 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with quiet_lightning(".*smaller than the logging interval"):  # three batches are an epoch
+    with quiet_lightning(".*smaller than the logging interval"):  # an epoch has three batches
         trainer.fit(model, module)
     return curves
 
 
-def figure(rows: dict[str, Any], title: str) -> Figure:
-    """A panel for each variant: all its curves, training and test."""
-    drawing = Figure(figsize=(13, 3.8), layout="constrained")
-    for axes, (name, row) in zip(drawing.subplots(1, len(rows), sharey=True), rows.items(), strict=True):
-        for part, style in (("train", "--"), ("test", "-")):
-            curves = 100 * np.array(row["curves"][part])
-            axes.plot(
-                row["epochs"], curves.mean(0), style, color=COLOURS[name], label=f"{part}, {curves[:, -1].mean():.1f}%"
-            )
-            axes.fill_between(row["epochs"], curves.min(0), curves.max(0), color=COLOURS[name], alpha=0.15, linewidth=0)
+def draw(rows: dict[str, Any], title: str) -> Figure:
+    """Draw the training and test curves of each variant in a panel of its own."""
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    for axes, (name, row) in zip(figure.subplots(1, len(rows), sharey=True), rows.items(), strict=True):
+        epochs, colour = row["epochs"], COLOURS[name]
+        curves = {part: 100 * np.array(row["curves"][part]) for part in ("train", "test")}
+        for (part, values), style in zip(curves.items(), ("--", "-"), strict=True):
+            axes.plot(epochs, values.mean(0), style, color=colour, label=f"{part}, {values[:, -1].mean():.1f}%")
+            axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(epochs, *(curves[part].mean(0) for part in ("test", "train")), color="#ccc", alpha=0.4, lw=0)
         strength = f", {row['strength']:g}" if row["strength"] else ""
         axes.set(title=f"{name}{strength}: gap {100 * row['gap']:.1f} points", xlabel="epoch")
         axes.legend(loc="lower right", fontsize=9)
         axes.grid(alpha=0.3)
-        train_mean, test_mean = (100 * np.mean(row["curves"][part], axis=0) for part in ("train", "test"))
-        axes.fill_between(row["epochs"], test_mean, train_mean, color="#cccccc", alpha=0.4, linewidth=0)
-    # The first epochs are below: what matters is where the curves end.
+    # The curves' ends matter: the first epochs are below the axis.
     lowest = min(100 * row["test_accuracy"] for row in rows.values())
-    drawing.axes[0].set(ylabel="accuracy, %", ylim=(max(0.0, lowest - 20), 101.5))
-    drawing.suptitle(title, fontsize=11)
-    return drawing
+    figure.axes[0].set(ylabel="accuracy, %", ylim=(max(0.0, lowest - 20), 101.5))
+    figure.suptitle(title, fontsize=11)
+    return figure

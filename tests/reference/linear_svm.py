@@ -1,4 +1,4 @@
-"""What scripts/linear_svm.py --data mnist does, as one would write it with scikit-learn alone; prints its scores.
+"""`scripts/linear_svm.py --data mnist` as one would write it with scikit-learn alone; prints the scores.
 
 DATA_DIR=... python tests/reference/linear_svm.py
 """
@@ -16,8 +16,8 @@ GRID = [0.025, 0.05, 0.1, 0.2, 0.4]
 
 
 def plain_svm(x, y, x_test, y_test, grid=GRID, folds=5):
-    """The scores of both machines and of the search, and the seconds that they took."""
-    began = time.perf_counter()
+    """Return the scores of both machines and of the search, and the seconds that the fits took."""
+    start = time.perf_counter()
     l1 = LinearSVC(loss="squared_hinge", penalty="l1", dual=False, random_state=0)
     search = GridSearchCV(l1, {"C": list(grid)}, cv=folds, scoring="accuracy", return_train_score=True).fit(x, y)
     c = search.best_params_["C"]
@@ -25,7 +25,7 @@ def plain_svm(x, y, x_test, y_test, grid=GRID, folds=5):
     names = ("mean_train_score", "std_train_score", "mean_test_score", "std_test_score")
     machines = {"L1": search.best_estimator_, "L2": l2}
     return {
-        "seconds": time.perf_counter() - began,
+        "seconds": time.perf_counter() - start,
         "best_C": c,
         "scores": {str(c): {name: float(search.cv_results_[name][i]) for name in names} for i, c in enumerate(grid)},
         "models": {
@@ -42,10 +42,10 @@ def plain_svm(x, y, x_test, y_test, grid=GRID, folds=5):
 def mnist_pair(train, digits=(5, 8)):
     from torchvision.datasets import MNIST
 
-    found = MNIST(os.environ["DATA_DIR"], train=train)
-    labels = found.targets.numpy()
+    mnist = MNIST(os.environ["DATA_DIR"], train=train)
+    labels = mnist.targets.numpy()
     chosen = np.isin(labels, digits)
-    return found.data.numpy()[chosen].reshape(-1, 784) / 255.0, labels[chosen]
+    return mnist.data.numpy()[chosen].reshape(-1, 784) / 255.0, labels[chosen]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def page(browser, report):
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("request", lambda request: requests.append(request.url))
     opened.goto((report / "report.html").as_uri())
-    opened.wait_for_selector("#curves-seconds .main-svg")
+    opened.wait_for_selector("#accuracy-seconds .main-svg")
     yield opened
     assert wrong == []
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [(report / "report.html").as_uri()]
@@ -89,12 +89,12 @@ def test_what_is_on_the_page(page, report, tmp_path):
 @pytest.mark.browser
 def test_a_curve_says_what_it_is_and_can_be_zoomed_and_changed(page, report):
     results = json.loads((report / "results.json").read_text())
-    place = page.locator("#curves-steps")
+    place = page.locator("#accuracy-steps")
     place.scroll_into_view_if_needed()
     # The last point of Adam's test curve, third panel.
     spot = page.evaluate(
         """() => {
-          const plot = document.getElementById("curves-steps");
+          const plot = document.getElementById("accuracy-steps");
           const trace = plot._fullData.find((t) => t.name === "Adam" && t.xaxis === "x3" && t.hovertemplate);
           const box = plot.getBoundingClientRect();
           const { xaxis3: x, yaxis3: y } = plot._fullLayout;
@@ -102,21 +102,24 @@ def test_a_curve_says_what_it_is_and_can_be_zoomed_and_changed(page, report):
         }"""
     )
     page.mouse.move(*spot)
-    label = page.wait_for_selector("#curves-steps .hoverlayer .hovertext").text_content()
+    label = page.wait_for_selector("#accuracy-steps .hoverlayer .hovertext").text_content()
     assert "Adam, test" in label
     assert f"{results['table']['Adam']['mean']:.4g}" in label
     assert "step 10" in label
-    before = page.evaluate("document.getElementById('curves-steps').layout.xaxis.range.slice()")
-    plot = page.locator("#curves-steps .nsewdrag").first.bounding_box()
+    before = page.evaluate("document.getElementById('accuracy-steps').layout.xaxis.range.slice()")
+    plot = page.locator("#accuracy-steps .nsewdrag").first.bounding_box()
     page.mouse.move(plot["x"] + 0.3 * plot["width"], plot["y"] + 0.3 * plot["height"])
     page.mouse.down()
     page.mouse.move(plot["x"] + 0.7 * plot["width"], plot["y"] + 0.8 * plot["height"], steps=5)
     page.mouse.up()
     page.wait_for_function(
-        "before => document.getElementById('curves-steps').layout.xaxis.range[1] < before[1]", arg=before
+        "before => document.getElementById('accuracy-steps').layout.xaxis.range[1] < before[1]", arg=before
     )
-    assert page.text_content("#curves-steps .ytitle") == "accuracy"
+    assert page.text_content("#accuracy-steps .ytitle") == "accuracy"
     page.select_option("#quantity", "loss")
-    page.wait_for_function("document.querySelector('#curves-steps .ytitle').textContent === 'loss'")
-    assert page.text_content("#curves-seconds .ytitle") == "loss"
-    assert "seconds" in page.text_content("#curves-seconds .xtitle")
+    page.wait_for_selector("#loss-steps .ytitle")
+    assert page.text_content("#loss-steps .ytitle") == page.text_content("#loss-seconds .ytitle") == "loss"
+    assert "seconds" in page.text_content("#loss-seconds .xtitle")
+    assert not page.is_visible("#accuracy-steps")
+    width, room = page.evaluate("['.main-svg', ''].map(s => document.querySelector('#loss-steps ' + s).clientWidth)")
+    assert width == room > 1000  # although it was drawn while it was hidden

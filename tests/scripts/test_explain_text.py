@@ -86,7 +86,7 @@ def test_documents_are_explained_by_their_planted_words(results):
 
 def test_exact_words_sum_to_the_score(corpus):
     model = linear_svm(corpus, 0)
-    machine = text_models.machine_of(model)
+    machine = text_models.inner_svm(model)
     for text in corpus.texts_test[:6]:
         scores = machine.decision_function(model[0].transform([text]))[0]
         for label in range(3):
@@ -102,7 +102,7 @@ def test_two_classes(tmp_path):
     assert {name: set(words) for name, words in found.items()} == {n: set(PLANTED[n]) for n in ("animals", "tools")}
     assert all(weight > 0 for words in found.values() for weight in words.values())
     text = two.texts_test[0]
-    (score,) = text_models.machine_of(model).decision_function(model[0].transform([text]))
+    (score,) = text_models.inner_svm(model).decision_function(model[0].transform([text]))
     for label, sign in ((0, -1), (1, 1)):
         words, own, _ = exact_words(model, text, two.classes, label)
         assert own == pytest.approx(sign * score)
@@ -132,7 +132,7 @@ def test_the_local_model_is_faithful_to_what_it_explains(corpus):
 
 
 def test_a_poor_local_model_is_warned_of(texts, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(text_models, "WORST_SCORE", 1.1)
+    monkeypatch.setattr(text_models, "MIN_SCORE", 1.1)
     words = ["text", "--corpus", str(texts), "--documents", "1", "--samples", "100", "--output", str(tmp_path)]
     results = explain.main(words)
     lines = capsys.readouterr().err.splitlines()
@@ -217,7 +217,7 @@ def test_four_newsgroups(tmp_path):
         (["--corpus", "NOWHERE"], "there is no folder"),
         (["--corpus", "ONE"], "has 1 folders; a corpus has one folder of texts for each class"),
         (["--corpus", "EMPTY"], "has no file; remove it or add texts"),
-        (["--corpus", "DIFFERENT"], "they must be the same"),
+        (["--corpus", "DIFFERENT"], "must be the same, found animals, tools and animals, colours"),
         (["--corpus", "TINY"], "has one text only"),
         (["--samples", "3"], "--samples must be at least 50, found 3"),
         (["--words", "0"], "--words must be at least 1, found 0"),

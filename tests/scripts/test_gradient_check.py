@@ -14,10 +14,10 @@ from torch import nn
 import activations
 import gradient_check
 import optim
-from _gradient_check import optimizer_twins
 from _gradient_check import subjects as gradient_subjects
 from _gradient_check.differences import compare, has_kink
 from lightning_modules.backbones import TwoLayerNet
+from optim import reference
 
 
 class WrongSigmoid(torch.autograd.Function):
@@ -46,7 +46,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(gradient_check, "TwoLayerNet", partial(TwoLayerNet, hidden=3))
     monkeypatch.setattr(gradient_check, "zoo", lambda seed: [])
     monkeypatch.setattr(gradient_check, "backbones", lambda images, labels, seed: [])
-    monkeypatch.setattr(gradient_check, "figure", lambda results, network: Figure())
+    monkeypatch.setattr(gradient_check, "draw", lambda results, network: Figure())
     return ["--samples", "4"]
 
 
@@ -107,19 +107,34 @@ def test_a_wrong_network_ends_in_exit_code_1(quick, monkeypatch, tmp_path, capsy
 
 
 def test_a_wrong_optimizer_ends_in_exit_code_1(quick, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(optim, "LAMB", partial(optim.LAMB, eps=1e-5))
+    class Wrong(optim.LAMB):
+        def __init__(self, params, **options):
+            super().__init__(params, eps=1e-5, **options)
+
+    monkeypatch.setattr(optim, "LAMB", Wrong)
     with pytest.raises(SystemExit):
         gradient_check.main([*quick, "--output", str(tmp_path)])
     assert "error: 1 of the gradients is wrong: optimizers: LAMB" in capsys.readouterr().err
 
 
-def test_without_the_twins_it_says_so(quick, monkeypatch, tmp_path, capsys):
-    absent = partial(optimizer_twins.optimizer_differences, folder=tmp_path / "absent")
-    monkeypatch.setattr(gradient_check, "optimizer_differences", absent)
-    results = gradient_check.main([*quick, "--output", str(tmp_path)])
-    assert results["optimizers"] == {}
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("warning: the optimizers are not checked: the reference twins are not in")
+def test_a_new_optimizer_is_checked_once_it_has_a_twin(quick, monkeypatch, tmp_path, capsys):
+    class Mine(torch.optim.SGD):
+        """Plain gradient descent."""
+
+    monkeypatch.setattr(optim, "Mine", Mine, raising=False)
+    results = gradient_check.main([*quick, "--output", str(tmp_path / "without")])
+    assert {"LAMB", "COCOB", "SAM", "SAM, adaptive"} <= set(results["optimizers"])
+    assert "Mine" not in results["optimizers"]
+    assert "Mine is not checked: it has no twin optim/reference/mine.py" in capsys.readouterr().err
+    (tmp_path / "mine.py").write_text(
+        "class SlowMine:\n"
+        "    def __init__(self, w):\n        self.w = w.detach().clone()\n"
+        "    def step(self, grad):\n        self.w = self.w - 1e-3 * grad\n        return self.w\n"
+    )
+    monkeypatch.setattr(reference, "__path__", [*reference.__path__, str(tmp_path)])
+    results = gradient_check.main([*quick, "--output", str(tmp_path / "with")])
+    assert results["optimizers"]["Mine"]["largest"] < 1e-14
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.05, 0.2, 0.3, 0.333, 0.4, 0.49, 0.51, 0.7, 0.9, 1.5])
@@ -155,7 +170,7 @@ def test_a_function_of_kinks_alone_is_not_right():
         def forward(self, x):
             return (x * 1e6).round()  # a jump within every step
 
-    (row,) = gradient_check.sampled([gradient_subjects.of_module("step", Step(), (3, 4), 0)], 5, 0).values()
+    (row,) = gradient_check.check_some([gradient_subjects.of_module("step", Step(), (3, 4), 0)], 5, 0).values()
     assert not row["right"]
 
 

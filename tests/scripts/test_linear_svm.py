@@ -10,7 +10,7 @@ from PIL import Image
 
 import linear_svm
 from _common.digit_images import pair, read_digits
-from _linear_svm.fits import best, fit_all
+from linear_svm import best, fit_all
 from reference.linear_svm import plain_svm
 
 

@@ -134,7 +134,7 @@ def test_polynomial_and_geometry(tmp_path):
 
 
 def test_the_table_holds_the_coefficients():
-    found, _ = polynomial_fits.polynomials(0)
+    found, _ = polynomial_fits.fit_all(0)
     rows = polynomial_fits.table(found)
     assert len(rows) == 31
     assert float(rows["x^0"]["L2"]) == pytest.approx(found["L2"].intercept, rel=1e-3)

@@ -1,4 +1,4 @@
-"""What the pages of ``explain.py`` are made of, beside ``page.py``."""
+"""HTML helpers for the pages of `explain.py`."""
 
 from html import escape
 from typing import Any
@@ -10,7 +10,7 @@ from eli5.formatters.html import format_html_styles
 
 from _common.console import cell
 
-SHOWN = tuple(field for field in fields.ALL if field != "description")
+FIELDS = tuple(field for field in fields.ALL if field != "description")
 STYLES = f"""{format_html_styles()}
 <style>
 details {{ margin: .4rem 0 .4rem 0; padding: .4rem .8rem; border: 1px solid #ddd; border-radius: 6px; }}
@@ -24,45 +24,52 @@ summary {{ cursor: pointer; font-weight: 600; }}
 .document {{ line-height: 1.7; margin-bottom: 1.2rem; }}
 </style>
 """
-"""For a page's head: eli5's styles, and ours."""
+"""Styles for a page's head: eli5's and our own."""
 
 
-def rows_html(rows: dict[str, dict[str, Any]], first: str = "") -> str:
-    """The table that ``console.print_rows`` prints, as HTML."""
+def table(rows: dict[str, dict[str, Any]], corner: str) -> str:
+    """Return the table that `console.print_rows` prints; `corner` is the heading of its first column."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    numbers = {column: all(isinstance(row.get(column, 0), int | float) for row in rows.values()) for column in columns}
-    mark = {column: ' class="number"' if numbers[column] else "" for column in columns}
-    head = "".join(f"<th{mark[column]}>{escape(column)}</th>" for column in columns)
-    lines = [f"<tr><th>{escape(first)}</th>{head}</tr>"]
+    numeric = {
+        column for column in columns if all(isinstance(row.get(column, 0), int | float) for row in rows.values())
+    }
+    style = {column: ' class="number"' if column in numeric else "" for column in columns}
+    lines = [f"<tr><th>{escape(corner)}</th>{''.join(f'<th{style[c]}>{escape(c)}</th>' for c in columns)}</tr>"]
     for name, row in rows.items():
-        cells = "".join(f"<td{mark[c]}>{escape(cell(row[c])) if c in row else ''}</td>" for c in columns)
+        cells = "".join(f"<td{style[c]}>{escape(cell(row[c])) if c in row else ''}</td>" for c in columns)
         lines.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
     return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 
 
 def heading(text: str) -> str:
-    """A heading of a section."""
+    """Return a section's heading."""
     return f"<h2>{escape(text)}</h2>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph; ``kind`` is ``note`` or ``warning``."""
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+    """Return a paragraph of the class `kind` (`note` or `warning`), or nothing for an empty text."""
+    style = f' class="{kind}"' if kind else ""
+    return f"<p{style}>{escape(text)}</p>" if text else ""
 
 
 def fold(title: str, *content: str, is_open: bool = False) -> str:
-    """Content that a click shows."""
+    """Return content that a click on its title shows or hides."""
     return f"<details{' open' if is_open else ''}><summary>{escape(title)}</summary>{''.join(content)}</details>"
 
 
 def cards(content: dict[str, str]) -> str:
-    """Pieces side by side, each under its name."""
-    pieces = [f'<div class="card"><h3>{escape(name)}</h3>{html}</div>' for name, html in content.items()]
+    """Return pieces of HTML side by side, each under its title."""
+    pieces = [f'<div class="card"><h3>{escape(title)}</h3>{html}</div>' for title, html in content.items()]
     return f'<div class="cards">{"".join(pieces)}</div>'
 
 
 def explanation_html(explanation: Explanation, values: bool = False) -> str:
-    """An explanation as eli5 formats it, without the styles, which ``STYLES`` has, and without eli5's caveats."""
+    """Format an explanation by eli5, without eli5's caveats and styles; `STYLES` has the latter.
+
+    Args:
+        explanation: The explanation.
+        values: Whether to show the features' values.
+    """
     return eli5.format_as_html(
-        explanation, include_styles=False, force_weights=False, show=SHOWN, show_feature_values=values
+        explanation, include_styles=False, force_weights=False, show=FIELDS, show_feature_values=values
     )
