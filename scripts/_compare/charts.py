@@ -14,7 +14,8 @@ from _compare.curves import AXES, Curve, positive_over_decades
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
 """Colours that colour-blind readers can distinguish too (after Okabe and Ito)."""
 FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#222"}
-AXIS = {"gridcolor": "#e8e8e8", "zeroline": False, "linecolor": "#bbb", "ticks": "outside", "tickcolor": "#bbb"}
+AXIS = {"gridcolor": "#e8e8e8", "zeroline": False, "showline": True, "linecolor": "#bbb"}
+AXIS |= {"ticks": "outside", "tickcolor": "#bbb"}
 TEMPLATE = go.layout.Template(
     layout={
         "font": FONT,
@@ -106,6 +107,7 @@ def curve_chart(
         figure.update_xaxes(title_text=AXES[axis], rangemode="tozero", col=column)
         figure.update_yaxes(title_text=quantity, type="log" if logarithmic else "linear", col=column)
     figure.update_layout(template=TEMPLATE, height=340, margin={"l": 60, "r": 20, "t": 70, "b": 50})
+    figure.update_annotations(font_size=FONT["size"])
     figure.update_layout(legend={"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0})
     return figure
 
