@@ -1,7 +1,10 @@
-"""One memory-bound pass for an elementwise function, forward and backward, that saves only its input."""
+"""One pass over memory for an elementwise function, forward and backward, that saves only its input.
+
+This is the one file of the package that uses private names of torch: it has to see whether a transform, a mode or a
+tracer watches the tensors, in which case plain operations run instead of a compiled kernel.
+"""
 
 import functools
-import struct
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -12,157 +15,100 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-Constants = tuple[float, ...]
+Constants = tuple[float, ...] | Tensor
 Formula = Callable[..., Tensor]
 
-# Below this many elements a call of a compiled kernel costs as much as the plain operations on one block.
+# Up to this many elements, a call of a compiled kernel takes as long as the plain operations.
 _SMALL = 1 << 13
-# The plain operations run block by block, so that their temporaries stay in the cache.
+# Without a compiler, plain operations run on blocks of this size, whose temporaries stay in the cache.
 _BLOCK = 1 << 16
-# A kernel for CUDA counts in 32 bits.
+# Kernels for CUDA index with 32 bits.
 _LARGEST = 1 << 30
-# A kernel for CPU gets rows of this length, a multiple of every register's: no step of it has to look for the end.
+# Kernels for CPU get rows of this length, a multiple of every vector register, and need no code for a remainder.
 _ROW = 64
 _OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
-    # Fused multiply-adds halve the work of a polynomial on a CPU.
+    # Fused multiply-adds halve the instructions of a polynomial on a CPU.
     "cpp.enable_floating_point_contract_flag": "fast",
-    # Any number of threads at run time: one in a DataLoader's worker, where threads after a fork would hang.
+    # The number of threads is read at run time: one in a forked worker of a DataLoader, where more would hang.
     "cpp.dynamic_threads": True,
-    # Each kernel gets contiguous tensors of its types, and does the same whatever else changes: inference mode,
-    # autocast, the default type. torch.compile would compile anew for each of them, and give up after eight. Only an
-    # integer that it was told to compile in (torch._dynamo.config.specialize_int) still counts.
-    "guard_filter_fn": lambda guards: [type(guard.value) is int for guard in guards],
+    # Kernels get contiguous tensors of one type and do the same in inference mode, under autocast and with any default
+    # type. With its guards, torch.compile would compile again for each of them and give up after eight.
+    "guard_filter_fn": lambda guards: [False] * len(guards),
 }
-# Device and data types for which compiling failed.
+# Devices and data types for which compiling failed.
 _uncompilable: set[tuple[str, torch.dtype]] = set()
 
 
 class Elementwise(NamedTuple):
-    """An elementwise function ``f`` with its derivatives, each written in differentiable tensor operations.
+    """An elementwise function `f` and its derivatives, each written in differentiable tensor operations.
 
     Attributes:
-        value: ``value(x, constants)`` gives ``f(x)``.
-        pull: ``pull(grad, x, constants)`` gives ``grad * f'(x)``.
-        bend: ``bend(grad, x, constants)`` gives ``grad * f''(x)``.
-        plain_value: What to compute instead of ``value`` where nothing compiles, if other operations are faster there.
-        plain_pull: Likewise for ``pull``.
+        value: `value(x, constants)` returns `f(x)`.
+        pull: `pull(grad, x, constants)` returns `grad * f'(x)`.
+        bend: `bend(grad, x, constants)` returns `grad * f''(x)`.
     """
 
     value: Formula
     pull: Formula
     bend: Formula
-    plain_value: Formula | None = None
-    plain_pull: Formula | None = None
 
 
 def apply(function: Elementwise, x: Tensor, constants: Constants) -> Tensor:
-    """Compute ``function`` of ``x`` in one pass, or in plain operations where something traces or transforms them.
+    """Compute `function` of `x` in one pass, or in plain operations if something traces or transforms them.
 
     Args:
         function: The function and its derivatives.
         x: Floating-point tensor of any shape; float16 and bfloat16 are computed in float32.
-        constants: The scalars the formulas take, already rounded to the type they are computed in.
+        constants: The scalars of the formulas.
 
     Returns:
-        A tensor of the shape, dtype and memory format of ``x``.
+        A tensor of the shape, dtype and memory format of `x`.
     """
     if is_plain(x):
         return _widened(function.value, (x,), constants)
     if not _is_differentiated(x):
-        return run(function.value, function.plain_value, (x,), constants)
+        return run(function.value, (x,), constants)
     result: Tensor = _Forward.apply(x, function, constants)
     return result
 
 
-def traced_as_constants(function: Callable[..., Constants]) -> Callable[..., Constants]:
-    """Cache ``function`` of plain numbers; torch.compile takes its result as it is and does not look inside."""
-    cached = functools.lru_cache(maxsize=256)(function)
-
-    # A function of its own: torch.compile looks through the wrapper that lru_cache makes.
-    def call(*arguments: Any) -> Constants:
-        return cached(*arguments)
-
-    constant: Callable[..., Constants] = torch.compiler.assume_constant_result(call)
-    return constant
-
-
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type a formula is computed in for inputs of ``dtype``: never narrower than float32."""
+    """Return the type in which formulas are computed for inputs of `dtype`: float32 or float64."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _pull(grad: Tensor, x: Tensor, function: Elementwise, constants: Constants) -> Tensor:
-    if torch._C._are_functorch_transforms_active():
-        return _widened(function.pull, (grad, x), constants)
-    if not _is_differentiated(grad, x):
-        return run(function.pull, function.plain_pull, (grad, x), constants)
-    result: Tensor = _Pull.apply(grad, x, function, constants)
-    return result
+def run(formula: Formula, tensors: Sequence[Tensor], constants: Constants) -> Tensor:
+    """Compute `formula` in one pass.
 
-
-# Both functions take their context in forward: with setup_context every call would cost an inspect.signature (90 us),
-# and the transforms of torch.func, which need it, get the plain operations anyway.
-class _Forward(torch.autograd.Function):
-    """``f(x)``, saving ``x`` only."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Elementwise, constants: Constants) -> Tensor:
-        ctx.function, ctx.constants = function, constants
-        ctx.save_for_backward(x)
-        ctx.save_for_forward(x)
-        return run(function.value, function.plain_value, (x,), constants)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        return _pull(grad, x, ctx.function, ctx.constants), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return _pull(tangent, x, ctx.function, ctx.constants)
-
-
-class _Pull(torch.autograd.Function):
-    """``grad * f'(x)``, itself differentiable in both."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, x: Tensor, function: Elementwise, constants: Constants) -> Tensor:
-        ctx.function, ctx.constants = function, constants
-        ctx.save_for_backward(grad, x)
-        ctx.save_for_forward(grad, x)
-        return run(function.pull, function.plain_pull, (grad, x), constants)
-
-    @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad, x = ctx.saved_tensors
-        bent = _widened(ctx.function.bend, (outer * grad, x), ctx.constants)
-        return _pull(outer, x, ctx.function, ctx.constants), bent, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, grad_tangent: Tensor, x_tangent: Tensor, *_: None) -> Tensor:
-        grad, x = ctx.saved_tensors
-        pulled = _pull(grad_tangent, x, ctx.function, ctx.constants)
-        return pulled + _widened(ctx.function.bend, (grad * x_tangent, x), ctx.constants)
-
-
-def _is_differentiated(*tensors: Tensor) -> bool:
-    """Whether autograd has to know: backward, or forward mode (which has no flag on the tensors)."""
-    return (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) or is_forward_mode()
-
-
-def is_forward_mode() -> bool:
-    """Whether a level of forward-mode differentiation is open."""
-    return forward_ad._current_level >= 0
+    Args:
+        formula: The formula.
+        tensors: Its tensor arguments, of one shape; the result has the memory format of the last.
+        constants: Its scalars.
+    """
+    if not all(is_ordinary(t) for t in tensors):
+        return _widened(formula, tensors, constants)
+    out = torch.empty_like(tensors[-1])
+    flat = [_flat(t, out) for t in (out, *tensors)]
+    on_cpu = out.device.type == "cpu"
+    if out.numel() > _SMALL and (kernel := _kernel(formula, len(tensors), len(constants), out.dtype, out.device.type)):
+        if isinstance(constants, tuple):
+            constants = _on_device(constants, compute_dtype(out.dtype), out.device)
+        with torch.no_grad():
+            for target, *inputs in _rows(flat) if on_cpu else _pieces(flat, _LARGEST):
+                kernel(target, constants, *inputs)
+    else:
+        for target, *inputs in _pieces(flat, _BLOCK if on_cpu else _LARGEST):
+            target.copy_(_widened(formula, inputs, constants))
+    return out
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether what is done to ``x`` must be plain operations, since something traces or transforms them."""
+    """Return whether `x` needs plain operations because something traces or transforms them."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or not is_ordinary(x)
 
 
 def is_ordinary(x: Tensor) -> bool:
-    """Whether ``x`` is memory that a kernel can read: no subclass, no vmap wrapper, nothing that records operations."""
+    """Return whether a kernel can read `x`: no subclass, no wrapper of vmap, no mode or tracer that records."""
     return (
         type(x) in (Tensor, torch.nn.Parameter)
         and x.device.type in ("cpu", "cuda")
@@ -174,40 +120,78 @@ def is_ordinary(x: Tensor) -> bool:
     )
 
 
-def _widened(formula: Formula, tensors: Sequence[Tensor], constants: Any) -> Tensor:
-    """``formula`` in plain operations, computed in float32 for narrower types."""
+def is_forward_mode() -> bool:
+    """Return whether a level of forward-mode differentiation is open."""
+    return forward_ad._current_level >= 0
+
+
+def _is_differentiated(*tensors: Tensor) -> bool:
+    """Return whether autograd must record: in backward mode, or in forward mode (which sets no flag on tensors)."""
+    return (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) or is_forward_mode()
+
+
+# Both functions take their context in forward: with setup_context each call would cost an inspect.signature (90 us),
+# and the transforms of torch.func, which require it, get plain operations anyway.
+class _Forward(torch.autograd.Function):
+    """`f(x)`, saving `x` only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Elementwise, constants: Constants) -> Tensor:
+        ctx.function, ctx.constants = function, constants
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        return run(function.value, (x,), constants)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _pull(grad, *ctx.saved_tensors, ctx.function, ctx.constants), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _pull(tangent, *ctx.saved_tensors, ctx.function, ctx.constants)
+
+
+class _Pull(torch.autograd.Function):
+    """`grad * f'(x)`, itself differentiable in both."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, x: Tensor, function: Elementwise, constants: Constants) -> Tensor:
+        ctx.function, ctx.constants = function, constants
+        ctx.save_for_backward(grad, x)
+        ctx.save_for_forward(grad, x)
+        return run(function.pull, (grad, x), constants)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad, x = ctx.saved_tensors
+        bent = _widened(ctx.function.bend, (outer * grad, x), ctx.constants)
+        return _pull(outer, x, ctx.function, ctx.constants), bent, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, grad_tangent: Tensor, x_tangent: Tensor, *_: None) -> Tensor:
+        grad, x = ctx.saved_tensors
+        bent = _widened(ctx.function.bend, (grad * x_tangent, x), ctx.constants)
+        return _pull(grad_tangent, x, ctx.function, ctx.constants) + bent
+
+
+def _pull(grad: Tensor, x: Tensor, function: Elementwise, constants: Constants) -> Tensor:
+    if torch._C._are_functorch_transforms_active():
+        return _widened(function.pull, (grad, x), constants)
+    if not _is_differentiated(grad, x):
+        return run(function.pull, (grad, x), constants)
+    result: Tensor = _Pull.apply(grad, x, function, constants)
+    return result
+
+
+def _widened(formula: Formula, tensors: Sequence[Tensor], constants: Constants) -> Tensor:
+    """Compute `formula` in plain operations, in float32 for narrower types."""
     dtype = tensors[-1].dtype
-    return formula(*(t.to(compute_dtype(dtype)) for t in tensors), constants).to(dtype)
-
-
-def run(formula: Formula, plain: Formula | None, tensors: Sequence[Tensor], constants: Constants | Tensor) -> Tensor:
-    """``formula`` of ordinary tensors of one shape, the last of which gives the memory format, in one pass.
-
-    Args:
-        formula: What to compute.
-        plain: What to compute instead where nothing compiles; None for the same.
-        tensors: The tensor arguments.
-        constants: The scalars, as numbers or as one tensor on the same device.
-    """
-    if not all(is_ordinary(t) for t in tensors):
-        return _widened(formula, tensors, constants)
-    out = torch.empty_like(tensors[-1])
-    flat = [_flat(t, out) for t in (out, *tensors)]
-    if out.numel() > _SMALL and (kernel := _kernel(formula, len(tensors), len(constants), out.dtype, out.device.type)):
-        held = _held(constants, out.dtype, out.device)
-        with torch.no_grad():
-            for target, *inputs in _rows(flat) if out.device.type == "cpu" else _pieces(flat, _LARGEST):
-                kernel(target, held, *inputs)
-        return out
-    scalars: Any = constants.unbind() if isinstance(constants, Tensor) else constants
-    size = _BLOCK if out.device.type == "cpu" else _LARGEST
-    for target, *inputs in _pieces(flat, size):
-        target.copy_(_widened(plain or formula, inputs, scalars))
-    return out
+    scalars = constants.unbind() if isinstance(constants, Tensor) else constants
+    return formula(*(t.to(compute_dtype(dtype)) for t in tensors), scalars).to(dtype)
 
 
 def _flat(tensor: Tensor, like: Tensor) -> Tensor:
-    """The elements of ``tensor`` as one row, in the memory order of the dense tensor ``like``."""
+    """Return the elements of `tensor` as one row, in the memory order of the dense tensor `like`."""
     if tensor.stride() != like.stride():
         tensor = torch.empty_like(like).copy_(tensor)
     return tensor.detach().as_strided((tensor.numel(),), (1,))
@@ -218,37 +202,15 @@ def _pieces(flat: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _rows(flat: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Whole rows; what is left over comes with elements before it, computed twice."""
+    """Yield all whole rows; a remainder follows with elements before it, which are computed twice."""
     size = flat[0].numel()
     yield [t[: size - size % _ROW].view(-1, _ROW) for t in flat]
     if size % _ROW:
         yield [t[-_SMALL:].view(-1, _ROW) for t in flat]
 
 
-def _held(constants: Constants | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor | tuple[int, ...]:
-    """The scalars as a kernel takes them: on a CPU in registers, else as a tensor.
-
-    What C++ reads from memory it reads again in every step, since the result might have been written over it. Numbers
-    are not, but torch.compile passes on integers only: so they carry the bits of float32.
-    """
-    by_value = device.type == "cpu" and dtype != torch.float64
-    if isinstance(constants, Tensor):
-        return _encoded(tuple(constants.tolist())) if by_value else constants
-    return _encoded(constants) if by_value else _on_device(constants, compute_dtype(dtype), device)
-
-
 @functools.lru_cache(maxsize=256)
-def _encoded(constants: Constants) -> tuple[int, ...]:
-    """The bits of each number as float32."""
-    return struct.unpack(f"{len(constants)}i", struct.pack(f"{len(constants)}f", *constants))
-
-
-def _decoded(numbers: Sequence[int]) -> list[Tensor]:
-    return [torch.scalar_tensor(k, dtype=torch.int32).view(torch.float32) for k in numbers]
-
-
-@functools.lru_cache(maxsize=256)
-def _on_device(constants: Constants, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _on_device(constants: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(constants, dtype=dtype, device=device)
 
@@ -257,18 +219,17 @@ def _on_device(constants: Constants, dtype: torch.dtype, device: torch.device) -
 def _kernel(
     formula: Formula, inputs: int, scalars: int, dtype: torch.dtype, device_type: str
 ) -> Callable[..., None] | None:
-    """``formula`` compiled for flat tensors, or None (and one warning) on a machine that cannot compile."""
+    """Return `formula` compiled for flat tensors, or None (with one warning) on a machine that cannot compile."""
     if (device_type, dtype) in _uncompilable:
         return None
 
-    def kernel(target: Tensor, held: Tensor | tuple[int, ...], *tensors: Tensor) -> None:
-        scalars = held.unbind() if isinstance(held, Tensor) else _decoded(held)
-        target.copy_(_widened(formula, tensors, scalars))
+    def kernel(target: Tensor, constants: Tensor, *tensors: Tensor) -> None:
+        target.copy_(_widened(formula, tensors, constants))
 
-    # Recompilations are counted, and limited, by code object: a copy of its own for each type.
+    # torch.compile keeps its results by code object, and without guards the first of them would serve every type.
     code = kernel.__code__.replace(co_name=f"{formula.__name__}_{dtype}_{device_type}".replace("torch.", ""))
     copy = types.FunctionType(code, globals(), code.co_name, None, kernel.__closure__)
-    compiled = torch.compile(copy, dynamic=True, options=dict(_OPTIONS))  # torch.compile takes some of them out
+    compiled = torch.compile(copy, dynamic=True, options=dict(_OPTIONS))  # a copy: torch.compile removes some of them
     sample = [torch.ones(_BLOCK, dtype=dtype, device=device_type) for _ in range(inputs + 1)]
     if device_type == "cpu":
         (sample,) = _rows(sample)
@@ -276,7 +237,7 @@ def _kernel(
             torch._dynamo.mark_static(rows, 1)
     try:
         with torch.no_grad():
-            compiled(sample[0], _held((1.0,) * scalars, dtype, sample[0].device), *sample[1:])
+            compiled(sample[0], _on_device((1.0,) * scalars, compute_dtype(dtype), sample[0].device), *sample[1:])
     except RuntimeError as error:
         _uncompilable.add((device_type, dtype))
         _warn_no_compiler(device_type, str(error).strip().split("\n")[0])

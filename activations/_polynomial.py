@@ -1,158 +1,113 @@
-"""The polynomial of SPOCU in factored form: each factor keeps its relative accuracy, so their product does too.
+"""SPOCU's polynomial around the origin, its derivatives, and the gradients of its parameters.
 
-``r(z) = z^8 - 2 z^7 + 2 z^3``. For ``0 < beta < 1`` the difference ``r(z) - r(beta)`` has three roots in ``z >= 0``:
-``beta``, one in ``(1, low)`` and one in ``(low, 2)``, where ``low`` is the place of the minimum of ``r``. Divided by
-these it leaves a quintic of positive coefficients, in which nothing cancels. Likewise
-``r'(z) = 2 z^2 (z - 1) (z - low) cubic(z)`` with positive coefficients.
+With `r(z) = z^8 - 2 z^7 + 2 z^3` and `t = x / gamma`, Taylor's formula gives
+`alpha (r(t + beta) - r(beta)) = alpha t (k1 + k2 t + ... + k7 t^6 + t^7)`, where `kj = r^(j)(beta) / j!`. The constant
+term is gone before anything is rounded, so nothing cancels near 0.
 """
 
 import math
-import struct
 from collections.abc import Sequence
-from decimal import Decimal, localcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._elementwise import traced_as_constants
+from . import _elementwise
 
-# r without its constant term, and the quartic factor of r'(z) = 2 z^2 (z - 1) (4 z^4 - 3 z^3 - 3 z^2 - 3 z - 3).
-R = tuple(Decimal(k) for k in (1, -2, 0, 0, 0, 2, 0, 0, 0))
-_QUARTIC = tuple(Decimal(k) for k in (4, -3, -3, -3, -3))
-_STOP = 22  # where the place of c follows in the constants, if it is finite
+
+def coefficients(alpha: Any, beta: Any, gamma: Any, c: float) -> tuple[Any, ...]:
+    """Return the constants of the formulas below: `1 / gamma, low, high, beta, alpha, k1, ..., k7`.
+
+    `h` is constant for `x < low` and for `x > high`. The parameters are numbers or 0-d tensors.
+    """
+    b, square = beta, beta * beta
+    cube = square * b
+    return (
+        1 / gamma,
+        -b * gamma,
+        (c - b) * gamma if math.isfinite(c) else c,  # inf times the gradient 0 of gamma would be NaN
+        b,
+        alpha,
+        2 * square * (1 - b) * (3 + b * (3 + b * (3 + b * (3 - 4 * b)))),  # factored: its sum cancels near b = 1
+        6 * b + cube * square * (28 * b - 42),
+        2 + cube * b * (56 * b - 70),
+        70 * cube * (b - 1),
+        square * (56 * b - 42),
+        b * (28 * b - 14),
+        8 * b - 2,
+    )
 
 
 def value(x: Tensor, constants: Sequence[Any]) -> Tensor:
-    """``alpha h(x / gamma + beta) - alpha h(beta)``: ``t (t - root1) (t - root2) quintic(t - start)``."""
-    unit, start, root1, root1_lo, root2, root2_lo, q5, q4, q3, q2, q1, q0 = constants[:12]
-    t = clamp(x * unit, start, constants[_STOP:])
-    z = t - start
-    zz = z * z
-    # Pairs instead of Horner's chain: the same number of operations, half the waiting.
-    quintic = torch.addcmul(q1 * z + q0, torch.addcmul(q3 * z + q2, q5 * z + q4, zz), zz)
-    return (t * (t - root1 - root1_lo)) * ((t - root2 - root2_lo) * quintic)
+    """Return `alpha h(x / gamma + beta) - alpha h(beta)`."""
+    inverse, low, high, _, alpha, k1, k2, k3, k4, k5, k6, k7 = constants
+    t = x.clamp(low, high) * inverse
+    # Horner's scheme, since two infinite terms of opposite sign would meet in any other one.
+    return alpha * t * (((((((t + k7) * t + k6) * t + k5) * t + k4) * t + k3) * t + k2) * t + k1)
 
 
 def pull(grad: Tensor, x: Tensor, constants: Sequence[Any]) -> Tensor:
-    """``grad`` times the derivative ``alpha / gamma r'(z)``, which is 0 outside ``0 < z < c``."""
-    unit, start, *_ = constants
-    one, one_lo, low, low_lo, c3, c2, c1, c0 = constants[12:20]
-    t = inside(clamp(x * unit, start, ()), start, constants[_STOP:])
-    z = t - start
-    zz = z * z
-    cubic = torch.addcmul(c1 * z + c0, c3 * z + c2, zz)
-    return grad * ((zz * (t - one - one_lo)) * ((t - low - low_lo) * cubic))
+    """Return `grad` times the derivative, `2 alpha / gamma z^2 (4 z^5 - 7 z^4 + 3)`."""
+    z, inverse, alpha = _inside(x, constants)
+    square = z * z
+    return grad * ((2 * alpha * inverse * square) * ((4 * z - 7) * (square * square) + 3))
 
 
 def bend(grad: Tensor, x: Tensor, constants: Sequence[Any]) -> Tensor:
-    """``grad`` times the second derivative ``alpha / gamma^2 r''(z)``."""
-    unit, start, *_ = constants
-    inverse, curve = constants[20:_STOP]
-    t = inside(clamp(x * unit, start, ()), start, constants[_STOP:])
-    z = (t - start) * inverse
-    return grad * (curve * z * ((14 * z - 21) * z**4 + 3))
+    """Return `grad` times the second derivative, `4 alpha / gamma^2 z (14 z^5 - 21 z^4 + 3)`."""
+    z, inverse, alpha = _inside(x, constants)
+    return grad * (4 * alpha * inverse * inverse * z * ((14 * z - 21) * z**4 + 3))
 
 
-def clamp(t: Tensor, start: Any, stop: Sequence[Any]) -> Tensor:
-    """``t`` held in ``[start, stop]``."""
-    # Compiled, where the bounds are tensors, where takes two instructions and clamp three.
-    t = torch.where(t < start, start, t) if isinstance(start, Tensor) else t.clamp(min=start)
-    for end in stop:
-        t = torch.where(t > end, end, t) if isinstance(end, Tensor) else t.clamp(max=end)
-    return t
+def _inside(x: Tensor, constants: Sequence[Any]) -> tuple[Tensor, Any, Any]:
+    """Return `z`, set to 0 (where every derivative is 0) outside `low < x <= high`, with `1 / gamma` and `alpha`."""
+    inverse, _, high, beta, alpha = constants[:5]
+    return torch.where(x > high, 0, torch.relu(x * inverse + beta)), inverse, alpha
 
 
-def inside(t: Tensor, start: Any, stop: Sequence[Any]) -> Tensor:
-    """``t`` before ``stop``, from there on ``start``, where every slope is 0."""
-    for end in stop:
-        t = torch.where(t >= end, start, t)
-    return t
+FIXED = _elementwise.Elementwise(value, pull, bend)
+"""The function for parameters that are numbers."""
 
 
-@traced_as_constants
-def constants(alpha: float, beta: float, gamma: float, c: float, double: bool) -> tuple[float, ...]:
-    """The scalars of the formulas above; places on the x axis are split in two floats, so that ``x - place`` is exact.
-
-    The x axis is first scaled by a power of two, which is exact, so that gamma is in [1, 2): no coefficient leaves the
-    range of float32.
-
-    Args:
-        alpha: Height.
-        beta: Place of the origin on the polynomial.
-        gamma: Width.
-        c: Where the polynomial is cut off, may be infinite.
-        double: Round to float64, else to float32.
-
-    Returns:
-        The scalars; the last one, the place of ``c``, is left out when it is infinite.
-    """
-    mantissa, exponent = math.frexp(gamma)
-    with localcontext() as context:
-        context.prec = 50
-        a, b, g = Decimal(alpha), Decimal(beta), Decimal(mantissa * 2)
-        unit = Decimal(2) ** (1 - exponent)
-        low = _bisect(_QUARTIC, Decimal(1), Decimal(2))
-        root1, root2, quintic = factors(b)
-        cubic = divide(_QUARTIC, low)
-        place = [(z - b) * g for z in (Decimal(0), Decimal(c), root1, root2, Decimal(1), low)]
-        numbers: tuple[Decimal, ...] = (unit, place[0], *_split(place[2], double), *_split(place[3], double))
-        numbers += tuple(a * k / g ** (8 - i) for i, k in enumerate(quintic))
-        numbers += (*_split(place[4], double), *_split(place[5], double))
-        numbers += tuple(2 * a * unit * k / g ** (8 - i) for i, k in enumerate(cubic))
-        numbers += (1 / g, 4 * a * (unit / g) ** 2)
-        if math.isfinite(c):
-            numbers += (place[1],)
-        return tuple(rounded(k, double) for k in numbers)
+def trained(x: Tensor, alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> Tensor:
+    """Return the same function of `x`, differentiable in the parameters that are tensors."""
+    dtype = _elementwise.compute_dtype(x.dtype)
+    a, b, g = (torch.as_tensor(k, dtype=dtype, device=x.device) for k in (alpha, beta, gamma))
+    plain = _elementwise.is_plain(x) or _elementwise.is_forward_mode()
+    if not plain and all(map(_elementwise.is_ordinary, (a, b, g))):
+        result: Tensor = _Trained.apply(x, a, b, g, c)
+        return result
+    return value(x.to(dtype), _stacked(a, b, g, c).unbind()).to(x.dtype)
 
 
-def _evaluate(polynomial: Sequence[Decimal], z: Decimal) -> Decimal:
-    result = Decimal(0)
-    for coefficient in polynomial:
-        result = result * z + coefficient
-    return result
+def _stacked(alpha: Tensor, beta: Tensor, gamma: Tensor, c: float) -> Tensor:
+    return torch.stack([torch.as_tensor(k).to(beta) for k in coefficients(alpha, beta, gamma, c)])
 
 
-def factors(beta: Decimal) -> tuple[Decimal, Decimal, tuple[Decimal, ...]]:
-    """``r(z) - r(beta) = (z - beta) (z - root1) (z - root2) quintic(z)``: both roots and the quintic."""
-    low = _bisect(_QUARTIC, Decimal(1), Decimal(2))
-    septic = divide(R, beta)
-    root1, root2 = _bisect(septic, Decimal(1), low), _bisect(septic, low, Decimal(2))
-    return root1, root2, divide(divide(septic, root1), root2)
+class _Trained(torch.autograd.Function):
+    """The function of `x` and the three parameters, which saves these four only."""
 
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor, c: float) -> Tensor:
+        ctx.save_for_backward(x, alpha, beta, gamma)
+        ctx.c = c
+        return _elementwise.run(value, (x,), _stacked(alpha, beta, gamma, c))
 
-def divide(polynomial: Sequence[Decimal], root: Decimal) -> tuple[Decimal, ...]:
-    """The quotient of ``polynomial`` (highest power first) by ``z - root``."""
-    quotient = [polynomial[0]]
-    for coefficient in polynomial[1:-1]:
-        quotient.append(quotient[-1] * root + coefficient)
-    return tuple(quotient)
-
-
-def _bisect(polynomial: Sequence[Decimal], low: Decimal, high: Decimal) -> Decimal:
-    """The root of ``polynomial`` between ``low`` and ``high``, to 48 digits."""
-    rising = _evaluate(polynomial, high) > 0
-    for _ in range(160):
-        middle = (low + high) / 2
-        if (_evaluate(polynomial, middle) > 0) == rising:
-            high = middle
-        else:
-            low = middle
-    return (low + high) / 2
-
-
-def rounded(number: Decimal, double: bool) -> float:
-    """``number`` as float64 or float32; what is too large becomes infinite."""
-    rounded = float(number)
-    if double:
-        return rounded
-    try:
-        return float(struct.unpack("f", struct.pack("f", rounded))[0])
-    except OverflowError:
-        return float("inf") if rounded > 0 else float("-inf")
-
-
-def _split(number: Decimal, double: bool) -> tuple[Decimal, Decimal]:
-    """``number`` rounded, and the rest."""
-    high = Decimal(rounded(number, double))
-    return high, number - high
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, alpha, beta, gamma = ctx.saved_tensors
+        if torch.is_grad_enabled() or _elementwise.is_plain(grad):  # a second derivative needs plain operations
+            with torch.enable_grad():
+                y = value(x.to(alpha.dtype), _stacked(alpha, beta, gamma, ctx.c).unbind()).to(x.dtype)
+            wanted = [t for t, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False) if needed]
+            gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=torch.is_grad_enabled()))
+            return (*(next(gradients) if needed else None for needed in ctx.needs_input_grad[:4]), None)
+        constants = _stacked(alpha, beta, gamma, ctx.c)
+        _, low, high, _, _, slope, *_ = constants.unbind()
+        pulled = _elementwise.run(pull, (grad, x), constants)
+        unscaled = _elementwise.run(value, (x,), _stacked(torch.ones_like(alpha), beta, gamma, ctx.c))
+        wide, by_x = grad.to(alpha.dtype), pulled.to(alpha.dtype)
+        by_alpha = (wide * unscaled).sum()
+        by_beta = gamma * by_x.sum() - alpha * slope * wide.sum()
+        by_gamma = -(by_x * x.to(alpha.dtype).clamp(low, high)).sum() / gamma  # clamped: 0 times inf would be NaN
+        return pulled, by_alpha, by_beta, by_gamma, None

@@ -1,5 +1,6 @@
 """Hardshrink with two bounds of its own."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from . import _elementwise as _fused
+from . import _elementwise
 from ._check import check_floating
 
 
 def _value(x: Tensor, bounds: Sequence[Any]) -> Tensor:
-    lower, upper = bounds[:2]
+    lower, upper = bounds
     return torch.where((x >= lower) & (x <= upper), 0, x)
 
 
 def _pull(grad: Tensor, x: Tensor, bounds: Sequence[Any]) -> Tensor:
-    lower, upper = bounds[:2]
+    lower, upper = bounds
     return torch.where((x >= lower) & (x <= upper), 0, grad)
 
 
@@ -25,19 +26,7 @@ def _bend(grad: Tensor, x: Tensor, bounds: Sequence[Any]) -> Tensor:
     return torch.zeros_like(x)
 
 
-def _plain_value(x: Tensor, bounds: Sequence[Any]) -> Tensor:
-    # What is above plus what is below, one of which is 0: torch.threshold is vectorised, comparing and choosing is not.
-    lower, upper = bounds
-    return torch.threshold(x, upper, 0) - torch.threshold(-x, -lower, 0)
-
-
-def _plain_pull(grad: Tensor, x: Tensor, bounds: Sequence[Any]) -> Tensor:
-    lower, upper = bounds
-    below = torch.ops.aten.threshold_backward(grad, -x, -lower)
-    return below + torch.ops.aten.threshold_backward(grad, x, upper)
-
-
-_HARDSHRINK = _fused.Elementwise(_value, _pull, _bend, _plain_value, _plain_pull)
+_HARDSHRINK = _elementwise.Elementwise(_value, _pull, _bend)
 
 
 def hardshrink(x: Tensor, lower: float = -0.5, upper: float = 0.5) -> Tensor:
@@ -63,7 +52,9 @@ def hardshrink(x: Tensor, lower: float = -0.5, upper: float = 0.5) -> Tensor:
         return handle_torch_function(hardshrink, (x,), x, lower=lower, upper=upper)
     check_floating(x, "hardshrink")
     _check_bounds(lower, upper)
-    return _fused.apply(_HARDSHRINK, x, _rounded(float(lower), float(upper), x.dtype))
+    if torch.compiler.is_compiling():
+        return _elementwise.apply(_HARDSHRINK, x, torch.tensor([lower, upper], dtype=x.dtype, device=x.device))
+    return _elementwise.apply(_HARDSHRINK, x, _rounded(float(lower), float(upper), x.dtype))
 
 
 class Hardshrink(nn.Module):
@@ -109,8 +100,8 @@ def _check_bounds(lower: float, upper: float) -> None:
         raise ValueError(f"lower must not be greater than upper, found lower={lower} and upper={upper}")
 
 
-@_fused.traced_as_constants
+@functools.lru_cache(maxsize=256)
 def _rounded(lower: float, upper: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The bounds in the dtype of the input, as torch compares them."""
+    """Return the bounds rounded to the dtype of the input, in which torch compares them."""
     low, high = torch.tensor([lower, upper], dtype=torch.float64).to(dtype).tolist()
     return low, high

@@ -9,12 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import _coarse, _learned, _polynomial
-from . import _elementwise as _fused
+from . import _elementwise, _polynomial
 from ._check import check_floating
-
-_EXACT = _fused.Elementwise(_polynomial.value, _polynomial.pull, _polynomial.bend)
-_COARSE = _fused.Elementwise(_coarse.value, _coarse.pull, _coarse.bend)
 
 
 def spocu(
@@ -54,11 +50,10 @@ def spocu(
         _warn_float16()
     _check_parameters(alpha, beta, gamma, c)
     if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
-        return _learned.spocu(x, alpha, beta, gamma, c)
-    numbers = (float(alpha), float(beta), float(gamma), float(c))
-    if x.dtype == torch.bfloat16:
-        return _fused.apply(_COARSE, x, _coarse.constants(*numbers))
-    return _fused.apply(_EXACT, x, _polynomial.constants(*numbers, x.dtype == torch.float64))
+        return _polynomial.trained(x, alpha, beta, gamma, c)
+    return _elementwise.apply(
+        _polynomial.FIXED, x, _polynomial.coefficients(float(alpha), float(beta), float(gamma), c)
+    )
 
 
 class SPOCU(nn.Module):

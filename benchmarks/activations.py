@@ -29,7 +29,7 @@ if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from activations import SPOCU, Hardshrink
-from activations import _elementwise as _fused
+from activations import _elementwise
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -169,7 +169,7 @@ def compare(
     """
     torch.set_num_threads(threads)
     if uncompiled:
-        _fused._uncompilable.update((device, getattr(torch, dtype)) for dtype in dtypes)
+        _elementwise._uncompilable.update((device, getattr(torch, dtype)) for dtype in dtypes)
     chosen: Literal["wall", "cpu", "device"] = clock if clock != "auto" else "device" if device == "cuda" else "wall"
     where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
     print(f"torch {torch.__version__}, {where}, {rounds} rounds\n")

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from activations import SPOCU, Hardshrink
-from activations import _elementwise as _fused
+from activations import _elementwise
 from activations.functional import hardshrink, spocu
 
 FUNCTIONS = {
@@ -49,7 +49,7 @@ def function(request):
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    monkeypatch.setattr(_fused, "_kernel", lambda *_: None)
+    monkeypatch.setattr(_elementwise, "_kernel", lambda *_: None)
 
 
 def derivatives(function, x, grad):
@@ -64,12 +64,12 @@ def derivatives(function, x, grad):
 def test_compiled_is_the_same_function_as_plain_operations(function, dtype, monkeypatch):
     torch.manual_seed(0)
     x, grad = (torch.randn(LARGE).mul(4).to(dtype) for _ in range(2))
-    assert x.numel() > _fused._SMALL
+    assert x.numel() > _elementwise._SMALL
     compiled = derivatives(function, x, grad)
-    assert _fused._uncompilable == set()
-    monkeypatch.setattr(_fused, "_kernel", lambda *_: None)
+    assert _elementwise._uncompilable == set()
+    monkeypatch.setattr(_elementwise, "_kernel", lambda *_: None)
     eager = derivatives(function, x, grad)
-    monkeypatch.setattr(_fused, "is_ordinary", lambda _: False)
+    monkeypatch.setattr(_elementwise, "is_ordinary", lambda _: False)
     plain = derivatives(function, x, grad)
     for ours, blocks, operations in zip(compiled, eager, plain, strict=True):
         scale = operations.abs().max().item()
@@ -317,7 +317,7 @@ def test_learned_parameters_save_the_input_and_get_the_plain_gradients(dtype, c)
     assert [size for size in saved if size > 1] == [x.numel()]
     with Watching():  # something looks on: plain operations
         plain, _ = gradients()
-    assert _fused._uncompilable == set()
+    assert _elementwise._uncompilable == set()
     for a, b in zip(ours, plain, strict=True):
         # The sums of the parameters run over 60,000 numbers, and in bfloat16 plain autograd rounds on the way.
         scale = b.abs().max().item() if b.dim() else 60_000**0.5

@@ -1,8 +1,10 @@
-"""SPOCU and its derivative word for word from the paper, in 50 digits."""
+"""SPOCU and its derivative as the paper defines them, in 50 digits, and the scales of their rounding errors."""
 
 import math
 
 import mpmath
+
+DEFAULTS = {"alpha": 3.0937, "beta": 0.6653, "gamma": 4.437}
 
 
 def _r(z):
@@ -28,13 +30,32 @@ def slope(x, alpha=3.0937, beta=0.6653, gamma=4.437, c=math.inf):
         return a / g * (8 * z**7 - 14 * z**6 + 6 * z**2) if 0 < z < c else mpmath.mpf(0)
 
 
-def worst_relative_error(found, inputs, exact, **parameters):
-    """The largest relative error of ``found`` over ``inputs`` (both lists of floats); an exact 0 must be met."""
+def largest_term(x, alpha=3.0937, beta=0.6653, gamma=4.437, c=math.inf):
+    """The largest term of SPOCU's Taylor series around 0: next to 0 the function itself."""
+    with mpmath.workdps(50):
+        t = min(max(mpmath.mpf(x) / gamma, -mpmath.mpf(beta)), mpmath.mpf(c) - beta)
+        return alpha * max(abs(_taylor(beta, i) * t**i) for i in range(1, 9))
+
+
+def _taylor(beta, i):
+    """The coefficient of `(z - beta)^i` in `z^8 - 2 z^7 + 2 z^3`."""
+    powers = ((1, 8), (-2, 7), (2, 3))
+    return sum(k * math.comb(n, i) * mpmath.mpf(beta) ** (n - i) for k, n in powers if n >= i)
+
+
+def largest_term_of_slope(x, alpha=3.0937, beta=0.6653, gamma=4.437, c=math.inf):
+    """The largest term of the derivative, not below its value at 0, where z is rounded."""
+    z = max(min(x / gamma + beta, c), beta)
+    return alpha / gamma * max(8 * z**7, 14 * z**6, 6 * z**2)
+
+
+def worst_error(values, inputs, scale, **parameters):
+    """The largest error of `values` at `inputs`, both lists of floats, as a fraction of `scale` at each input."""
     worst = mpmath.mpf(0)
-    for y, x in zip(found, inputs, strict=True):
-        wanted = exact(x, **parameters)
+    for y, x in zip(values, inputs, strict=True):
         with mpmath.workdps(50):
-            error = abs(mpmath.mpf(y) - wanted)
+            error = abs(mpmath.mpf(y) - spocu(x, **parameters))
             if error:
-                worst = max(worst, error / abs(wanted) if wanted else mpmath.inf)
+                unit = abs(scale(x, **parameters))
+                worst = max(worst, error / unit if unit else mpmath.inf)
     return float(worst)
