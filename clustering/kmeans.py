@@ -1,6 +1,6 @@
 """K-means for data of any size, with scikit-learn's interface and Faiss's distances.
 
-For ``N`` rows ``x_i`` with weights ``w_i``, k-means looks for the ``K`` centres with the smallest objective::
+For `N` rows `x_i` with weights `w_i`, k-means minimises the objective over `K` centres `c_j`::
 
     J(c) = sum_i w_i min_j |x_i - c_j|^2            (metric="euclidean")
     J(c) = sum_i w_i min_j (1 - <x_i, c_j> / |x_i|) with |c_j| = 1   (metric="cosine", spherical k-means)
@@ -12,6 +12,7 @@ Dhillon, Modha, "Concept decompositions for large sparse text data using cluster
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,54 +21,48 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from . import saving as _saving
-from .engine.checks import data, first_batch, options, weights
-from .engine.coordinates import Frame
-from .engine.data import Batched, Kind, Source, plain
-from .engine.fit import fit, progress
-from .engine.nearest import Labels, distances, nearest, objective
-from .engine.parallel import Exchange, gpus
+from . import engine, saving
 from .shards import Shards
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
-    """K-means clustering on one machine's CPU or GPUs, or over several processes.
+    """K-means clustering on the CPU or GPUs of one machine, or over several processes.
 
-    Seeds, swaps and first iterations use a sample; the best of ``n_init`` starts is refined on all data. Everything but
-    the search itself is float64, the data are centred first, and a row that float32 cannot decide is decided in
-    float64: data far from the origin, and clusters of any size, come out right. For a given ``random_state`` the result
-    is the same, bit for bit, with any number of threads (``OMP_NUM_THREADS`` sets it) and processes.
+    Each start is seeded, refined by local search and iterated on a sample; the best of `n_init` starts is iterated on
+    all data. The data are centred first, only the search uses float32, and ties that float32 cannot resolve are settled
+    in float64: data far from the origin and clusters of any size come out right. For a given `random_state` the result
+    is the same, bit for bit, for any number of threads (set by `OMP_NUM_THREADS`) and processes.
 
-    Data may be a numpy array (also mapped into memory, of any real type and order) or a torch tensor on any device;
-    centres, distances and labels come back as what the data came and where it was. For other sources see
-    :meth:`fit_batches` and :meth:`fit_shard`.
+    The data may be a numpy array (memory-mapped too, of any real type and memory order) or a torch tensor on any
+    device. Centres, distances and labels have the type and device of the input. For other sources see `fit_batches` and
+    `fit_shard`.
 
     Args:
-        n_clusters: ``K``.
-        init: ``"k-means++"`` (greedy; then single centres are moved to where they are missing), ``"random"`` rows, or
-            an array ``[K, D]``, with which there is one start and no sample.
+        n_clusters: Number of clusters `K`.
+        init: `"k-means++"` (the greedy variant, then refined by local search), `"random"` rows, or an array `[K, D]`
+            of centres, which means one start without a sample.
         n_init: Number of starts.
-        max_iter: The largest number of passes over all data. For ``"minibatch"``, of times as many rows as there are.
-        tol: The iterations end when they would move the centres, as a root mean square over the rows, by at most
-            ``tol`` times the root mean square distance of the rows to their centres.
-        metric: ``"euclidean"``, or ``"cosine"``: rows count by their direction, and the centres are unit vectors.
-        algorithm: ``"lloyd"``, or ``"minibatch"``: centres follow batches of rows, and one pass labels all.
-        device: Where Faiss searches: ``"auto"`` (the first GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:0,1"``.
-        random_state: Seed, generator, or None for another result each time.
-        verbose: With 1 a progress bar.
+        max_iter: Largest number of passes over all data; for `"minibatch"`, largest number of epochs.
+        tol: Relative tolerance. The iterations end when they would move the centres, as a root mean square over the
+            rows, by at most `tol` times the root mean square distance of the rows to their centres.
+        metric: `"euclidean"`, or `"cosine"`: only the direction of a row matters, and the centres are unit vectors.
+        algorithm: `"lloyd"`, or `"minibatch"`: the centres are updated batch by batch, and one pass labels all rows.
+        device: Where Faiss searches: `"auto"` (the first GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:0,1"`.
+        random_state: Seed or generator; None for a different result each time.
+        verbose: 1 shows a progress bar.
 
     Attributes:
-        cluster_centers_: ``[K, D]``, of the data's type (float64 for integers).
-        labels_: ``[N]``, int32 (int64 for tensors): the nearest centre; of equally near ones the first.
-        inertia_: ``J`` of ``cluster_centers_`` over all data, in float64.
-        n_iter_: Passes over all data.
-        n_features_in_: ``D``.
+        cluster_centers_: `[K, D]`, of the data's type (float64 for integers).
+        labels_: `[N]`, int32 (int64 for tensors): the nearest centre, the first of equally near ones.
+        inertia_: Objective `J` of `cluster_centers_` over all data, a float64 number.
+        n_iter_: Number of passes over all data.
+        n_features_in_: Number of columns `D`.
 
     Raises:
-        ValueError: From ``fit``, for bad parameters, NaN, infinite values, fewer rows than clusters, for a row of zeros
-            with the cosine, and for a GPU that is not there.
+        ValueError: From `fit`, for parameters out of range, NaN, infinite values, fewer rows than clusters, a row of
+            zeros with the cosine, and a missing GPU.
 
-    Ctrl-C during ``fit`` keeps the best centres so far: it warns, labels the data once and returns.
+    Ctrl-C during `fit` keeps the best centres so far: it warns, labels the data in one more pass and returns.
 
     Example:
         >>> import numpy as np
@@ -105,58 +100,51 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.verbose = verbose
 
     def fit(self, X: Any, y: None = None, sample_weight: Any = None) -> "KMeans":
-        """Find the centres.
+        """Fit the centres to data.
 
         Args:
-            X: ``[N, D]``.
-            y: Not used.
-            sample_weight: ``[N]`` numbers of at least 0; a row of weight 2 counts as two rows.
+            X: `[N, D]`.
+            y: Ignored.
+            sample_weight: `[N]` numbers of at least 0; a row of weight 2 counts as two rows.
         """
-        source, kind = data(self, X, reset=True)
-        return self._fit(source, kind, weights(sample_weight, source.count), Exchange())
+        return self._fit(self._weighted(engine.check_data(self, X, reset=True), sample_weight))
 
     def fit_batches(self, batches: Iterable[Any]) -> "KMeans":
-        """Find the centres of data that comes in batches, such as from a DataLoader, and need not fit into memory.
+        """Fit the centres to data that arrive in batches, as from a DataLoader, and need not fit into memory.
 
         Args:
-            batches: Arrays or tensors ``[*, D]`` of any lengths, or tuples that begin with one. It is read several
-                times, and must give the same rows in the same order each time.
+            batches: Arrays or tensors `[*, D]` of any length, or tuples that begin with one. They are iterated over
+                several times, and must yield the same rows in the same order each time.
 
         Raises:
-            ValueError: As ``fit``; for a generator, which can be read only once.
+            ValueError: As in `fit`; for a generator, which can be read only once.
         """
-        source = Batched(batches)
-        _, kind = data(self, first_batch(batches), reset=True)
-        source.columns = self.n_features_in_
-        return self._fit(source, kind, None, Exchange())
+        return self._fit(engine.check_batches(self, batches))
 
     def fit_shard(self, X: Any, sample_weight: Any = None) -> "KMeans":
-        """Find the centres of data of which each process of torch.distributed holds a part.
+        """Fit the centres to data of which each process of torch.distributed holds a part.
 
-        Every process calls it with its own rows, cut by :func:`clustering.shards.shard_bounds`. All end with the same
-        centres, those that one process would find in all rows; ``labels_`` are those of the process's own rows.
+        Every process calls it with its own rows, cut by `clustering.shards.shard_bounds`. All get the same centres,
+        those that one process would find in all rows; `labels_` are those of the process's own rows.
 
         Args:
-            X: ``[N, D]``, this process's rows, which follow those of the process before.
-            sample_weight: Of these rows.
+            X: `[N, D]`, the rows of this process, which follow those of the previous one.
+            sample_weight: `[N]`, the weights of these rows.
 
         Raises:
-            ValueError: As ``fit``; where there is no process group; for ``algorithm="minibatch"``.
+            ValueError: As in `fit`; without a process group; for `algorithm="minibatch"`.
         """
         if self.algorithm != "lloyd":
-            raise ValueError(f"fit_shard needs algorithm='lloyd', got {self.algorithm!r}")
-        source, kind = data(self, X, reset=True)
-        return self._fit(source, kind, weights(sample_weight, source.count), Shards(source.count))
+            raise ValueError(f"fit_shard needs algorithm='lloyd', found {self.algorithm!r}")
+        problem = self._weighted(engine.check_data(self, X, reset=True), sample_weight)
+        return self._fit(replace(problem, exchange=Shards(problem.source.count)))
 
-    def _fit(self, source: Source, kind: Kind, mass: Any, exchange: Exchange) -> "KMeans":
-        chosen = options(self, self.n_features_in_)
-        seed = exchange.collect([chosen.seed])[0]
-        with progress(bool(self.verbose) and exchange.rank == 0, chosen.limit) as report:
-            found = fit(source, mass, kind, chosen._replace(seed=seed), exchange, report)
-        self._kind, self._frame = kind, found.frame
-        self.cluster_centers_ = kind.give(found.centres)
-        self.labels_ = kind.give_labels(found.labels)
-        self.inertia_, self.n_iter_ = found.objective, found.passes
+    def _fit(self, problem: engine.Problem) -> "KMeans":
+        result = engine.fit_centres(problem, engine.check_options(self))
+        self._output, self._coordinates = problem.output, result.coordinates
+        self.cluster_centers_ = problem.output.convert(result.centres)
+        self.labels_ = problem.output.convert_labels(result.labels)
+        self.inertia_, self.n_iter_ = result.objective, result.passes
         return self
 
     @property
@@ -164,52 +152,49 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return int(self.cluster_centers_.shape[0])
 
     def predict(self, X: Any) -> Any:
-        """The nearest centre of each row: ``[N]``."""
-        check_is_fitted(self)
-        source, kind = data(self, X, reset=False)
-        return kind.give_labels(self._nearest(source))
+        """Return the nearest centre of each row: `[N]`."""
+        problem = self._problem(X)
+        return problem.output.convert_labels(engine.label(problem, self.cluster_centers_, self.device))
 
     def transform(self, X: Any) -> Any:
-        """The distance (``1 - cosine`` for the cosine) of each row to each centre, ``[N, K]``."""
-        check_is_fitted(self)
-        source, kind = data(self, X, reset=False)
-        return kind.give(distances(source, self._inside(), self._frame, kind))
+        """Return the distance (`1 - cosine` for the cosine) of each row to each centre: `[N, K]`."""
+        problem = self._problem(X)
+        return problem.output.convert(engine.distances(problem, self.cluster_centers_))
 
     def score(self, X: Any, y: None = None, sample_weight: Any = None) -> float:
-        """Minus the objective of ``X``: more is better."""
+        """Return minus the objective of `X`: higher is better."""
+        return -engine.objective(self._weighted(self._problem(X), sample_weight), self.cluster_centers_, self.device)
+
+    def _problem(self, X: Any) -> engine.Problem:
         check_is_fitted(self)
-        source, _ = data(self, X, reset=False)
-        mass = weights(sample_weight, source.count)
-        return -objective(source, self._nearest(source), self._inside(), self._frame, mass)
+        return replace(engine.check_data(self, X, reset=False), coordinates=self._coordinates)
 
-    def _nearest(self, source: Source) -> Labels:
-        return nearest(source, self._inside(), self._frame, gpus(self.device))
-
-    def _inside(self) -> npt.NDArray[np.float64]:
-        return self._frame.inside(plain(self.cluster_centers_))
+    @staticmethod
+    def _weighted(problem: engine.Problem, sample_weight: Any) -> engine.Problem:
+        return replace(problem, weights=engine.check_weights(sample_weight, problem.source.count))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and results into one npz file, without pickle."""
+        """Write parameters and results to one npz file, without pickle."""
         check_is_fitted(self)
         names = ("cluster_centers_", "labels_", "inertia_", "n_iter_", "n_features_in_")
         fitted = {name: getattr(self, name) for name in names}
-        fitted |= {"offset": self._frame.offset, "scale": self._frame.scale}
-        _saving.write(path, self.get_params(deep=False), fitted, self._kind)
+        fitted |= {"offset": self._coordinates.offset, "scale": self._coordinates.scale}
+        saving.write(path, self.get_params(deep=False), fitted, self._output)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "KMeans":
-        """Read what :meth:`save` wrote. What was on a GPU comes to the CPU where there is none.
+        """Load a model that `save` wrote. Results on a GPU are moved to the CPU if there is none.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is another kind of file.
+            ValueError: If the file is of another kind.
         """
-        parameters, fitted, kind = _saving.read(path)
+        parameters, fitted, output = saving.read(path)
         model = cls(**parameters)
-        model._kind = kind.here()
-        model._frame = Frame(model.metric, fitted.pop("offset"), fitted.pop("scale"))
-        model.cluster_centers_ = model._kind.give(fitted.pop("cluster_centers_"))
-        model.labels_ = model._kind.give_labels(fitted.pop("labels_").astype(np.int32))
+        model._output = output.available()
+        model._coordinates = engine.Coordinates(model.metric, fitted.pop("offset"), fitted.pop("scale"))
+        model.cluster_centers_ = model._output.convert(fitted.pop("cluster_centers_"))
+        model.labels_ = model._output.convert_labels(fitted.pop("labels_").astype(np.int32))
         for name, value in fitted.items():
             setattr(model, name, value)
         return model

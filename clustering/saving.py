@@ -1,4 +1,4 @@
-"""A fitted estimator as an npz file: arrays and one text of JSON, nothing that runs when it is read."""
+"""A fitted estimator as an npz file: arrays and one JSON text, nothing that is executed on loading."""
 
 import json
 import os
@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from .engine.data import Kind, plain
+from .engine import OutputType, to_numpy
 
 _FORMAT = 1
 
 
-def write(path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict[str, Any], kind: Kind) -> None:
-    """Write parameters and fitted attributes, whole or not at all."""
+def write(path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict[str, Any], output: OutputType) -> None:
+    """Write parameters and fitted attributes; the file appears complete or not at all."""
     target = Path(path)
     arrays: dict[str, Any] = {
-        name: plain(value) for name, value in fitted.items() if not isinstance(value, int | float)
+        name: to_numpy(value) for name, value in fitted.items() if not isinstance(value, int | float)
     }
     numbers = {name: value for name, value in fitted.items() if isinstance(value, int | float)}
     if not isinstance(parameters["init"], str):
-        arrays["init"] = plain(parameters["init"])
+        arrays["init"] = to_numpy(parameters["init"])
         parameters = parameters | {"init": None}
     if isinstance(parameters["random_state"], np.random.RandomState):
-        parameters = parameters | {"random_state": None}  # a generator's state is no parameter of the result
-    about = {"format": _FORMAT, "parameters": parameters, "numbers": numbers, "kind": kind._asdict()}
+        parameters = parameters | {"random_state": None}  # the state of a generator is not a parameter of the result
+    about = {"format": _FORMAT, "parameters": parameters, "numbers": numbers, "kind": output._asdict()}
     arrays["about"] = np.array(json.dumps(about, default=_number))
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -35,29 +35,30 @@ def write(path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict
         partial.unlink(missing_ok=True)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any], Kind]:
-    """Parameters, fitted attributes (arrays as numpy's) and kind.
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any], OutputType]:
+    """Return the parameters, the fitted attributes (arrays in numpy) and the output type.
 
     Raises:
-        ValueError: If the file is not one that :func:`write` wrote.
+        FileNotFoundError: If there is no such file.
+        ValueError: If `write` did not write the file.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
         if about["format"] != _FORMAT:
-            raise ValueError(f"format {about['format']}")
-        parameters, fitted, kind = about["parameters"], about["numbers"], Kind(**about["kind"])
+            raise ValueError(f"its format must be {_FORMAT}, found {about['format']}")
+        parameters, fitted, output = about["parameters"], about["numbers"], OutputType(**about["kind"])
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(f"{path} is not a file that KMeans.save wrote: {error}") from error
     if parameters["init"] is None:
         parameters["init"] = arrays.pop("init")
-    return parameters, fitted | arrays, kind
+    return parameters, fitted | arrays, output
 
 
 def _number(value: Any) -> int | float:
-    """What JSON does not know: numpy's numbers."""
+    """Convert a numpy number, which json does not know."""
     number: int | float = value.item()
     return number

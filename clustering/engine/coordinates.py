@@ -1,111 +1,71 @@
-"""The coordinates in which distances are computed: near the origin, at a scale that float32 holds.
-
-Weighted rows added up by cluster, in float64 and in the order of the rows.
-
-Sums of floating-point numbers that do not depend on the order of the additions.
-
-Numbers that are multiples of one power of two, the grid, are added without rounding as long as the result stays below
-2^53 grid steps. So block sums are rounded to a common grid first, and from there on any order, on any number of threads
-or machines, gives the same bits. The grid is so fine that it costs about what rounding a running float64 sum costs.
-"""
+"""The coordinates in which distances are computed: close to the origin, at a scale that float32 can represent."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse import csc_array
 
-Float64 = npt.NDArray[np.float64]
+from .data import Array, Float32, Float64
 
-
-def grid_for(bound: float) -> float:
-    """The grid for sums whose absolute value stays below ``bound``."""
-    return 2.0 ** (math.frexp(bound)[1] - 51) if bound > 0 else 1.0
-
-
-def snap(values: Float64, grid: float) -> Float64:
-    """Round to multiples of ``grid``, in place."""
-    values /= grid
-    np.rint(values, out=values)
-    values *= grid
-    return values
-
-
-_NARROW = 8
-"""Up to so many columns, one count a column costs less than to build a sparse matrix."""
-
-
-def add_up(sums: Float64, clusters: npt.NDArray[Any], rows: npt.NDArray[Any], mass: Float64) -> None:
-    """Add ``mass * rows`` to the sums of their clusters.
-
-    Args:
-        sums: float64 ``[K, D]``, changed in place.
-        clusters: Integers ``[N]`` below ``K``.
-        rows: ``[N, D]``.
-        mass: float64 ``[N]``.
-    """
-    if rows.shape[1] <= _NARROW:
-        for column in range(rows.shape[1]):
-            sums[:, column] += np.bincount(clusters, rows[:, column] * mass, len(sums))
-        return
-    # A sparse [K, N] matrix with one entry a column, times the rows.
-    starts = np.arange(len(mass) + 1, dtype=np.int32)
-    sums += csc_array((mass, clusters.astype(np.int32), starts), (len(sums), len(mass))) @ rows
-
-
-Float32 = npt.NDArray[np.float32]
 Metric = Literal["euclidean", "cosine"]
 
-_HELD = 2.0**30
-"""Where magnitudes lie between the inverse of this and this, float32 holds the squared distances as they are."""
+_REPRESENTABLE = 2.0**30
+"""float32 represents the squared distances of values whose magnitude is between the inverse of this and this."""
 _ENOUGH = 8_192
-"""Rows that say well enough where the data are."""
+"""Number of rows that locate the data well enough."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Coordinates ``(x - offset) * scale`` (Euclidean) or ``x / |x|`` (cosine).
+class Coordinates:
+    """Coordinates `(x - offset) * scale` (Euclidean) or `x / |x|` (cosine); by default those of the data.
 
-    The offset is a float32 number in each coordinate and the scale a power of two, so that ``float32 - offset`` rounds
-    to the same float32 whether it is subtracted in float32 or in float64.
+    Each entry of the offset is a float32 number and the scale is a power of two. `x - offset` of a float32 `x`
+    therefore rounds to the same float32 whether it is subtracted in float32 or in float64.
 
     Attributes:
-        metric: ``"euclidean"`` or ``"cosine"``.
-        offset: float64 ``[D]``.
+        metric: `"euclidean"` or `"cosine"`.
+        offset: float64 `[D]`.
         scale: A power of two.
     """
 
-    metric: Metric
-    offset: Float64
+    metric: Metric = "euclidean"
+    offset: Float64 = field(default_factory=lambda: np.zeros(1))
     scale: float = 1.0
 
     @classmethod
-    def around(cls, rows: npt.NDArray[Any], metric: Metric) -> "Frame":
-        """The frame whose origin is about the mean of ``rows``."""
+    def around(cls, rows: Array, metric: Metric) -> "Coordinates":
+        """Return coordinates whose origin is close to the mean of `rows`.
+
+        Raises:
+            ValueError: For values whose squares overflow float64.
+        """
         if metric == "cosine":
             return cls(metric, np.zeros(rows.shape[1]))
         wide = rows[:: 1 + len(rows) // _ENOUGH].astype(np.float64)
         largest = np.abs(wide).max()
         if largest > 1e150:
-            raise ValueError(f"X holds values as large as {largest:.3g}, whose squares overflow: scale it down")
+            raise ValueError(f"X must be below 1e150 in absolute value, found {largest:.3g}, whose squares overflow")
         with np.errstate(over="ignore"):
             offset = wide.mean(axis=0).astype(np.float32).astype(np.float64)
-        if not np.isfinite(offset).all():  # beyond float32: the offset only has to be near
+        if not np.isfinite(offset).all():  # beyond float32: the offset only has to be close
             offset = wide.mean(axis=0)
         wide -= offset
         size = math.sqrt(float(np.einsum("ij,ij->", wide, wide)) / wide.size)
-        held = size == 0 or 1 / _HELD < size < _HELD
-        return cls(metric, offset, 1.0 if held else 2.0 ** -math.frexp(size)[1])
+        representable = size == 0 or 1 / _REPRESENTABLE < size < _REPRESENTABLE
+        return cls(metric, offset, 1.0 if representable else 2.0 ** -math.frexp(size)[1])
 
-    def exact(self, rows: npt.NDArray[Any]) -> Float64:
-        """The rows in these coordinates, in float64."""
+    def float64(self, rows: Array) -> Float64:
+        """Return rows or centres of the data in these coordinates, in float64.
+
+        Raises:
+            ValueError: For a row of zeros with the cosine.
+        """
         wide = rows.astype(np.float64)
         if self.metric == "cosine":
             norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
             if not norms.all():
-                raise ValueError("X holds a row of zeros, which has no direction: leave such rows out for the cosine")
+                raise ValueError("X contains a row of zeros, which has no direction: drop such rows for the cosine")
             wide /= norms[:, None]
             return wide
         wide -= self.offset
@@ -113,17 +73,24 @@ class Frame:
             wide *= self.scale
         return wide
 
-    def narrow(self, rows: npt.NDArray[Any]) -> Float32:
-        """The rows in these coordinates, float32 and C-contiguous, for the search."""
+    def float32(self, rows: Array) -> Float32:
+        """Return the rows in these coordinates, float32 and C-contiguous, for the search."""
         if self.metric == "euclidean" and self.scale == 1 and rows.dtype in (np.float32, np.float16):
             narrow = np.empty(rows.shape, dtype=np.float32)
             return np.subtract(rows, self.offset.astype(np.float32), out=narrow, casting="unsafe")
-        return self.exact(rows).astype(np.float32, order="C")
+        return self.float64(rows).astype(np.float32, order="C")
 
-    def outside(self, centres: Float64) -> Float64:
-        """Centres in the data's own coordinates."""
+    def bound(self, low: float, high: float) -> float:
+        """Return a bound on the absolute values in these coordinates of data between `low` and `high`."""
+        if self.metric == "cosine":
+            return 1.0
+        return max(abs(high - float(self.offset.min())), abs(low - float(self.offset.max()))) * self.scale
+
+    def restore(self, centres: Float64) -> Float64:
+        """Return centres in the coordinates of the data."""
         return centres / self.scale + self.offset if self.metric == "euclidean" else centres
 
-    def inside(self, centres: npt.NDArray[Any]) -> Float64:
-        """Centres given in the data's own coordinates, in these."""
-        return self.exact(centres)
+    def restore_objective(self, squares: float) -> float:
+        """Return the objective of the data from a sum of squared distances in these coordinates."""
+        # |x - c|^2 = 2 (1 - <x, c>) for unit vectors.
+        return squares / 2 if self.metric == "cosine" else squares / self.scale**2

@@ -1,6 +1,6 @@
-"""Data as blocks of 16,384 rows, whatever it comes as: an array, a file mapped into memory, a tensor, batches.
+"""Data read as blocks of 16,384 rows, from an array, a memory-mapped file, a tensor or batches.
 
-What the answers are given as: what the data came as, and where it lay.
+`Source` and its two subclasses read the rows; `OutputType` converts results back to the type and device of the input.
 """
 
 from abc import ABC, abstractmethod
@@ -12,82 +12,84 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .coordinates import Float64
+Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int32]
+Numbers = npt.NDArray[np.int64]
+"""Row numbers."""
+
+BLOCK = 16_384
+"""Rows per block. Whatever is computed from a block depends on that block only, hence its bits never change."""
 
 _TORCH = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-class Kind(NamedTuple):
-    """The type of centres and distances.
+def to_numpy(values: Any) -> Array:
+    """Return values as a numpy array: tensors are copied to the CPU, bfloat16 becomes float32."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach()
+    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
+
+
+class OutputType(NamedTuple):
+    """Type and device of the results: those of the input.
 
     Attributes:
-        dtype: ``"float64"``, ``"float32"``, ``"float16"`` or ``"bfloat16"``.
-        device: The tensors' device; None for numpy arrays.
+        dtype: `"float64"`, `"float32"`, `"float16"` or `"bfloat16"`.
+        device: Device of the tensors; None for numpy arrays.
     """
 
     dtype: str
     device: str | None = None
 
     @classmethod
-    def of(cls, data: Any) -> "Kind":
-        """The kind of an array or a tensor; integers are answered in float64."""
+    def of(cls, data: Any) -> "OutputType":
+        """Return the type of an array or a tensor; float64 for integers."""
         name = str(data.dtype).removeprefix("torch.")
         dtype = name if name in _TORCH else "float64"
         return cls(dtype, str(data.device) if isinstance(data, Tensor) else None)
 
+    def available(self) -> "OutputType":
+        """Return this type, on the CPU if its GPU is missing."""
+        missing = self.device is not None and self.device.startswith("cuda") and not torch.cuda.is_available()
+        return self._replace(device="cpu") if missing else self
+
     def round(self, values: Float64) -> Float64:
-        """The values as this type would hold them, in float64."""
+        """Round float64 values to numbers of this type; the result is float64 again."""
         if self.dtype == "bfloat16":
             rounded: Float64 = torch.from_numpy(values).bfloat16().double().numpy()
             return rounded
         with np.errstate(over="ignore"):
             return values.astype(self.dtype).astype(np.float64)
 
-    def here(self) -> "Kind":
-        """This kind, with the CPU for a device that is not there."""
-        gone = self.device is not None and self.device.startswith("cuda") and not torch.cuda.is_available()
-        return self._replace(device="cpu") if gone else self
-
-    def give(self, values: npt.NDArray[Any]) -> Any:
-        """Floating-point answers."""
+    def convert(self, values: Array) -> Any:
+        """Convert centres or distances."""
         if self.device is None:
             return values.astype(self.dtype, copy=False)
         return torch.from_numpy(values).to(_TORCH[self.dtype]).to(self.device)
 
-    def give_labels(self, labels: npt.NDArray[np.int32]) -> Any:
-        """Labels: int32 in numpy, as scikit-learn's; int64 in torch, as its losses and indices want them."""
+    def convert_labels(self, labels: Labels) -> Any:
+        """Convert labels: int32 in numpy as in scikit-learn, int64 in torch, where losses and indices need it."""
         return labels if self.device is None else torch.from_numpy(labels).long().to(self.device)
 
 
-def plain(values: Any) -> npt.NDArray[Any]:
-    """Answers as a numpy array again."""
-    if not isinstance(values, Tensor):
-        return np.asarray(values)
-    values = values.detach().cpu()
-    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-
-
-BLOCK = 16_384
-"""Rows of a block. What is computed from a block depends on nothing else, so that its bits are always the same."""
-
-Rows = npt.NDArray[Any]
-
-
 def pieces(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of rows that stay in the cache when they are widened to float64."""
+    """Cut rows into slices that stay in the cache when they are converted to float64."""
     size = min(BLOCK, max(256, (1 << 18) // columns))
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 
 
 class Block(NamedTuple):
-    """Some consecutive rows.
+    """Consecutive rows.
 
     Attributes:
-        start: The number of the first row.
-        stop: The number after the last row's.
-        data: What holds them: the source's whole data, or the rows alone.
-        first: The number of the row that ``data`` begins with.
+        start: Number of the first row.
+        stop: Number after the last row.
+        data: Container of the rows: the whole data of the source, or these rows alone.
+        first: Number of the first row in `data`.
     """
 
     start: int
@@ -95,102 +97,110 @@ class Block(NamedTuple):
     data: Any
     first: int
 
-    def rows(self, which: npt.NDArray[np.int64] | None = None) -> Rows:
-        """All rows, or those at the given places in the block."""
+    def rows(self, which: Numbers | None = None) -> Array:
+        """Return all rows, or those at the given positions of the block."""
         part = self.data[self.start - self.first : self.stop - self.first]
         if which is not None:
             part = part[torch.from_numpy(which).to(part.device) if isinstance(part, Tensor) else which]
-        return as_array(part)
-
-
-def as_array(rows: Any) -> Rows:
-    """Rows as a numpy array: tensors come to the CPU, bfloat16 becomes float32."""
-    if not isinstance(rows, Tensor):
-        return np.asarray(rows)
-    rows = rows.detach()
-    return (rows.float() if rows.dtype == torch.bfloat16 else rows).cpu().numpy()
+        return to_numpy(part)
 
 
 class Source(ABC):
-    """Rows that can be read as often as wanted.
+    """Rows that can be read any number of times.
 
     Attributes:
         count: Number of rows.
+        dim: Number of columns.
+        random_access: Whether `take` costs less than reading everything.
     """
 
     count: int
+    dim: int
+    random_access: bool
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
-        """The blocks in order; all but the last have ``BLOCK`` rows."""
+        """Yield the blocks in order; all but the last have `BLOCK` rows."""
 
     @abstractmethod
-    def take(self, which: npt.NDArray[np.int64]) -> Rows:
-        """The rows with the given numbers, which ascend."""
+    def take(self, numbers: Numbers) -> Array:
+        """Return the rows with the given numbers, which must ascend unless the source has random access."""
 
 
-class Held(Source):
-    """An array or a tensor ``[N, D]``: each block is read where it lies, and only when it is worked on."""
+class ArraySource(Source):
+    """An array or a tensor `[N, D]`: each block is read in place, when it is needed."""
 
-    def __init__(self, data: Rows | Tensor) -> None:
-        self.data, self.count = data, len(data)
+    random_access = True
+
+    def __init__(self, data: Array | Tensor) -> None:
+        self.data = data
+        self.count, self.dim = data.shape
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks in order."""
+        """Yield the blocks in order."""
         for start in range(0, self.count, BLOCK):
             yield Block(start, min(start + BLOCK, self.count), self.data, 0)
 
-    def take(self, which: npt.NDArray[np.int64]) -> Rows:
-        """The rows with the given numbers."""
+    def take(self, numbers: Numbers) -> Array:
+        """Return the rows with the given numbers."""
         if isinstance(self.data, Tensor):
-            return as_array(self.data[torch.from_numpy(which).to(self.data.device)])
-        return np.asarray(self.data[which])
+            return to_numpy(self.data[torch.from_numpy(numbers).to(self.data.device)])
+        return np.asarray(self.data[numbers])
 
 
-class Batched(Source):
-    """Batches of any sizes, cut anew into blocks. ``count`` is known after the first time through."""
+class BatchSource(Source):
+    """Batches of any size, regrouped into blocks.
 
-    def __init__(self, batches: Iterable[Any]) -> None:
-        if iter(batches) is iter(batches):
-            raise ValueError(
-                f"the batches are read several times, but {type(batches).__name__} can be read once only: "
-                "give something that starts anew, such as a list or a DataLoader"
-            )
-        self.batches, self.count, self.columns = batches, -1, -1
+    Args:
+        batches: Arrays or tensors `[*, D]`, or tuples that begin with one; iterated over several times.
+        dim: Number of columns.
+
+    Attributes:
+        count: Number of rows, known once the batches have been read; -1 before.
+    """
+
+    random_access = False
+
+    def __init__(self, batches: Iterable[Any], dim: int) -> None:
+        self.batches, self.count, self.dim = batches, -1, dim
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks in order."""
-        held: list[Rows] = []
+        """Yield the blocks in order."""
+        pending: list[Array] = []
         start = size = 0
         for batch in self.batches:
             rows = self._checked(batch)
             while size + len(rows) >= BLOCK:
                 head, rows = rows[: BLOCK - size], rows[BLOCK - size :]
-                yield Block(start, start + BLOCK, np.concatenate([*held, head]), start)
-                start, held, size = start + BLOCK, [], 0
+                yield Block(start, start + BLOCK, np.concatenate([*pending, head]), start)
+                start, pending, size = start + BLOCK, [], 0
             if len(rows):
-                # A copy: a loader may write the next batch into the same memory.
-                held.append(rows.copy())
+                # A copy, because a loader may write the next batch into the same memory.
+                pending.append(rows.copy())
                 size += len(rows)
         if size:
-            yield Block(start, start + size, np.concatenate(held), start)
+            yield Block(start, start + size, np.concatenate(pending), start)
         if self.count not in (-1, start + size):
-            raise ValueError(f"the batches held {self.count} rows at first and {start + size} now")
+            raise ValueError(f"the batches must not change: they had {self.count} rows at first, found {start + size}")
         self.count = start + size
 
-    def take(self, which: npt.NDArray[np.int64]) -> Rows:
-        """The rows with the given numbers: one time through."""
+    def take(self, numbers: Numbers) -> Array:
+        """Return the rows with the given numbers, in one pass over the batches."""
         parts = []
         for block in self.blocks():
-            here = which[np.searchsorted(which, block.start) : np.searchsorted(which, block.stop)]
-            parts.append(block.rows(here - block.start))
+            inside = numbers[np.searchsorted(numbers, block.start) : np.searchsorted(numbers, block.stop)]
+            parts.append(block.rows(inside - block.start))
         return np.concatenate(parts)
 
-    def _checked(self, batch: Any) -> Rows:
-        rows = as_array(batch[0] if isinstance(batch, tuple | list) and len(batch) else batch)
+    def _checked(self, batch: Any) -> Array:
+        rows = to_numpy(first_of(batch))
         if rows.ndim != 2 or rows.dtype.kind not in "fiub":
-            raise ValueError(f"a batch must be numbers [N, D], got {rows.dtype} {list(rows.shape)}")
-        if self.columns not in (-1, rows.shape[1]):
-            raise ValueError(f"every batch must have {self.columns} columns as the first has, got {rows.shape[1]}")
-        self.columns = rows.shape[1]
+            raise ValueError(f"a batch must be numbers [N, D], found {rows.dtype} {list(rows.shape)}")
+        if rows.shape[1] != self.dim:
+            raise ValueError(f"every batch must have {self.dim} columns like the first, found {rows.shape[1]}")
         return rows
+
+
+def first_of(batch: Any) -> Any:
+    """Return the rows of a batch: its first item, if it is a tuple or a list."""
+    return batch[0] if isinstance(batch, tuple | list) and len(batch) else batch

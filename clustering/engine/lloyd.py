@@ -1,37 +1,34 @@
-"""Lloyd's iterations on an assignment: means, empty clusters, when to stop.
+"""Iterations: Lloyd's on all rows of a problem, and mini-batch k-means on batches of them.
 
-Reference for the momentum: Nesterov (1983), with the restarts of O'Donoghue, Candes, "Adaptive restart for accelerated
-gradient schemes" (2015).
-
-Mini-batch k-means: the centres follow batches of rows, each at a rate that falls with what it has seen.
-
-Reference: Sculley, "Web-scale k-means clustering" (WWW 2010).
+References: Lloyd, "Least squares quantization in PCM" (1982); for the momentum, Nesterov (1983), with the restarts of
+O'Donoghue, Candes, "Adaptive restart for accelerated gradient schemes" (2015); Sculley, "Web-scale k-means clustering"
+(WWW 2010).
 """
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from .assignment import Assignment, Ground
-from .coordinates import Float64
-from .data import BLOCK, Held
+from .data import BLOCK, Array, Float64
+from .problem import Problem
+from .rows import Assignment, open_rows
 
-Settle = Callable[[Float64], Float64]
-"""Rounds centres to what can be returned: numbers of the data's type, unit vectors for the cosine."""
-Report = Callable[[float], None]
-"""Is told the objective after each pass."""
+_PATIENCE = 10
+"""Mini-batch k-means ends after this many batches without a better smoothed objective."""
+
+Rounding = Callable[[Float64], Float64]
+"""Rounds centres to representable ones, see `Problem.representable`."""
 
 
 class Descent(NamedTuple):
-    """Where the iterations ended.
+    """The end of the iterations.
 
     Attributes:
-        centres: float64 ``[K, D]``, in the frame: those of the assignment's labels.
-        objective: Theirs, in the frame.
-        passes: How many passes over the data it took.
+        centres: float64 `[K, D]`, the centres of the assignment's labels.
+        objective: Their objective, in the problem's coordinates.
+        passes: Number of passes over the data.
     """
 
     centres: Float64
@@ -44,107 +41,101 @@ def descend(
     centres: Float64,
     limit: int,
     tol: float,
-    settle: Settle,
-    report: Report | None = None,
+    rounding: Rounding,
+    report: Callable[[float], None] | None = None,
     momentum: bool = False,
 ) -> Descent:
     """Move the centres to the means of their rows until they stay.
 
-    It ends with a pass whose centres are the returned ones. They have converged when the step to the means would move
-    them, as a weighted root mean square, by at most ``tol`` times the root mean square distance of the rows to them.
+    The last pass assigns the rows to the returned centres. They have converged when the step to the means would move
+    them, as a weighted root mean square, by at most `tol` times the root mean square distance of the rows to them.
 
     Args:
-        state: The assignment to work on.
-        centres: float64 ``[K, D]`` to begin with, in the frame.
-        limit: The largest number of passes.
-        tol: See above; with 0 the iterations go on until nothing changes.
-        settle: See :data:`Settle`.
-        report: See :data:`Report`.
-        momentum: Go beyond the means, in the direction of the step before, as long as that lowers the objective. It
+        state: The assignment to update.
+        centres: Initial centres, float64 `[K, D]`.
+        limit: Largest number of passes.
+        tol: Relative tolerance; with 0 the iterations continue until nothing changes.
+        rounding: Applied to all centres but the first.
+        report: Receives the objective after each pass.
+        momentum: Overshoot the means in the direction of the previous step as long as that lowers the objective. It
             takes fewer passes, but it is not Lloyd's path: from the same centres it may end elsewhere.
     """
     before, best, speed = None, math.inf, 0
     for number in range(1, limit + 1):
-        objective = state.move(centres)
+        objective = state.assign(centres)
         if report is not None:
             report(objective)
         if number == limit:
             break
-        following = settle(means(state))
+        following = rounding(means(state))
         gain = state.relative_objective(centres) - state.relative_objective(following)
-        if (state.counts <= 0).any() and relocate(state):
-            centres, before, best = settle(means(state)), None, math.inf
+        if (state.counts <= 0).any() and fill_empty(state):
+            centres, before, best = rounding(means(state)), None, math.inf
             continue
         if gain <= tol**2 * objective or np.array_equal(following, centres):
             break
-        # Nesterov's weights, begun anew whenever the objective did not fall.
+        # Nesterov's weights, restarted whenever the objective did not fall.
         speed = speed + 1 if objective < best else 0
         best, centres = min(best, objective), following
         if momentum and before is not None and speed > 1:
-            centres = settle(following + (speed - 1) / (speed + 2) * (following - before))
+            centres = rounding(following + (speed - 1) / (speed + 2) * (following - before))
         before = following
     return Descent(state.centres, objective, number)
 
 
 def means(state: Assignment) -> Float64:
-    """The mean of each cluster; where one is empty, its centre."""
+    """Return the mean of each cluster; the centre of an empty one."""
     counts = state.counts[:, None]
     return np.where(counts > 0, state.sums / np.where(counts > 0, counts, 1), state.centres)
 
 
-def relocate(state: Assignment) -> bool:
-    """Give each empty cluster the row that is farthest from its centre, if any row is away from its own.
+def fill_empty(state: Assignment) -> bool:
+    """Give each empty cluster one of the rows farthest from their centres.
 
-    A row that is alone in its cluster stays there. Returns whether a cluster got a row.
+    A row at its centre stays there. Returns whether a cluster received a row.
     """
     empty = np.flatnonzero(state.counts <= 0)
     if not len(empty):
         return False
-    found = state.farthest(len(empty))
-    for cluster, (_, number, row) in zip(empty, found, strict=False):
-        state.give(number, row, int(cluster))
-    return bool(found)
-
-
-_PATIENCE = 10
-"""Batches without a better smoothed objective, after which it ends."""
+    farthest = state.farthest(len(empty))
+    for cluster, far in zip(empty, farthest, strict=False):
+        state.reassign(far, int(cluster))
+    return bool(farthest)
 
 
 def sweep(
-    ground: Ground,
+    problem: Problem,
     centres: Float64,
     limit: int,
     rng: np.random.Generator,
-    settle: Settle,
     report: Callable[[Float64, int], None],
 ) -> Float64:
-    """Centres after at most ``limit`` times as many rows as there are.
+    """Run mini-batch k-means: each batch attracts the centres at a rate that falls with the weight they have seen.
 
-    Rows of data that lies at hand are drawn anew for every batch; batches that are read one after the other are taken
-    as they come, so they should be shuffled.
+    Batches are drawn at random from arrays and tensors. From a `BatchSource` they come in its order, so it should be
+    shuffled.
 
     Args:
-        ground: The data.
-        centres: float64 ``[K, D]`` to begin with, in the frame.
-        limit: See above.
-        rng: Where the draws come from.
-        settle: See :data:`clustering.engine.lloyd.Settle`.
-        report: Is told centres and number after each batch.
+        problem: The data.
+        centres: Initial centres, float64 `[K, D]`.
+        limit: Largest number of epochs.
+        rng: Random numbers.
+        report: Receives the centres and the number of the batch, after each one.
     """
     seen = np.zeros(len(centres))
     smoothed, best, idle = None, np.inf, 0
-    rows = min(BLOCK, max(1, ground.source.count // 4))
-    share = min(1.0, 2 * rows / (ground.source.count + 1))
-    for step, (data, weights) in enumerate(_batches(ground, rows, limit, rng), 1):
-        weight = float(len(data)) if weights is None else float(weights.sum())
-        if weight == 0:
+    rows = min(BLOCK, max(1, problem.source.count // 4))
+    share = min(1.0, 2 * rows / (problem.source.count + 1))
+    for step, (batch, weights) in enumerate(_batches(problem, rows, limit, rng), 1):
+        part = problem.with_rows(batch, weights)
+        if part.total == 0:
             continue
-        here = Ground(Held(data), weights, ground.frame, ground.reach, weight, ground.workers, ground.gpus)
-        state = Assignment(here, len(centres), centres.shape[1])
-        objective = state.move(centres) / weight
+        state = open_rows(part).assignment(len(centres))
+        objective = state.assign(centres) / part.total
         seen += state.counts
         rate = np.where(state.counts > 0, 1 / np.where(seen > 0, seen, 1), 0)[:, None]
-        centres = settle(centres + rate * (state.sums - state.counts[:, None] * centres))
+        moved = centres + rate * (state.sums - state.counts[:, None] * centres)
+        centres = problem.representable(moved, fallback=centres)
         report(centres, step)
         smoothed = objective if smoothed is None else (1 - share) * smoothed + share * objective
         best, idle = (smoothed, 0) if smoothed < best else (best, idle + 1)
@@ -154,14 +145,15 @@ def sweep(
 
 
 def _batches(
-    ground: Ground, rows: int, limit: int, rng: np.random.Generator
-) -> Iterator[tuple[npt.NDArray[Any], Float64 | None]]:
-    count, weights = ground.source.count, ground.weights
+    problem: Problem, size: int, limit: int, rng: np.random.Generator
+) -> Iterator[tuple[Array, Float64 | None]]:
+    """Yield the rows and the weights of the batches of `limit` epochs."""
+    source, weights = problem.source, problem.weights
     for _ in range(limit):
-        if isinstance(ground.source, Held):
-            for _ in range(-(-count // rows)):
-                which = np.sort(rng.choice(count, rows, replace=False, shuffle=False))
-                yield ground.source.take(which), None if weights is None else weights[which]
+        if source.random_access:
+            for _ in range(-(-source.count // size)):
+                numbers = np.sort(rng.choice(source.count, size, replace=False, shuffle=False))
+                yield source.take(numbers), None if weights is None else weights[numbers]
         else:
-            for block in ground.source.blocks():
+            for block in source.blocks():
                 yield block.rows(), None if weights is None else weights[block.start : block.stop]

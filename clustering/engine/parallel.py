@@ -1,11 +1,10 @@
-"""Blocks of work on a pool of threads, each of which lets Faiss use one thread.
+"""Threads, GPUs and processes that share the work.
 
-A Faiss search on several threads splits its rows by their number, and a matrix product's bits depend on its shape. One
-block on one thread always gives the same bits, whatever the other threads do.
-
-Where Faiss searches: the CPU, one GPU, or several.
-
-What processes that each hold a part of the data tell one another: nothing here, where there is only one.
+Faiss splits a search among its threads by their number, and the bits of a matrix product depend on its shape. `Workers`
+therefore runs each block on one thread, with Faiss limited to that thread: the bits of a block never change. `Exchange`
+is the interface between processes that each hold a part of the rows; it is a no-op here, where there is one process,
+and `clustering.shards.Shards` is the distributed one. Faiss is imported by the functions that use it: `import
+clustering` does not need it.
 """
 
 import re
@@ -16,77 +15,80 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-import faiss
-import numpy.typing as npt
+from .data import Array
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Exchange:
-    """One process, which has all the data."""
+    """One process, which holds all rows."""
 
     rank, size = 0, 1
 
-    def add(self, numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The sum of an array over the processes; the numbers lie on a grid, so its order does not matter."""
+    def add(self, numbers: Array) -> Array:
+        """Return the sum of an array over the processes; its entries are on a grid, so the order does not matter."""
         return numbers
 
     def collect(self, items: list[T]) -> list[T]:
-        """The items of all processes, in the order of the processes."""
+        """Return the items of all processes, in the order of the processes."""
         return items
 
     def first_row(self, count: int) -> int:
-        """The number of this process's first row, where each holds ``count`` of its own."""
+        """Return the number of this process's first row, given that it holds `count` rows."""
         return 0
 
 
 class Gpu(NamedTuple):
-    """A GPU and what Faiss keeps for it, which serves one thread at a time."""
+    """A GPU and its Faiss resources, which serve one thread at a time."""
 
     number: int
     resources: Any
     lock: threading.Lock
 
 
-def gpus(device: str) -> list[int]:
-    """The numbers of the GPUs that ``device`` names; none for the CPU.
+def find_gpus(device: str) -> list[int]:
+    """Return the numbers of the GPUs that `device` names; none for the CPU.
 
     Args:
-        device: ``"auto"`` (the first GPU, if there is one), ``"cpu"``, ``"cuda"`` (the first) or ``"cuda:0,1"``.
+        device: `"auto"` (the first GPU, if there is one), `"cpu"`, `"cuda"` (the first) or `"cuda:0,1"`.
 
     Raises:
-        ValueError: For another text, and for a GPU that is not there.
+        ValueError: For any other text, and for a missing GPU.
     """
-    there = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    if device == "cpu" or (device == "auto" and not there):
+    import faiss
+
+    available = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+    if device == "cpu" or (device == "auto" and not available):
         return []
     match = re.fullmatch(r"cuda(?::(\d+(?:,\d+)*))?", device) if isinstance(device, str) else None
     if match is None and device != "auto":
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or like 'cuda:0,1', got {device!r}")
-    asked = [int(number) for number in match[1].split(",")] if match and match[1] else [0]
-    missing = [number for number in asked if number >= there]
-    if missing:
-        raise ValueError(f"device is {device!r}, but Faiss finds {there} GPUs here: say device='cpu' or 'auto'")
-    return list(dict.fromkeys(asked))
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or like 'cuda:0,1', found {device!r}")
+    numbers = [int(number) for number in match[1].split(",")] if match and match[1] else [0]
+    if any(number >= available for number in numbers):
+        raise ValueError(f"device is {device!r}, but Faiss finds {available} GPUs: use device='cpu' or 'auto'")
+    return list(dict.fromkeys(numbers))
 
 
-def resources(numbers: list[int]) -> tuple[Gpu, ...]:
-    """What Faiss needs for its indexes on the given GPUs."""
+def open_gpus(numbers: list[int]) -> tuple[Gpu, ...]:
+    """Allocate Faiss's resources on the given GPUs."""
+    if not numbers:
+        return ()
+    import faiss
+
     return tuple(Gpu(number, faiss.StandardGpuResources(), threading.Lock()) for number in numbers)
 
 
-R = TypeVar("R")
-
-
 class Workers:
-    """Runs a function over items, on several threads or on this one.
+    """Maps a function over items, on several threads or on the calling one.
 
     Args:
-        count: Threads; as many as Faiss would use (``OMP_NUM_THREADS``) by default. One means the calling thread.
+        count: Number of threads; by default as many as Faiss would use (`OMP_NUM_THREADS`). With 1 the calling thread
+            does the work.
     """
 
     def __init__(self, count: int | None = None) -> None:
-        self.count = count or faiss.omp_get_max_threads()
+        self._count = count
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":
@@ -98,19 +100,23 @@ class Workers:
             self._pool = None
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """The results in the order of the items, with only a few items ahead of the one that is awaited."""
-        if self.count == 1:
-            with single_threaded():
+        """Yield the results in the order of the items, computing only a few items ahead."""
+        import faiss
+
+        if self._count is None:
+            self._count = faiss.omp_get_max_threads()
+        if self._count == 1:
+            with _single_threaded():
                 for item in items:
                     yield function(item)
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.count, "clustering", faiss.omp_set_num_threads, (1,))
+            self._pool = ThreadPoolExecutor(self._count, "clustering", faiss.omp_set_num_threads, (1,))
         ahead: deque[Future[R]] = deque()
         try:
             for item in items:
                 ahead.append(self._pool.submit(function, item))
-                if len(ahead) > 2 * self.count:
+                if len(ahead) > 2 * self._count:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
@@ -119,12 +125,14 @@ class Workers:
                 future.cancel()
             for future in ahead:
                 if not future.cancelled():
-                    future.exception()  # nothing of it may still be writing when the caller goes on
+                    future.exception()  # wait: no thread may still be writing when the caller continues
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
-    """Let Faiss use one thread when it is called from this one."""
+def _single_threaded() -> Iterator[None]:
+    """Limit Faiss to one thread when it is called from this one."""
+    import faiss
+
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

@@ -1,81 +1,80 @@
-"""Where the iterations start: greedy k-means++ and random rows, on a sample.
+"""Initial centres: greedy k-means++ and random rows, on a sample.
 
-References: Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding" (SODA 2007), whose section on
-experiments has the greedy variant: of ``2 + log k`` candidates drawn, the one that lowers the objective most is taken.
+Reference: Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding" (SODA 2007). The greedy variant, from
+its section on experiments, draws `2 + log k` candidates and takes the one that lowers the objective most.
 """
 
 import math
 from collections.abc import Callable, Iterator
 
-import faiss
 import numpy as np
-import numpy.typing as npt
 
-from .coordinates import Float32, Float64
-
-Rows = npt.NDArray[np.int64]
+from .data import Array, Float32, Float64, Numbers
+from .rows import Rows
 
 BATCH = 64
-"""Candidates whose distances are computed in one matrix product."""
+"""Number of candidates whose distances are computed in one matrix product."""
 
 
-def plus_plus(rows: Float32, weights: Float64 | None, clusters: int, rng: np.random.Generator) -> Rows:
-    """Numbers of ``clusters`` rows chosen by greedy k-means++.
-
-    Args:
-        rows: float32 ``[N, D]``, in the frame.
-        weights: float64 ``[N]``, or None.
-        clusters: How many.
-        rng: Where the draws come from.
-    """
+def plus_plus(rows: Rows, clusters: int, rng: np.random.Generator) -> Numbers:
+    """Return the numbers of `clusters` rows, chosen by greedy k-means++."""
+    weights = rows.problem.weights
     trials = 2 + int(math.log(clusters))
     chosen = np.empty(clusters, dtype=np.int64)
-    chosen[0] = draw(np.ones(len(rows)) if weights is None else weights, 1, rng)[0]
-    closest = faiss.pairwise_distances(rows[chosen[:1]], rows)[0]
-    supply = candidates(rows, weights, lambda: closest, rng)
+    chosen[0] = draw(np.ones(rows.count) if weights is None else weights, 1, rng)[0]
+    closest = rows.squares_from(chosen[:1])[0]
+    supply = candidates(rows, lambda: closest, rng)
     for number in range(1, clusters):
         batch = [next(supply) for _ in range(trials)]
-        distances = np.stack([distance for _, distance in batch])
-        np.minimum(distances, closest, out=distances)
-        # No matrix product of numpy's anywhere: its bits may depend on the number of threads.
-        left = distances.sum(axis=1) if weights is None else np.einsum("ij,j->i", distances, weights)
-        best = int(left.argmin())
-        chosen[number], closest = batch[best][0], distances[best]
+        squares = np.stack([distances for _, distances in batch])
+        np.minimum(squares, closest, out=squares)
+        # Never a matrix product by numpy: its bits may depend on the number of threads.
+        objectives = squares.sum(axis=1) if weights is None else np.einsum("ij,j->i", squares, weights)
+        best = int(objectives.argmin())
+        chosen[number], closest = batch[best][0], squares[best]
     return chosen
 
 
-def candidates(
-    rows: Float32, weights: Float64 | None, closest: Callable[[], Float32], rng: np.random.Generator
-) -> Iterator[tuple[int, Float32]]:
-    """Rows drawn with probabilities in proportion to ``weight * closest()``, each with its distances to all rows.
+def candidates(rows: Rows, closest: Callable[[], Float32], rng: np.random.Generator) -> Iterator[tuple[int, Float32]]:
+    """Yield rows drawn with probabilities proportional to `weight * closest()`.
 
-    They are drawn by the batch. One whose own ``closest`` has become smaller since its batch was drawn is passed over
-    with the probability that makes up for it, so that every draw follows the present ``closest``.
+    Rows are drawn in batches. One whose `closest` has fallen since its batch was drawn is rejected with the probability
+    that corrects for it, so every draw follows the current `closest`.
+
+    Args:
+        rows: The rows.
+        closest: Returns each row's current squared distance to the nearest centre, `[N]`.
+        rng: Random numbers.
+
+    Yields:
+        The number of a row, and its squared distances to all rows, `[N]`.
     """
+    weights = rows.problem.weights
     while True:
         before = closest()
         batch = draw(before.astype(np.float64) if weights is None else before * weights, BATCH, rng)
-        distances = faiss.pairwise_distances(rows[batch], rows)
-        luck = rng.random(BATCH)
-        some = False
-        for row, distance, chance in zip(batch, distances, luck, strict=True):
-            if closest()[row] >= chance * before[row]:
-                some = True
-                yield int(row), distance
-        if not some:  # nothing is away from the centres any more
-            yield int(batch[0]), distances[0]
+        squares = rows.squares_from(batch)
+        thresholds = rng.random(BATCH)
+        accepted = False
+        for row, distances, threshold in zip(batch, squares, thresholds, strict=True):
+            if closest()[row] >= threshold * before[row]:
+                accepted = True
+                yield int(row), distances
+        if not accepted:  # every row coincides with a centre by now
+            yield int(batch[0]), squares[0]
 
 
-def random_rows(count: int, weights: Float64 | None, clusters: int, rng: np.random.Generator) -> Rows:
-    """Numbers of ``clusters`` different rows, each as likely as its weight says."""
+def random_rows(rows: Rows, clusters: int, rng: np.random.Generator) -> Array:
+    """Return the numbers of `clusters` different rows, drawn with probabilities proportional to their weights."""
+    weights = rows.problem.weights
     if weights is None:
-        return rng.choice(count, clusters, replace=False, shuffle=False)
+        return rng.choice(rows.count, clusters, replace=False, shuffle=False)
     enough = np.count_nonzero(weights) >= clusters
-    return rng.choice(count, clusters, replace=False, p=weights / weights.sum() if enough else None)
+    return rng.choice(rows.count, clusters, replace=False, p=weights / weights.sum() if enough else None)
 
 
-def draw(potential: Float64, count: int, rng: np.random.Generator) -> Rows:
-    """Numbers drawn with probabilities in proportion to ``potential``; evenly where it is zero everywhere."""
+def draw(potential: Float64, count: int, rng: np.random.Generator) -> Numbers:
+    """Draw `count` numbers with probabilities proportional to `potential`; uniformly if it is zero everywhere."""
     running = np.cumsum(potential)
     if running[-1] <= 0:
         return rng.integers(0, len(potential), count)

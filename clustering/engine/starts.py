@@ -1,127 +1,79 @@
-"""The starts: each seeded and improved on a small sample, the best of them refined on a larger one."""
+"""Starts: each is seeded and improved on a small sample; the best is refined on a larger one."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from .assignment import Assignment, Ground
-from .coordinates import Float64
-from .data import Held
-from .lloyd import Descent, Settle, descend
+from .data import Float64
+from .lloyd import Descent, descend
 from .local_search import split_and_merge, swap
-from .parallel import Gpu, Workers
+from .parallel import Workers
+from .problem import Options, Problem
+from .rows import open_rows
 from .seeding import plus_plus, random_rows
-
-Seeding = Literal["k-means++", "random"]
+from .survey import Sample
 
 SAMPLE = 131_072
-"""Rows of the larger sample."""
+"""Number of rows of the larger sample."""
 _SMALL = 10_240
-"""Rows of the small one, or ten for each cluster; fewer where a hundred for each cluster are fewer."""
+"""Number of rows of the small sample, or ten per cluster; fewer where a hundred per cluster are fewer."""
 _LEAST = 2_048
+"""Smallest number of rows of the small sample, if it is not all of the larger one."""
 _ROUGH, _CLOSE = 3e-2, 1e-3
 """Tolerances of the iterations on the samples."""
 _WORTHWHILE = 4
-"""The larger sample pays when the data has so many times its rows."""
+"""The larger sample pays off when the data have this many times its rows."""
 
 
-class Drawn(NamedTuple):
-    """A sample.
-
-    Attributes:
-        rows: ``[N, D]``, in the data's coordinates.
-        weights: float64 ``[N]``, or None.
-    """
-
-    rows: npt.NDArray[Any]
-    weights: Float64 | None
-
-    def part(self, which: npt.NDArray[np.int64]) -> "Drawn":
-        """Some of its rows."""
-        return Drawn(self.rows[which], None if self.weights is None else self.weights[which])
-
-
-def begin(
-    ground: Ground,
-    drawn: Drawn,
+def best_start(
+    problem: Problem,
+    sample: Sample,
     rows: int,
-    clusters: int,
-    seeding: Seeding,
-    starts: int,
+    options: Options,
     rng: np.random.Generator,
-    settle: Settle,
     report: Callable[[str], None],
-    limit: int,
-    tol: float,
 ) -> Float64:
-    """Good centres, from a sample.
+    """Return good centres, float64 `[K, D]`, from a sample.
 
     Args:
-        ground: The coordinates, and who works.
-        drawn: The sample: all of the data, if that is small.
-        rows: Rows of the data, on all processes.
-        clusters: How many centres.
-        seeding: ``"k-means++"`` or ``"random"``.
-        starts: How many starts to choose from.
-        rng: Where every draw comes from.
-        settle: See :data:`clustering.engine.lloyd.Settle`.
-        report: Is told what happens.
-        limit: The largest number of passes of one run of iterations.
-        tol: The tolerance for the whole data: a sample that is all of it is refined so far in every start.
-
-    Returns:
-        float64 ``[K, D]``, in the frame.
+        problem: The data, of which the coordinates and the workers are used.
+        sample: The larger sample; all of the data if they are small.
+        rows: Number of rows of the data, over all processes.
+        options: The parameters. If the sample is all of the data, every start uses their `max_iter` and `tol`.
+        rng: Random numbers.
+        report: Progress callback.
     """
-    size = max(_SMALL, 10 * clusters)
-    whole = rows == len(drawn.rows)
-    if size >= len(drawn.rows):
-        small = drawn
+    size = max(_SMALL, 10 * options.clusters)
+    if size >= len(sample.rows):
+        small, whole = sample, rows == len(sample.rows)
     else:
-        size = max(_LEAST, 10 * clusters, min(_SMALL, 100 * clusters))
-        small = drawn.part(np.sort(rng.choice(len(drawn.rows), size, replace=False, shuffle=False)))
+        size = max(_LEAST, 10 * options.clusters, min(_SMALL, 100 * options.clusters))
+        small = sample.subset(np.sort(rng.choice(len(sample.rows), size, replace=False, shuffle=False)))
         whole = False
-    report(f"{starts} starts on {len(small.rows):,} rows")
-    tolerance = tol if whole else _ROUGH / 3
-    one = partial(_start, ground, small, clusters, seeding, settle, limit if whole else 10, tolerance)
-    ends = list(ground.workers.map(one, rng.spawn(starts)))
-    best = min(ends, key=lambda end: end.objective)  # of equals the first
-    if rows < _WORTHWHILE * len(drawn.rows):
+    report(f"{options.starts} starts on {len(small.rows):,} rows")
+    settings = options if whole else options._replace(max_iter=10, tol=_ROUGH / 3)
+    part = problem.with_rows(*small, workers=Workers(1), gpus=())
+    ends = list(problem.workers.map(lambda generator: _start(part, settings, generator), rng.spawn(options.starts)))
+    best = min(ends, key=lambda end: end.objective)  # the first of equals
+    if rows < _WORTHWHILE * len(sample.rows):
         return best.centres
-    report(f"the best of them on {len(drawn.rows):,} rows")
-    state = Assignment(_ground(ground, drawn, ground.workers, ground.gpus), clusters, drawn.rows.shape[1])
-    return descend(state, best.centres, min(limit, 20), _CLOSE, settle, momentum=True).centres
+    report(f"the best start on {len(sample.rows):,} rows")
+    state = open_rows(problem.with_rows(*sample)).assignment(options.clusters)
+    limit = min(options.max_iter, 20)
+    return descend(state, best.centres, limit, _CLOSE, problem.representable, momentum=True).centres
 
 
-def _start(
-    ground: Ground,
-    drawn: Drawn,
-    clusters: int,
-    seeding: Seeding,
-    settle: Settle,
-    limit: int,
-    tol: float,
-    rng: np.random.Generator,
-) -> Descent:
-    """One start, on the calling thread: seeds, iterations, single centres moved, iterations."""
-    narrow = ground.frame.narrow(drawn.rows)
-    if seeding == "random":
-        which = random_rows(len(narrow), drawn.weights, clusters, rng)
-    else:
-        which = plus_plus(narrow, drawn.weights, clusters, rng)
-    here = _ground(ground, drawn, Workers(1))
-    centres = settle(ground.frame.exact(drawn.rows[which]))
-    end = descend(Assignment(here, clusters, narrow.shape[1]), centres, min(limit, 10), _ROUGH, settle)
-    if seeding == "k-means++":
-        centres, _ = swap(narrow, drawn.weights, end.centres, rng, 10 * clusters)
-        centres, _ = split_and_merge(narrow, drawn.weights, centres, rng)
-        return descend(Assignment(here, clusters, narrow.shape[1]), settle(centres), limit, tol, settle)
-    return descend(Assignment(here, clusters, narrow.shape[1]), end.centres, limit, tol, settle)
-
-
-def _ground(ground: Ground, drawn: Drawn, workers: Workers, gpus: tuple[Gpu, ...] = ()) -> Ground:
-    """The same ground under a sample, for one process."""
-    weight = float(len(drawn.rows)) if drawn.weights is None else float(drawn.weights.sum())
-    return Ground(Held(drawn.rows), drawn.weights, ground.frame, ground.reach, weight, workers, gpus)
+def _start(problem: Problem, options: Options, rng: np.random.Generator) -> Descent:
+    """Run one start on the calling thread: seeding, rough iterations, local search, iterations."""
+    rows, rounding = open_rows(problem), problem.representable
+    choose = random_rows if options.init == "random" else plus_plus
+    numbers = choose(rows, options.clusters, rng)
+    centres = rounding(problem.coordinates.float64(problem.source.take(numbers)))
+    state = rows.assignment(options.clusters)
+    centres = descend(state, centres, min(options.max_iter, 10), _ROUGH, rounding).centres
+    if options.init == "k-means++":
+        centres, _ = swap(rows, centres, rng, 10 * options.clusters)
+        centres, _ = split_and_merge(rows, centres, rng)
+        centres = rounding(centres)
+    state.reset()
+    return descend(state, centres, options.max_iter, options.tol, rounding)

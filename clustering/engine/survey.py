@@ -1,23 +1,22 @@
-"""The first look at the data: how many rows, how large, whether all of it is finite; and a sample of it."""
+"""The first pass over the data (number of rows, range, sum of the weights) and the sample drawn from them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from .coordinates import Float64
-from .data import Block, Source
-from .parallel import Exchange, Workers
+from .data import Array, Float64, Numbers
+from .problem import Problem
+from .rows import open_rows
 
 
 class Survey(NamedTuple):
-    """What one look at all rows tells.
+    """Totals over the rows of all processes.
 
     Attributes:
-        rows: Their number, on all processes.
-        low: The smallest value.
-        high: The largest.
-        weight: The sum of the weights.
+        rows: Number of rows.
+        low: Smallest value.
+        high: Largest value.
+        weight: Sum of the weights.
     """
 
     rows: int
@@ -26,71 +25,80 @@ class Survey(NamedTuple):
     weight: float
 
 
-def survey(source: Source, weights: Float64 | None, workers: Workers, exchange: Exchange, few: int) -> Survey:
-    """Look at every row.
+class Sample(NamedTuple):
+    """Some rows of the data.
+
+    Attributes:
+        rows: `[N, D]`, in the coordinates of the data.
+        weights: float64 `[N]`, or None.
+    """
+
+    rows: Array
+    weights: Float64 | None
+
+    def subset(self, numbers: Numbers) -> "Sample":
+        """Return the rows with the given numbers."""
+        return Sample(self.rows[numbers], None if self.weights is None else self.weights[numbers])
+
+
+def survey(problem: Problem, least: int) -> Survey:
+    """Read every row once.
 
     Args:
-        source: The data of this process.
-        weights: Of its rows.
-        workers: Who looks.
-        exchange: The other processes.
-        few: The data must have at least so many rows whose weight is not zero.
+        problem: The data; its coordinates do not matter.
+        least: Required number of rows with a positive weight.
 
     Raises:
-        ValueError: For NaN, infinite values, and too few rows, on every process.
+        ValueError: On every process, for NaN, infinite values and too few rows.
     """
-    ranges = np.array([(np.inf, -np.inf), *workers.map(_range, source.blocks())])  # a process may have no row
-    low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
-    counting = source.count if weights is None else int(np.count_nonzero(weights))
-    weight = float(source.count) if weights is None else float(weights.sum())
-    parts = exchange.collect([(source.count, low, high, weight, counting)])
-    rows, counting = sum(part[0] for part in parts), sum(part[4] for part in parts)
+    low, high = open_rows(problem).extremes()
+    count, weights = problem.source.count, problem.weights
+    positive = count if weights is None else int(np.count_nonzero(weights))
+    weight = float(count) if weights is None else float(weights.sum())
+    parts = problem.exchange.collect([(count, low, high, weight, positive)])
+    rows, positive = sum(part[0] for part in parts), sum(part[4] for part in parts)
     low, high = float(np.min([part[1] for part in parts])), float(np.max([part[2] for part in parts]))
     if rows:
         check_finite(low, high)
-    if rows and not counting:
-        raise ValueError("sample_weight is zero everywhere: at least one weight must be positive")
-    if counting < few:
-        found = f"n_samples={rows}" if counting == rows else f"{counting} samples whose weight is not 0"
-        raise ValueError(f"{found} should be >= n_clusters={few}: ask for fewer clusters")
+    if rows and not positive:
+        raise ValueError("sample_weight must be positive for at least one row, found zeros only")
+    if positive < least:
+        available = f"n_samples={rows}" if positive == rows else f"{positive} samples with positive weight"
+        raise ValueError(f"{available} should be >= n_clusters={least}: reduce n_clusters")
     return Survey(rows, low, high, sum(part[3] for part in parts))
 
 
 def check_finite(low: float, high: float) -> None:
-    """Raise a ValueError where the smallest or the largest of some values is not finite."""
+    """Check the smallest and the largest of some values.
+
+    Raises:
+        ValueError: If one is not finite.
+    """
     if np.isnan(low) or np.isnan(high):
-        raise ValueError("Input X contains NaN: leave such rows out, or fill the gaps first")
+        raise ValueError("Input X contains NaN: drop such rows, or impute the missing values first")
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("Input X contains infinity or a value too large for its type: leave such rows out")
+        raise ValueError("Input X contains infinity or a value too large for its type: drop such rows")
 
 
-def _range(block: Block) -> tuple[float, float]:
-    rows = block.rows()
-    return float(rows.min()), float(rows.max())
-
-
-def sample(
-    source: Source, weights: Float64 | None, size: int, rng: np.random.Generator, exchange: Exchange
-) -> tuple[npt.NDArray[Any], Float64 | None]:
-    """Rows drawn evenly from those whose weight is not zero, in the data's order, and their weights.
+def draw_sample(problem: Problem, size: int, rng: np.random.Generator) -> Sample:
+    """Draw rows uniformly from those with a positive weight, on all processes; keep the order of the data.
 
     Args:
-        source: The data of this process.
-        weights: Of its rows.
-        size: How many; all rows if there are not more.
-        rng: Equal on every process.
-        exchange: The other processes; each gets the whole sample.
+        problem: The data.
+        size: Number of rows; all are returned if there are no more.
+        rng: Random numbers, equal on every process. Each process gets the whole sample.
     """
+    weights, exchange = problem.weights, problem.exchange
     eligible = None if weights is None or weights.all() else np.flatnonzero(weights)
-    own = source.count if eligible is None else len(eligible)
+    own = problem.source.count if eligible is None else len(eligible)
     counts = exchange.collect([own])
     total, first = sum(counts), sum(counts[: exchange.rank])
-    drawn = np.arange(total) if total <= size else np.sort(rng.choice(total, size, replace=False, shuffle=False))
-    mine = drawn[np.searchsorted(drawn, first) : np.searchsorted(drawn, first + own)] - first
-    which = mine if eligible is None else eligible[mine]
-    rows = _joined(exchange.collect([source.take(which)]))
-    return rows, None if weights is None else _joined(exchange.collect([weights[which]]))
+    chosen = np.arange(total) if total <= size else np.sort(rng.choice(total, size, replace=False, shuffle=False))
+    local = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + own)] - first
+    numbers = local if eligible is None else eligible[local]
+    rows = _concatenate(exchange.collect([open_rows(problem).take(numbers)]))
+    return Sample(rows, None if weights is None else _concatenate(exchange.collect([weights[numbers]])))
 
 
-def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _concatenate(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

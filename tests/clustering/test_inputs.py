@@ -71,9 +71,9 @@ def test_other_numbers(rows, dtype):
 def test_bad_batches(rows):
     with pytest.raises(ValueError, match="can be read once only"):
         KMeans(7).fit_batches(part for part in [rows])
-    with pytest.raises(ValueError, match="there are no batches"):
+    with pytest.raises(ValueError, match="must not be empty, found no batch"):
         KMeans(7).fit_batches([])
-    with pytest.raises(ValueError, match="every batch must have 3 columns as the first has, got 2"):
+    with pytest.raises(ValueError, match="every batch must have 3 columns like the first, found 2"):
         KMeans(7).fit_batches([rows, rows[:, :2]])
     with pytest.raises(ValueError, match="NaN"):
         KMeans(7).fit_batches([rows, rows[:10] * np.nan])
@@ -97,7 +97,7 @@ class Changing:
 
 
 def test_batches_that_change_are_noticed(rows):
-    with pytest.raises(ValueError, match="rows at first and"):
+    with pytest.raises(ValueError, match="rows at first, found"):
         KMeans(7).fit_batches(Changing(rows))
 
 
@@ -167,15 +167,15 @@ def test_a_mapped_file_of_two_gigabytes_needs_little_memory(tmp_path):
 INTERRUPTED = """
 import os, signal, sys, threading, warnings, numpy as np
 from clustering import KMeans
-from clustering.engine import fit
+from clustering.engine.fit import _Fit
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 rows = np.random.default_rng(0).standard_normal((300_000, 8), dtype=np.float32)
-before = fit._Run._passed
+before = _Fit._after_pass
 def passed(self, objective):
     before(self, objective)
     if self.passes == 3:
         os.kill(os.getpid(), signal.SIGINT)
-fit._Run._passed = passed
+_Fit._after_pass = passed
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     model = KMeans(50, random_state=0, tol=0, init=rows[:50]).fit(rows)

@@ -1,0 +1,93 @@
+"""The rows on the CPU: read block by block, searched by Faiss (which may use GPUs for its part)."""
+
+import math
+from functools import cached_property, partial
+
+import faiss
+import numpy as np
+
+from .assignment import CpuAssignment, squared_distances
+from .data import BLOCK, Array, Block, Float32, Float64, Labels, Numbers, pieces
+from .nearest import Nearest
+from .rows import Neighbours, Rows
+from .survey import check_finite
+
+
+class CpuRows(Rows):
+    """Rows that numpy and Faiss process in blocks, on the threads of the problem."""
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and the largest value."""
+        blocks = self.problem.workers.map(_extremes, self.problem.source.blocks())
+        values = np.array([(np.inf, -np.inf), *blocks])  # a process may have no rows
+        return float(values[:, 0].min()), float(values[:, 1].max())
+
+    def take(self, numbers: Numbers) -> Array:
+        """Return the rows with the given ascending numbers."""
+        return self.problem.source.take(numbers)
+
+    def assignment(self, clusters: int) -> CpuAssignment:
+        """Return a new assignment of the rows to `clusters` centres."""
+        return CpuAssignment(self.problem, clusters)
+
+    def label(self, centres: Float64) -> Labels:
+        """Return the nearest centre of each row."""
+        labels = np.empty(self.count, dtype=np.int32)
+        nearest = Nearest(centres, self.problem.coordinates, self.problem.gpus)
+
+        def search(block: Block) -> None:
+            rows = block.rows()
+            check_finite(rows.min(), rows.max())
+            labels[block.start : block.stop] = nearest.search(rows, block.start // BLOCK).labels
+
+        for _ in self.problem.workers.map(search, self.problem.source.blocks()):
+            pass
+        return labels
+
+    def objective(self, centres: Float64, labels: Labels) -> float:
+        """Return the weighted sum of squared distances to the labelled centres."""
+        squares = partial(squared_distances, self.problem, centres, labels)
+        sums = [part.sum() for part in self.problem.workers.map(squares, self.problem.source.blocks())]
+        return math.fsum(self.problem.exchange.collect(sums))
+
+    def distances(self, centres: Float64) -> Array:
+        """Return the distance of each row to each centre."""
+        dtype = self.problem.output.dtype
+        result = np.empty((self.count, len(centres)), dtype="float32" if dtype == "bfloat16" else dtype)
+        for block in self.problem.source.blocks():
+            rows = block.rows()
+            check_finite(rows.min(), rows.max())
+            for piece in pieces(*rows.shape):
+                result[block.start : block.stop][piece] = self._distances(rows[piece], centres)
+        return result
+
+    def _distances(self, rows: Array, centres: Float64) -> Float64:
+        coordinates = self.problem.coordinates
+        wide = coordinates.float64(rows)
+        cross: Float64 = wide @ centres.T
+        if coordinates.metric == "cosine":
+            return 1 - cross
+        norms, own = np.einsum("ij,ij->i", wide, wide), np.einsum("ij,ij->i", centres, centres)
+        return np.sqrt(np.maximum(norms[:, None] - 2 * cross + own, 0)) / coordinates.scale
+
+    @cached_property
+    def points(self) -> Float32:
+        """All rows in the problem's coordinates."""
+        return self.problem.coordinates.float32(self.take(np.arange(self.count)))
+
+    def squares_from(self, numbers: Numbers) -> Float32:
+        """Return the squared distances from some rows to all rows."""
+        squares: Float32 = faiss.pairwise_distances(self.points[numbers], self.points)
+        return squares
+
+    def search(self, centres: Float32, numbers: Numbers | None = None) -> Neighbours:
+        """Return the two nearest centres of each row."""
+        index = faiss.IndexFlatL2(self.dim)
+        index.add(centres)
+        squares, labels = index.search(self.points if numbers is None else self.points[numbers], 2)
+        return Neighbours(np.maximum(squares, 0), labels)
+
+
+def _extremes(block: Block) -> tuple[float, float]:
+    rows = block.rows()
+    return float(rows.min()), float(rows.max())

@@ -1,0 +1,177 @@
+"""The interface to the rows: all that the engine ever asks of `[N, D]` data.
+
+Everything else in the engine handles centres `[K, D]`, sums, counts and labels only. `cpu.CpuRows` with
+`assignment.CpuAssignment` implements the interface by Faiss and numpy; an implementation for another device stands
+beside it and is chosen in `open_rows`. It must agree on labels: the nearest centre in float64, the first of equally
+near ones.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from .data import Array, Float32, Float64, Labels, Numbers
+from .problem import Problem
+
+_DOUBTFUL = 1e-6
+"""Below this share of the sum of squares, an objective computed as a difference of sums lacks digits."""
+
+
+class Neighbours(NamedTuple):
+    """The two nearest centres of each row.
+
+    Attributes:
+        squares: float32 `[N, 2]`, squared distances in ascending order.
+        labels: int64 `[N, 2]`.
+    """
+
+    squares: Float32
+    labels: Numbers
+
+
+class FarRow(NamedTuple):
+    """A row far from its centre.
+
+    Attributes:
+        square: Weighted squared distance to the centre.
+        number: Number of the row, over all processes.
+        row: float64 `[D]`, in the problem's coordinates.
+    """
+
+    square: float
+    number: int
+    row: Float64
+
+
+class Rows(ABC):
+    """The rows of a problem.
+
+    `search`, `squares_from` and `points` hold `N` times `K`, `B` or `D` numbers at once: they are for samples.
+
+    Args:
+        problem: The rows and their coordinates, in which all centres are given.
+
+    Attributes:
+        count: Number of rows of this process.
+        dim: Number of columns.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    @property
+    def count(self) -> int:
+        """Number of rows of this process."""
+        return self.problem.source.count
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return self.problem.source.dim
+
+    @abstractmethod
+    def extremes(self) -> tuple[float, float]:
+        """Return the smallest and the largest value; NaN if there is one, `(inf, -inf)` without rows."""
+
+    @abstractmethod
+    def take(self, numbers: Numbers) -> Array:
+        """Return the rows with the given ascending numbers, in the coordinates and the type of the data."""
+
+    @abstractmethod
+    def assignment(self, clusters: int) -> "Assignment":
+        """Return a new assignment of the rows to `clusters` centres."""
+
+    @abstractmethod
+    def label(self, centres: Float64) -> Labels:
+        """Return the nearest of the centres `[K, D]` for each row: int32 `[N]`.
+
+        Raises:
+            ValueError: For NaN and infinite values.
+        """
+
+    @abstractmethod
+    def objective(self, centres: Float64, labels: Labels) -> float:
+        """Return the weighted sum of squared distances to the labelled centres, over all processes, row by row."""
+
+    @abstractmethod
+    def distances(self, centres: Float64) -> Array:
+        """Return the distance (`1 - cosine` for the cosine) to each centre, in the data's scale: `[N, K]`."""
+
+    @property
+    @abstractmethod
+    def points(self) -> Float32:
+        """float32 `[N, D]`: all rows in the problem's coordinates."""
+
+    @abstractmethod
+    def squares_from(self, numbers: Numbers) -> Float32:
+        """Return the squared distances from `B` of the rows to all rows: float32 `[B, N]`."""
+
+    @abstractmethod
+    def search(self, centres: Float32, numbers: Numbers | None = None) -> Neighbours:
+        """Return the two nearest of at least two centres for all rows, or for those with the given numbers."""
+
+
+class Assignment(ABC):
+    """Rows assigned to centres, kept from one pass over the data to the next.
+
+    Args:
+        clusters: Number of clusters `K`.
+        dim: Number of columns `D`.
+
+    Attributes:
+        centres: float64 `[K, D]`, the centres of the last pass.
+        sums: float64 `[K, D]`, the weighted sum of the rows of each cluster, over all processes.
+        counts: float64 `[K]`, the sum of their weights.
+        squares: Weighted sum of the squared norms of all rows, once a pass has been made.
+        labels: int32 `[N]`, of the rows of this process.
+    """
+
+    labels: Labels
+
+    def __init__(self, clusters: int, dim: int) -> None:
+        self.centres: Float64 = np.zeros((clusters, dim))
+        self.sums: Float64 = np.zeros((clusters, dim))
+        self.counts: Float64 = np.zeros(clusters)
+        self.squares: float | None = None
+
+    @abstractmethod
+    def assign(self, centres: Float64) -> float:
+        """Assign each row to the nearest of the centres `[K, D]`, update all attributes and return the objective."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Discard everything: the next pass computes it from scratch."""
+
+    @abstractmethod
+    def farthest(self, count: int) -> list[FarRow]:
+        """Return the `count` rows farthest from their centres, over all processes; of equally far ones the first.
+
+        Rows at distance 0 are left out.
+        """
+
+    @abstractmethod
+    def reassign(self, far: FarRow, cluster: int) -> None:
+        """Move a row from its cluster to an empty one."""
+
+    @property
+    def objective(self) -> float:
+        """Weighted sum of squared distances to the centres: `sum w x^2 - 2 sum s c + sum n c^2`."""
+        return max(0.0, (self.squares or 0.0) + self.relative_objective(self.centres))
+
+    def relative_objective(self, centres: Float64) -> float:
+        """Return the objective of the current labels with other centres, less a constant."""
+        cross = np.einsum("ij,ij->", self.sums, centres)
+        return float((np.einsum("ij,ij->i", centres, centres) * self.counts).sum() - 2 * cross)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether `objective` has lost too many digits."""
+        return self.objective <= _DOUBTFUL * (self.squares or 0.0)
+
+
+def open_rows(problem: Problem) -> Rows:
+    """Return the rows of a problem, on the device where they are to be processed."""
+    from .cpu import CpuRows  # here, because it loads Faiss
+
+    return CpuRows(problem)
