@@ -43,7 +43,7 @@ def curve(batch: int, lr: float, seed: int) -> list[float]:
         --trainer.enable_checkpointing false""".split()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         done = train([*words, "--trainer.default_root_dir", folder])
-        return [100 * value for _, value in read_column(done.run_folder / "metrics.csv", "test/accuracy")]
+        return [100 * value for _, value in read_column(done.run.folder / "metrics.csv", "test/accuracy")]
 
 
 def main(seeds: int = 3, plot: Path = Path("docs/lamb_batches.png")) -> None:

@@ -35,7 +35,7 @@ sys.path[0] = str(Path(__file__).parent.parent / "scripts")
 
 from lightning_modules.backbones import TwoLayerNet, resnet20
 from lightning_modules.callbacks.progress import TrainingProgress
-from train import TrainCLI  # the script, once its folder is on the path
+from train import TrainCLI, find_run  # the script, once its folder is on the path
 
 WARM_UP = 30
 
@@ -126,21 +126,18 @@ def usual_idiom(network: Network, loader: TimedLoader, folder: Path) -> None:
 
 def ours(backbone: str, network: Network, loader: TimedLoader, folder: Path) -> None:
     """scripts/train.py with its defaults; its bar draws into a terminal that is not there."""
-
-    class Timed(TrainCLI):
-        def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
-            bar = next(callback for callback in self.callbacks if isinstance(callback, TrainingProgress))
-            bar.console = Console(force_terminal=True, file=io.StringIO())
-            self.trainer.limit_val_batches = 0
-            model.image_shape = tuple(loader.batches[0][0].shape[1:])
-            model.backbone = network()
-            self.trainer.fit(model, loader, [])
-
     # --data names the set only so that no recipe is taken: the batches are the loader's.
-    Timed([
+    cli = TrainCLI([
         *("fit", "--data", "DigitsDataModule", "--trainer.default_root_dir", str(folder), "--trainer.max_epochs", "1"),
         *("--trainer.accelerator", "cpu", "--model.backbone", backbone, "--optimizer", "SGD", "--optimizer.lr", "0.1"),
     ])  # fmt: skip
+    cli.build(find_run(cli))
+    bar = next(callback for callback in cli.callbacks if isinstance(callback, TrainingProgress))
+    bar.console = Console(force_terminal=True, file=io.StringIO())
+    cli.trainer.limit_val_batches = 0
+    cli.model.image_shape = tuple(loader.batches[0][0].shape[1:])
+    cli.model.backbone = network()
+    cli.trainer.fit(cli.model, loader, [])
 
 
 def measure(

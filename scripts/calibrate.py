@@ -16,11 +16,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from _calibrate.checkpoint import calibrate_checkpoint
-from _calibrate.svm import calibrate_svm
-from _common.command_line import run_command_line
-from _common.console import print_files
-from _common.runs import new_run, write_json
+from _common.cli import experiment
+from _common.run import Run
 
 Keep = Literal["TemperatureScaling", "VectorScaling", "PlattScaling", "DirichletCalibration"]
 
@@ -52,17 +49,19 @@ def run(
         What results.json holds.
     """
     if checkpoint is None:
-        folder = output or new_run("runs")
-        results = calibrate_svm(folder, n_bins, norm, replicates)
+        from _calibrate.svm import calibrate_svm
+
+        out = Run.at(output)
+        results = calibrate_svm(out.folder, n_bins, norm, replicates)
     else:
-        folder = output or checkpoint.absolute().parent.parent / "calibration"
+        from _calibrate.checkpoint import calibrate_checkpoint
+
+        out = Run(output or checkpoint.absolute().parent.parent / "calibration")
         results = calibrate_checkpoint(
-            checkpoint, folder, keep, n_bins, norm, on_training_data, accelerator, replicates
+            checkpoint, out.folder, keep, n_bins, norm, on_training_data, accelerator, replicates
         )
-    write_json(folder / "results.json", results)
     print_table(results)
-    print_files(folder, results["files"])
-    return results
+    return out.finish(results)
 
 
 def print_table(results: dict[str, Any]) -> None:
@@ -86,9 +85,7 @@ def number(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else str(value)
 
 
-def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line ``args`` (the process's own by default)."""
-    return run_command_line(run, args)
+main = experiment(run)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cluster generated data, compare methods, look at a network's features, or cluster an array of one's own.
+"""Cluster generated data, compare methods, cluster a network's features, or cluster your own array.
 
     python scripts/cluster.py                                   # 1,000,000 generated points: ours, Faiss, scikit-learn
     python scripts/cluster.py compare                           # four methods on six kinds of data
@@ -6,35 +6,19 @@
     python scripts/cluster.py fit DATA.npy --k 1000 --out centres.npz
     torchrun --nproc-per-node 4 scripts/cluster.py fit DATA.npy --k 1000
 
-Without a subcommand it means ``generated``.
+Commands: generated (the default), compare, features, fit. `cluster.py COMMAND --help` lists the options of one.
 """
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-import torch.distributed as dist
-from sklearn import datasets
-from sklearn.cluster import DBSCAN, HDBSCAN, MeanShift, estimate_bandwidth
-from sklearn.manifold import TSNE
-from sklearn.metrics import normalized_mutual_info_score
-from sklearn.preprocessing import StandardScaler
 
-from _cluster.clusterings import SHOWN, Clustering, flat, grid, inertia, of_faiss, of_sklearn, ours, timed
-from _cluster.features import Features, extract
-from _common.command_line import run_command_line
+from _common.cli import experiment
 from _common.console import print_rows, say
-from _common.rebuild import train_default
-from _common.runs import new_run, shell, write_json
-from clustering import KMeans, adjusted_rand_score, rand_score
-from clustering.shards import shard_bounds
+from _common.run import Run, write_json
 
-ROOT = "runs"
 TRUTH = "truth"
 
 
@@ -48,52 +32,60 @@ def generated(
     device: str = "auto",
     output: Path | None = None,
 ) -> None:
-    """Generated points: ours, faiss.Kmeans and scikit-learn's KMeans side by side.
+    """Cluster generated points with our KMeans, faiss.Kmeans and scikit-learn's KMeans.
 
-    Under torchrun every process clusters its shard, and only ours runs.
+    Under torchrun every process clusters its shard, and only our KMeans runs.
 
     Args:
         n: Number of points.
         dim: Number of dimensions.
-        k: Number of clusters, generated and looked for.
-        std: Standard deviation of the clusters, whose centres lie in [-10, 10].
-        seed: Of the data and of the methods.
-        n_init: Our number of starts.
-        device: Where ours searches: auto, cpu, cuda, cuda:0,1.
-        output: Folder for what is written; by default a new one under runs/.
+        k: Number of clusters, both generated and fitted.
+        std: Standard deviation of the clusters, whose centres are in [-10, 10].
+        seed: Random seed of the data and of the methods.
+        n_init: Number of initialisations of our KMeans.
+        device: Where our KMeans searches: auto, cpu, cuda or cuda:0,1.
+        output: Output folder; by default a new one under runs/.
     """
+    from sklearn.datasets import make_blobs
+
+    from _cluster import fitting, methods
+    from clustering import KMeans
+
     for name, value in (("n", n), ("dim", dim), ("k", k)):
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, found {value}")
-    points, truth = datasets.make_blobs(n, dim, centers=k, cluster_std=std, random_state=seed)
+    points, truth = make_blobs(n, dim, centers=k, cluster_std=std, random_state=seed)
     data = points.astype(np.float32)
     del points
-    if _processes() > 1:
-        _fit_shard(data, KMeans(k, n_init=n_init, random_state=seed, device=device), output or new_run(ROOT))
+    model = KMeans(k, n_init=n_init, random_state=seed, device=device)
+    if fitting.processes() > 1:
+        fitting.fit_shard(data, model, results=lambda: Run.at(output).folder / "results.json")
         return
-    methods = {
-        "ours": lambda: ours(data, k, n_init=n_init, random_state=seed, device=device),
-        "faiss.Kmeans": lambda: of_faiss(data, k, seed),
-        "scikit-learn": lambda: of_sklearn(data, k, seed),
+    clusterings = {
+        "ours": methods.timed(lambda: methods.ours(data, model)),
+        "faiss.Kmeans": methods.timed(lambda: methods.of_faiss(data, k, seed)),
+        "scikit-learn": methods.timed(lambda: methods.of_sklearn(data, k, seed)),
     }
-    found = {name: timed(method) for name, method in methods.items()}
-    scores = _scores(data, truth, found)
-    run = output or new_run(ROOT)
-    write_json(run / "results.json", {"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": scores})
-    shown = np.random.default_rng(seed).choice(n, min(n, SHOWN), replace=False)
-    places = flat(data[shown])
-    panels = [(TRUTH, places, truth[shown])] + [(name, places, one.labels[shown]) for name, one in found.items()]
-    grid([panels], size=4).savefig(run / "clusters.png", dpi=150)
-    _print(f"{n:,} points, {dim} dimensions, {k} clusters", scores)
-    say(f"run         {run}")
+    scores = _scores(data, truth, clusterings)
+    run = Run.at(output)
+    write_json(run.folder / "results.json", {"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": scores})
+    shown = np.random.default_rng(seed).choice(n, min(n, methods.SHOWN), replace=False)
+    places = methods.in_the_plane(data[shown])
+    panels = [(TRUTH, places, truth[shown])] + [(name, places, one.labels[shown]) for name, one in clusterings.items()]
+    methods.scatter_plots([panels], size=4).savefig(run.folder / "clusters.png", dpi=150)
+    fitting.print_scores(f"{n:,} points, {dim} dimensions, {k} clusters", scores)
+    say(f"run         {run.folder}")
 
 
-def _scores(data: Any, truth: Any, found: dict[str, Clustering]) -> dict[str, dict[str, float]]:
-    """For each method its time, its objective, and how it agrees with the truth and with each other method."""
+def _scores(data: Any, truth: Any, clusterings: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Each method's time, objective, and agreement with the truth and with every other method."""
+    from _cluster.methods import inertia
+    from clustering import adjusted_rand_score, rand_score
+
     scores: dict[str, dict[str, float]] = {}
-    for name, one in found.items():
+    for name, one in clusterings.items():
         scores[name] = {"seconds": one.seconds, "inertia": inertia(data, one)}
-        others = {TRUTH: truth} | {other: found[other].labels for other in found if other != name}
+        others = {TRUTH: truth} | {other: clusterings[other].labels for other in clusterings if other != name}
         for other, labels in others.items():
             scores[name][f"Rand, {other}"] = rand_score(labels, one.labels)
             scores[name][f"adjusted Rand, {other}"] = adjusted_rand_score(labels, one.labels)
@@ -101,51 +93,36 @@ def _scores(data: Any, truth: Any, found: dict[str, Clustering]) -> dict[str, di
 
 
 def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> None:
-    """KMeans, DBSCAN, MeanShift and HDBSCAN on scikit-learn's generated sets.
+    """Cluster scikit-learn's generated sets with KMeans, DBSCAN, MeanShift and HDBSCAN.
 
     Args:
-        samples: Points of each set.
-        seed: Of the sets and the methods.
-        output: Folder for what is written; by default a new one under runs/.
+        samples: Number of points of each set.
+        seed: Random seed of the sets and the methods.
+        output: Output folder; by default a new one under runs/.
     """
+    from sklearn.preprocessing import StandardScaler
+
+    from _cluster import methods
+    from clustering import adjusted_rand_score, rand_score
+
     results: dict[str, dict[str, dict[str, float]]] = {}
     panels = []
-    for name, (points, truth) in _sets(samples, seed).items():
+    for name, (points, truth) in methods.generated_sets(samples, seed).items():
         points = StandardScaler().fit_transform(points)
-        clusters = len(np.unique(truth))
-        methods = {
-            "KMeans": KMeans(clusters, random_state=seed),
-            "DBSCAN": DBSCAN(eps=0.2),
-            "MeanShift": MeanShift(bandwidth=estimate_bandwidth(points, quantile=0.2, random_state=seed)),
-            "HDBSCAN": HDBSCAN(min_cluster_size=15, copy=True),
-        }
         row = [(f"{name}: {TRUTH}", points, truth)]
         results[name] = {}
-        for method, estimator in methods.items():
+        for method, estimator in methods.estimators(points, len(np.unique(truth)), seed).items():
             labels = estimator.fit_predict(points)
             adjusted = adjusted_rand_score(truth, labels)
             results[name][method] = {"Rand": rand_score(truth, labels), "adjusted Rand": adjusted}
             row.append((f"{method}, ARI {adjusted:.2f}", points, labels))
         panels.append(row)
-    run = output or new_run(ROOT)
-    write_json(run / "results.json", {"samples": samples, "seed": seed, "sets": results})
-    grid(panels).savefig(run / "clusterings.png", dpi=120)
+    run = Run.at(output)
+    write_json(run.folder / "results.json", {"samples": samples, "seed": seed, "sets": results})
+    methods.scatter_plots(panels).savefig(run.folder / "clusterings.png", dpi=120)
     adjusted_only = {name: {m: score["adjusted Rand"] for m, score in one.items()} for name, one in results.items()}
     print_rows("adjusted Rand index", adjusted_only, "set")
-    say(f"run         {run}")
-
-
-def _sets(samples: int, seed: int) -> dict[str, tuple[Any, Any]]:
-    blobs, truth = datasets.make_blobs(samples, random_state=seed)
-    rng = np.random.default_rng(seed)
-    return {
-        "circles": datasets.make_circles(samples, factor=0.5, noise=0.05, random_state=seed),
-        "moons": datasets.make_moons(samples, noise=0.05, random_state=seed),
-        "blobs": (blobs, truth),
-        "stretched": (blobs @ np.array([[0.6, -0.6], [-0.4, 0.8]]), truth),
-        "varied": datasets.make_blobs(samples, cluster_std=[1.0, 2.5, 0.5], random_state=seed + 170),
-        "none": (rng.random((samples, 2)), np.zeros(samples, dtype=int)),
-    }
+    say(f"run         {run.folder}")
 
 
 def features(
@@ -160,56 +137,38 @@ def features(
     """Cluster the penultimate features of a trained network.
 
     Args:
-        checkpoint: A checkpoint of scripts/train.py; without one the digits default is trained first.
-        split: Which of its data.
-        k: Number of clusters; as many as classes by default.
-        metric: Distance.
-        picture: How the picture gets its two dimensions.
-        seed: Of the clustering and the picture.
-        output: Folder for what is written; by default a new one under runs/.
+        checkpoint: Checkpoint of train.py; by default the digits recipe is trained first.
+        split: Split of the checkpoint's data.
+        k: Number of clusters; by default the number of classes.
+        metric: Distance between features.
+        picture: Projection to the picture's two dimensions.
+        seed: Random seed of the clustering and the picture.
+        output: Output folder; by default a new one under runs/.
     """
-    if checkpoint is None:
-        checkpoint = str(train_default(ROOT))
-    found = extract(Path(checkpoint), split)
-    values = found.values
-    model = KMeans(k or len(found.classes), metric=metric, random_state=seed).fit(values)
+    from sklearn.metrics import normalized_mutual_info_score
+
+    from _cluster.features import extract, figure, write_projector
+    from _cluster.fitting import print_scores
+    from _common.rebuild import train_default
+    from clustering import KMeans, adjusted_rand_score, rand_score
+
+    checkpoint = checkpoint or str(train_default())
+    taken = extract(Path(checkpoint), split)
+    model = KMeans(k or len(taken.classes), metric=metric, random_state=seed).fit(taken.values)
     scores = {
-        "adjusted Rand": float(adjusted_rand_score(found.labels, model.labels_)),
-        "Rand": float(rand_score(found.labels, model.labels_)),
-        "NMI": float(normalized_mutual_info_score(found.labels, model.labels_)),
+        "adjusted Rand": float(adjusted_rand_score(taken.labels, model.labels_)),
+        "Rand": float(rand_score(taken.labels, model.labels_)),
+        "NMI": float(normalized_mutual_info_score(taken.labels, model.labels_)),
     }
-    run = output or new_run(ROOT)
-    about = {"checkpoint": str(checkpoint), "split": split, "examples": len(values), "features": values.shape[1]}
-    write_json(run / "results.json", about | {"clusters": model.n_clusters, "metric": metric} | scores)
-    _picture(found, model.labels_, picture, seed).savefig(run / "features.png", dpi=150)
-    _projector(found, model.labels_, run / "tensorboard")
-    _print(f"{len(values):,} {split} examples, {values.shape[1]} features", {f"KMeans, {model.n_clusters}": scores})
-    say(f"run         {run}")
-    say(f"watch       {shell('tensorboard', '--logdir', run)}   (Projector)")
-
-
-def _picture(found: Features, clusters: torch.Tensor, how: str, seed: int) -> Any:
-    shown = np.random.default_rng(seed).permutation(len(found.values))[:SHOWN]
-    values = found.values.numpy()[shown]
-    if how == "tsne":
-        places = TSNE(random_state=seed, perplexity=min(30, (len(values) - 1) / 3)).fit_transform(values)
-    else:
-        places = flat(values)
-    labels, groups = found.labels.numpy()[shown], clusters.numpy()[shown]
-    return grid([[("classes", places, labels), ("clusters", places, groups)]], size=5)
-
-
-def _projector(found: Features, clusters: torch.Tensor, folder: Path) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    metadata = [[found.classes[int(label)], int(group)] for label, group in zip(found.labels, clusters, strict=True)]
-    low, high = found.images.amin(), found.images.amax()
-    images = ((found.images - low) / (high - low).clamp(min=1e-12)) if found.images.ndim == 4 else None
-    # One sprite holds all images, and browsers hold sprites up to 8192 pixels wide.
-    if images is not None and len(images) ** 0.5 * images.shape[-1] > 8192:
-        images = None
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_embedding(found.values, metadata, images, tag="features", metadata_header=["class", "cluster"])
+    run = Run.at(output)
+    examples, width = taken.values.shape
+    about = {"checkpoint": checkpoint, "split": split, "examples": examples, "features": width}
+    write_json(run.folder / "results.json", about | {"clusters": model.n_clusters, "metric": metric} | scores)
+    figure(taken, model.labels_, picture, seed).savefig(run.folder / "features.png", dpi=150)
+    write_projector(taken, model.labels_, run.folder / "tensorboard")
+    print_scores(f"{examples:,} {split} examples, {width} features", {f"KMeans, {model.n_clusters}": scores})
+    say(f"run         {run.folder}")
+    run.watch(tab="Projector")
 
 
 def fit(
@@ -224,22 +183,25 @@ def fit(
     seed: int = 0,
     device: str = "auto",
 ) -> None:
-    """Cluster an array of one's own, which stays on the disk.
+    """Cluster your own array, which is read from the disk as it is needed.
 
     Under torchrun every process reads its shard.
 
     Args:
-        data: A .npy file ``[N, D]``.
+        data: A .npy file of one array [N, D].
         k: Number of clusters.
-        out: The npz file to write; ``KMeans.load`` reads it, and its ``cluster_centers_`` are the centres.
-        metric: Distance.
-        algorithm: Lloyd's, or mini-batch.
-        n_init: Number of starts.
-        max_iter: The largest number of passes.
-        tol: Tolerance, see clustering.KMeans.
-        seed: Of the starts.
-        device: Where Faiss searches: auto, cpu, cuda, cuda:0,1.
+        out: The npz file to write; KMeans.load reads it, and its cluster_centers_ are the centres.
+        metric: Distance between rows.
+        algorithm: Lloyd's algorithm, or mini-batch k-means.
+        n_init: Number of initialisations.
+        max_iter: Maximum number of passes.
+        tol: Relative tolerance to stop at, see clustering.KMeans.
+        seed: Random seed of the initialisations.
+        device: Where KMeans searches: auto, cpu, cuda or cuda:0,1.
     """
+    from _cluster import fitting
+    from clustering import KMeans
+
     if not Path(data).is_file():
         raise FileNotFoundError(f"there is no file {data}: give a .npy file of one array [N, D]")
     rows = np.load(data, mmap_mode="r", allow_pickle=False)
@@ -252,60 +214,16 @@ def fit(
         k, metric=metric, algorithm=algorithm, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed,
         device=device, verbose=int(sys.stderr.isatty()),
     )  # fmt: skip
-    if _processes() > 1:
-        _fit_shard(rows, model, target.with_suffix(""), target)
+    if fitting.processes() > 1:
+        fitting.fit_shard(rows, model, target)
         return
     model.fit(rows)
     model.save(target)
-    _report(model, len(rows), target.with_suffix(".json"))
+    fitting.write_fit(model, len(rows), target.with_suffix(".json"))
     say(f"centres     {target}")
 
 
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-@contextmanager
-def _group() -> Iterator[None]:
-    """The process group of torchrun."""
-    dist.init_process_group("cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
-def _fit_shard(rows: Any, model: KMeans, folder: Path, out: Path | None = None) -> None:
-    """Fit this process's share of the rows; the first process writes the results."""
-    with _group():
-        rank, size = dist.get_rank(), dist.get_world_size()
-        start, stop = shard_bounds(len(rows), rank, size)
-        model.fit_shard(rows[start:stop])
-        if rank == 0:
-            if out is not None:
-                model.save(out)
-            _report(model, len(rows), out.with_suffix(".json") if out else folder / "results.json")
-        dist.barrier()
-
-
-def _report(model: KMeans, rows: int, path: Path) -> None:
-    results = {"n": rows, "k": model.n_clusters, "inertia": model.inertia_, "passes": model.n_iter_}
-    write_json(path, results | {"processes": _processes()})
-    _print(f"{rows:,} rows", {"KMeans": {"inertia": model.inertia_, "passes": float(model.n_iter_)}})
-    say(f"results     {path}")
-
-
-def _print(title: str, scores: dict[str, dict[str, float]]) -> None:
-    """A row a number, a column a method."""
-    names = dict.fromkeys(name for one in scores.values() for name in one)
-    print_rows(title, {name: {method: one[name] for method, one in scores.items() if name in one} for name in names})
-
-
-def main(args: list[str] | None = None) -> None:
-    """Run the command line ``args`` (the process's own by default)."""
-    run_command_line(
-        {"generated": generated, "compare": compare, "features": features, "fit": fit}, args, default="generated"
-    )
+main = experiment({"generated": generated, "compare": compare, "features": features, "fit": fit}, "generated", __doc__)
 
 
 if __name__ == "__main__":

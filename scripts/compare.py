@@ -5,24 +5,22 @@ r"""Compare settings of train.py: every combination with several seeds, a table,
     python scripts/compare.py --axis model.activation --values SPOCU Hardshrink ReLU \
         --axis optimizer --values "SGD(lr=0.1)" Adam --config scripts/recipes/mnist_two_layer.yaml
 
-Options that are not compare.py's own are train.py's and hold for all runs. Started again with the same command, an
-interrupted comparison goes on where it was.
+All other options are passed to train.py and apply to every run. The same command resumes an interrupted comparison.
 """
 
-import argparse
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
-
-from _common.command_line import fail, one_line_errors, quiet_lightning
-from _common.console import print_files, say
-from _common.runs import shell
+from _common.cli import Option, Parser, join
+from _common.console import print_files
+from _common.errors import fail, one_line_errors, quiet_lightning
+from _common.run import Run, shell
 from _compare.engines import Engine, Processes
 from _compare.folder import definition, find_folder, only_one, run_folders
-from _compare.grid import Axis, groups, make_grid
+from _compare.grid import Axis, make_grid, parse
 from _compare.progress import make_runs, print_results
 from _compare.ray import Ray
 from _compare.results import announce, gather, measure, write_all
@@ -30,10 +28,10 @@ from _compare.runs import Task
 
 DEFAULT_AXIS = Axis("optimizer", ("Adam", "LAMB(lr=0.01)", "COCOB"))
 DEFAULT_EPOCHS = 10
-AXIS_HELP = "Option of train.py that varies, without its dashes; several --axis ... --values ... make a grid."
+AXIS_HELP = "Option of train.py to vary, without dashes; several --axis ... --values ... make a grid."
 VALUES_HELP = (
-    'Its values: names, numbers, "SGD(lr=0.1, momentum=0.9)", or "{class_path: SGD, init_args: {lr: 0.1}}". A class '
-    "starts from its own defaults, whatever a recipe gives to another class."
+    'Values of the axis: names, numbers, "SGD(lr=0.1, momentum=0.9)", or "{class_path: SGD, init_args: {lr: 0.1}}". '
+    "A class starts from its own defaults, whatever a recipe gives to another class."
 )
 
 
@@ -52,26 +50,25 @@ def compare(
     ray_address: str | None = None,
     ray_gpus: float = 0.0,
 ) -> dict[str, Any]:
-    """Run every combination with every seed and write down what came out.
+    """Run every combination with every seed and write the results.
 
     Args:
-        axes: What varies.
+        axes: Options to vary, with their values.
         options: Words for train.py that all runs share.
-        command: What the report says is to be repeated.
-        output: Folder for what is written; by default the newest unfinished one of the same comparison under runs/, or
-            a new one there.
-        seeds: Runs of each combination. More may be asked for later: only the new ones are made.
-        seed: The first seed; the others follow it.
-        metric: What is compared: a name of a run's results.json.
-        baseline: The combination that the others are tested against, by its name in the table; by default the first.
-        jobs: Runs at a time on this machine.
-        threads: Threads of each run. Fixed, so that the numbers do not depend on jobs and engine.
-        engine: processes: on this machine. ray: on a Ray cluster that is running already.
-        ray_address: Of the cluster; by default what RAY_ADDRESS says, or the one on this machine.
-        ray_gpus: GPUs, or the share of one, that Ray gives to each run.
+        command: Command line shown in the report.
+        output: Output folder; by default the newest unfinished one of the same comparison under runs/, or a new one.
+        seeds: Number of runs of each combination; a higher number later adds only the new runs.
+        seed: First random seed; the others follow it.
+        metric: Metric to compare, a name of a run's results.json.
+        baseline: Combination to test the others against, by its name in the table; by default the first.
+        jobs: Number of runs at a time on this machine.
+        threads: CPU threads of each run; fixed, so that the numbers do not depend on jobs and engine.
+        engine: processes (on this machine) or ray (on a running Ray cluster).
+        ray_address: Address of the Ray cluster; by default RAY_ADDRESS, or the cluster on this machine.
+        ray_gpus: Number of GPUs, or the share of one, for each run on Ray.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
     """
     for name, value in (("seeds", seeds), ("jobs", jobs), ("threads", threads)):
         if value < 1:
@@ -81,7 +78,7 @@ def compare(
     if baseline is not None and baseline not in names:
         raise ValueError(f"--baseline {baseline!r} is none of the combinations: {'; '.join(names)}")
     chosen = range(seed, seed + seeds)
-    made: Engine = Ray(ray_address, threads, ray_gpus) if engine == "ray" else Processes(jobs)
+    executor: Engine = Ray(ray_address, threads, ray_gpus) if engine == "ray" else Processes(jobs)
     folder = find_folder(output, definition(combinations, threads), chosen, command).absolute()
     with only_one(folder):
         words = {one.name: one.words for one in combinations}
@@ -90,81 +87,72 @@ def compare(
             for (name, run_seed), place in run_folders(combinations, chosen).items()
         ]
         announce(folder, combinations, chosen, metric)
-        make_runs(tasks, made, metric, folder)
+        make_runs(tasks, executor, metric, folder)
         results = gather(axes, combinations, tasks, options, metric, baseline or names[0])
         how = {"engine": engine, "jobs": jobs if engine == "processes" else "the cluster's", "threads a run": threads}
         files = write_all(folder, combinations, results, measure(folder, tasks, command, how))
     print_results(results)
     print_files(folder, files)
-    say(f"{'watch':<11} {shell('tensorboard', '--logdir', folder)}   (Time Series, HParams)")
+    Run(folder).watch(tab="Time Series, HParams")
     failed = [f"{run['name']}, seed {run['seed']}: {run['error']}" for run in results["runs"] if "error" in run]
     if failed:
         fail(RuntimeError(f"{len(failed)} of {len(tasks)} runs failed; the first: {failed[0]}"))
     return results
 
 
-class Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help with the examples as they are written."""
+GIVEN: set[str | int] = {"axes", "options", "command"}
+"""Parameters of `compare` that are not options of their own."""
+OWN = {"help", *inspect.signature(compare).parameters} - GIVEN
 
 
-def make_parser() -> ArgumentParser:
-    """The options of compare.py itself."""
-    parser = ArgumentParser(prog="compare.py", description=__doc__, formatter_class=Help, exit_on_error=False)
-    parser.add_argument("--axis", metavar="OPTION", help=AXIS_HELP)
-    parser.add_argument("--values", dest="axis_values", metavar="VALUE ...", help=VALUES_HELP)
-    parser.add_function_arguments(compare, skip={"axes", "options", "command"}, as_group=False)
-    return parser
-
-
-def split_words(words: Sequence[str], own: Sequence[str]) -> tuple[list[str], list[Axis], list[str]]:
-    """Divide a command line into compare.py's own options, the axes, and what is train.py's.
+def divide(options: Sequence[Option]) -> tuple[list[Option], list[Axis], list[Option]]:
+    """Divide a command line into compare.py's own options, the axes, and train.py's options.
 
     Raises:
         ValueError: If an axis has no values, or values have no axis.
     """
-    ours: list[str] = []
+    ours: list[Option] = []
     axes: list[Axis] = []
-    theirs: list[str] = []
-    open_axis: str | None = None
-    for option, rest in groups([word for word in words if word != "--"]):
-        if option == "axis":
-            if open_axis is not None or len(rest) != 1:
-                raise ValueError(f"--axis {open_axis or ' '.join(rest)} needs one option and then its --values")
-            open_axis = rest[0].lstrip("-")
-        elif option == "values":
-            if open_axis is None or not rest:
-                raise ValueError(f"--values {' '.join(rest)} needs values, and an --axis before it")
-            axes.append(Axis(open_axis, rest))
-            open_axis = None
+    theirs: list[Option] = []
+    pending: str | None = None
+    for option in options:
+        name, words = option
+        if name == "axis":
+            if pending is not None or len(words) != 1:
+                raise ValueError(f"--axis {pending or ' '.join(words)} needs one option and then its --values")
+            pending = words[0].lstrip("-")
+        elif name == "values":
+            if pending is None or not words:
+                raise ValueError(f"--values {' '.join(words)} needs values, and an --axis before it")
+            axes.append(Axis(pending, words))
+            pending = None
         else:
-            (ours if option in own else theirs).extend([f"--{option}", *rest])
-    if open_axis is not None:
-        raise ValueError(f"--axis {open_axis} needs its --values")
+            (ours if name in OWN else theirs).append(option)
+    if pending is not None:
+        raise ValueError(f"--axis {pending} needs its --values")
     return ours, axes, theirs
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line ``args`` (the process's own by default)."""
+    """Run the command line `args` (the process's own by default)."""
     words = list(sys.argv[1:] if args is None else args)
     with one_line_errors(), quiet_lightning():
-        parser = make_parser()
-        known = [name[2:] for action in parser._actions for name in action.option_strings if name.startswith("--")]
-        ours, axes, theirs = split_words(["--help" if word == "-h" else word for word in words], known)
-        chosen = vars(parser.parse_args(ours))
-        for name in ("axis", "axis_values"):
-            chosen.pop(name)
-        return compare(axes or [DEFAULT_AXIS], _default_options(theirs, axes), _command(words), **chosen)
+        ours, axes, theirs = divide(parse([word for word in words if word != "--"]))
+        parser = Parser(__doc__)
+        parser.add_argument("--axis", metavar="OPTION", help=AXIS_HELP)
+        parser.add_argument("--values", dest="axis_values", metavar="VALUE ...", help=VALUES_HELP)
+        parser.add_function_arguments(compare, skip=GIVEN, as_group=False)
+        chosen = {name: value for name, value in vars(parser.parse_args(join(ours))).items() if name in OWN}
+        command = shell("python", "scripts/compare.py", *words)
+        return compare(axes or [DEFAULT_AXIS], join(_shared(theirs, axes)), command, **chosen)
 
 
-def _default_options(theirs: list[str], axes: Sequence[Axis]) -> list[str]:
-    """Train.py's digits are trained for a shorter time, unless something is said about data or length."""
-    given = [option for option, _ in groups(theirs)] + [axis.option for axis in axes]
-    said = {"config", "data", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"} & set(given)
-    return theirs if said else [*theirs, "--trainer.max_epochs", str(DEFAULT_EPOCHS)]
-
-
-def _command(words: Sequence[str]) -> str:
-    return shell("python", "scripts/compare.py", *words)
+def _shared(options: list[Option], axes: Sequence[Axis]) -> list[Option]:
+    """Train the digits for a shorter time than train.py does, unless data or length are given."""
+    given = {option.name for option in options} | {axis.option for axis in axes}
+    if given & {"config", "data", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}:
+        return options
+    return [*options, Option("trainer.max_epochs", (str(DEFAULT_EPOCHS),))]
 
 
 if __name__ == "__main__":

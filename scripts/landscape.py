@@ -138,7 +138,7 @@ def train_both(root: Path, words: list[str], lr: float, rho: float) -> tuple[Pat
     ):
         optimizer = [*first, prefix, "SGD", f"{prefix}.lr", str(lr), f"{prefix}.momentum", "0.9"]
         with contextlib.redirect_stdout(io.StringIO()):
-            checkpoints.append(train.main([*shared, *optimizer]).run_folder / "checkpoints" / "last.ckpt")
+            checkpoints.append(train.main([*shared, *optimizer]).run.checkpoint("last"))
     return checkpoints[0], checkpoints[1]
 
 

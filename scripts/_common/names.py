@@ -1,135 +1,106 @@
 """Short names of classes on the command line and in configuration files.
 
-``--optimizer LAMB`` means ``optim.LAMB``, ``--optimizer Adam`` means ``torch.optim.Adam``, ``--optimizer Lion`` means
-``timm.optim.Lion``: ours before torch's before timm's. What a name stands for follows from the key it is given for.
+`--optimizer LAMB` means `optim.LAMB`, `--optimizer Adam` means `torch.optim.Adam`, `--optimizer Lion` means
+`timm.optim.Lion`: ours before torch's before timm's. The key that a name is given for decides its kind.
 """
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
-from types import ModuleType
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
-import timm.layers.activations
-import timm.optim
-import torch
 import yaml
 from jsonargparse import get_loader, set_dumper, set_loader
-from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
-
-import activations
-import datamodules
-import lightning_modules.backbones
-import optim
 
 YAML_WITH_NAMES = "yaml_with_names"
 """The jsonargparse parser mode whose configuration files may use short names."""
 
 
-def _classes(module: ModuleType, base: type, names: Iterable[str] | None = None) -> dict[str, str]:
-    """The public subclasses of ``base`` in ``module``, as name -> import path."""
-    found = {name: getattr(module, name) for name in (vars(module) if names is None else names)}
+class Kind(NamedTuple):
+    """What an option's value is, its base class, and the modules that define its names, the first one first."""
+
+    noun: str
+    base: str
+    modules: tuple[str, ...]
+
+
+OPTIMIZER = Kind("optimizer", "torch.optim.Optimizer", ("optim", "torch.optim", "timm.optim"))
+KINDS = {
+    "optimizer": OPTIMIZER,
+    "base_optimizer": OPTIMIZER,
+    "lr_scheduler": Kind(
+        "learning rate scheduler", "torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",)
+    ),
+    "activation": Kind("activation", "torch.nn.Module", ("activations", "torch.nn", "timm.layers.activations")),
+    "data": Kind("data module", "pytorch_lightning.LightningDataModule", ("datamodules",)),
+}
+
+
+def known(key: str) -> dict[str, str]:
+    """Return every short name that an option may have, with the import path that it stands for.
+
+    Example:
+        >>> known("optimizer")["LAMB"], known("optimizer")["Lion"]
+        ('optim.LAMB', 'timm.optim.Lion')
+    """
+    return {name: path for module in reversed(KINDS[key].modules) for name, path in _classes(module, key).items()}
+
+
+@cache
+def _classes(module: str, key: str) -> dict[str, str]:
+    """The public classes of a kind in a module, by name."""
+    path, _, base = KINDS[key].base.rpartition(".")
+    members = vars(import_module(module))
+    if module == "torch.nn":  # most of its modules are layers, not activations
+        activations = {*members["modules"].activation.__all__, "Identity"} - {"MultiheadAttention"}
+        members = {name: members[name] for name in activations}
+    parent = getattr(import_module(path), base)
     return {
-        name: f"{module.__name__}.{name}"
-        for name, member in found.items()
-        if inspect.isclass(member) and issubclass(member, base) and member is not base and not name.startswith("_")
+        name: f"{module}.{name}"
+        for name, member in members.items()
+        if inspect.isclass(member)
+        and issubclass(member, parent)
+        and not (member is parent or inspect.isabstract(member) or name.startswith("_"))
     }
 
 
 @cache
-def optimizers() -> dict[str, str]:
-    """Every optimizer by its short name."""
-    base = torch.optim.Optimizer
-    return _classes(timm.optim, base) | _classes(torch.optim, base) | _classes(optim, base)
-
-
-@cache
-def lr_schedulers() -> dict[str, str]:
-    """Every learning rate scheduler by its short name."""
-    return _classes(torch.optim.lr_scheduler, LRScheduler)
-
-
-@cache
-def activation_modules() -> dict[str, str]:
-    """Every activation by its short name."""
-    names = set(nn.modules.activation.__all__) - {"MultiheadAttention"} | {"Identity"}
-    torchs = _classes(nn, nn.Module, sorted(names))
-    return _classes(timm.layers.activations, nn.Module) | torchs | _classes(activations, nn.Module)
-
-
-@cache
 def backbones() -> dict[str, str]:
-    """Our backbones by name; any other name is looked up among timm's models by the classifier."""
-    module = lightning_modules.backbones
-    public = {name: member for name, member in vars(module).items() if not name.startswith("_") and callable(member)}
-    return {name: f"{module.__name__}.{name}" for name in public}
-
-
-@cache
-def data_modules() -> dict[str, str]:
-    """Every data module by its short name."""
-    return {name: f"datamodules.{name}" for name in vars(datamodules) if name.endswith("DataModule")}
-
-
-KINDS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
-    "optimizer": ("optimizer", optimizers),
-    "base_optimizer": ("optimizer", optimizers),
-    "lr_scheduler": ("learning rate scheduler", lr_schedulers),
-    "activation": ("activation", activation_modules),
-    "data": ("data module", data_modules),
-}
-"""For each key: what its value is, and the names that it may have."""
+    """Return our backbones by name; the classifier looks up any other name among timm's models."""
+    path = "lightning_modules.backbones"
+    members = vars(import_module(path))
+    return {name: f"{path}.{name}" for name, member in members.items() if callable(member) and not name.startswith("_")}
 
 
 def full_path(key: str, name: str) -> str:
-    """The import path that ``name`` stands for under ``key``.
+    """Return the import path that `name` stands for under `key`.
 
     Raises:
-        ValueError: If ``name`` is a bare name that nothing of that kind has.
+        ValueError: If `name` is a bare name that nothing of that kind has.
     """
     if key == "backbone":
         return backbones().get(name, name)
     if key not in KINDS or not name.isidentifier() or name in ("null", "None"):
         return name
-    kind, table = KINDS[key]
-    if name not in table():
-        raise ValueError(f"unknown {kind} {name!r}: {nearest(name, table())}")
-    return table()[name]
+    for module in KINDS[key].modules:  # timm is imported only for a name that is neither ours nor torch's
+        if name in _classes(module, key):
+            return _classes(module, key)[name]
+    raise ValueError(f"unknown {KINDS[key].noun} {name!r}: {nearest(name, known(key))}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence with the known names that look most like ``name``."""
-    folded = {candidate.lower(): candidate for candidate in known}
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return a clause with the names most similar to `name`."""
+    folded = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(name.lower(), folded, n=5, cutoff=0.5)
-    return (
-        f"the nearest are {', '.join(folded[c] for c in close)}" if close else f"known are {', '.join(sorted(known))}"
-    )
-
-
-def expand_arguments(arguments: list[str]) -> list[str]:
-    """Put full paths for the short names in a command line, in both forms, ``--key name`` and ``--key=name``."""
-    expanded: list[str] = []
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        previous = expanded[-1] if expanded else ""
-        if option.startswith("--") and equals:
-            expanded.append(f"{option}={full_path(_key(option), value)}")
-        elif previous.startswith("--") and "=" not in previous:
-            expanded.append(full_path(_key(previous), argument))
-        else:
-            expanded.append(argument)
-    return expanded
-
-
-def _key(option: str) -> str:
-    parts = [part for part in option.removeprefix("--").split(".") if part not in ("class_path", "help", "init_args")]
-    return parts[-1] if parts else ""
+    if close:
+        return f"the nearest are {', '.join(folded[match] for match in close)}"
+    return f"known are {', '.join(sorted(folded.values()))}"
 
 
 def expand_config(node: Any) -> Any:
-    """Put full paths for the short names in a configuration."""
+    """Return a configuration with import paths in place of short names."""
     if isinstance(node, list):
         return [expand_config(item) for item in node]
     if not isinstance(node, dict):

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
-from _common.runs import run_of
+from _common.run import ROOT, run_of
 from lightning_modules import ImageClassifier
 from lightning_modules.runs.checkpoint_io import read_checkpoint
 
@@ -68,7 +68,7 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
     return TrainedRun(folder, config, model.to(trainer.strategy.root_device).eval(), datamodule, trainer)
 
 
-def train_default(root: str | Path) -> Path:
+def train_default(root: str | Path = ROOT) -> Path:
     """Train what ``train.py`` trains without arguments, the digits, and return the checkpoint.
 
     Args:
@@ -76,7 +76,7 @@ def train_default(root: str | Path) -> Path:
     """
     import train  # which imports what all of training needs
 
-    folder = train.main(["fit", "--trainer.default_root_dir", str(root)]).run_folder / "checkpoints"
+    folder = train.main(["fit", "--trainer.default_root_dir", str(root)]).run.folder / "checkpoints"
     return next(path for path in (folder / "best.ckpt", folder / "last.ckpt") if path.is_file())
 
 
@@ -84,7 +84,7 @@ def build_data(config: dict[str, Any]) -> pl.LightningDataModule:
     """Build the data module that a configuration describes by ``class_path`` and ``init_args``."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
-    return parser.instantiate_classes(parser.parse_object({"data": config})).data
+    return parser.instantiate(parser.parse_object({"data": config})).data
 
 
 class AtPrecision(nn.Module):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from _common.runs import new_run, write_json
+from _common.run import new_run, write_json
 from _compare.grid import Combination
 
 DEFINITION = "comparison.json"

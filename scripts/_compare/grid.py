@@ -1,7 +1,6 @@
 """What is compared: values of train.py's options, and the command line of each combination of them."""
 
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from _common.command_line import one_line
-from _compare.values import Option, label, value_options, varied_keys
-from train import TrainCLI
+from _common.cli import Option, join, split
+from _common.errors import one_line
+from _compare.values import label, value_options, varied_keys
+from _train.command_line import TrainCLI
 
 OWN = {
     "seed_everything": "--seeds and --seed say which seeds run",
@@ -63,8 +63,8 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
     Raises:
         ValueError: If an axis, a value or an option is not one of train.py's.
     """
-    shared = groups(options)
-    given = [group[0] for group in shared] + [axis.option for axis in axes]
+    shared = parse(options)
+    given = [option.name for option in shared] + [axis.option for axis in axes]
     for option in given:
         if option in OWN:
             raise ValueError(f"--{option} cannot be given here: {OWN[option]}")
@@ -75,7 +75,7 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
     for values in itertools.product(*(axis.values for axis in axes)):
         settings = {axis.option: value for axis, value in zip(axes, values, strict=True)}
         name = ", ".join(label(option, value) for option, value in settings.items())
-        chosen = [group for option, value in settings.items() for group in value_options(option, value)]
+        chosen = [one for option, value in settings.items() for one in value_options(option, value)]
         words = in_order([*shared, *chosen])
         try:
             words, config = check(words)
@@ -88,53 +88,37 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
     return combinations
 
 
-def groups(words: Sequence[str]) -> list[Option]:
-    """Take a command line apart: each option with the words up to the next one."""
-    found: list[tuple[str, list[str]]] = []
-    for word in words:
-        if re.match(r"--?[A-Za-z]", word):
-            option, equals, value = word.partition("=")
-            found.append((option.lstrip("-") if option != "-c" else "config", [value] if equals else []))
-        elif found:
-            found[-1][1].append(word)
-        else:
-            raise ValueError(f"unexpected word {word!r}: options start with --")
-    return [(option, tuple(rest)) for option, rest in found]
+def parse(words: Sequence[str]) -> list[Option]:
+    """Take a command line apart.
+
+    Raises:
+        ValueError: If it does not start with an option.
+    """
+    leading, options = split(words)
+    if leading:
+        raise ValueError(f"unexpected word {leading[0]!r}: options start with --")
+    return options
 
 
 def in_order(options: Iterable[Option]) -> list[str]:
-    """Put a command line together so that a class comes before its options, and recipes before all."""
-    ordered = sorted(options, key=lambda group: (group[0] != "config", group[0].count(".")))
-    return [word for option, rest in ordered for word in (f"--{option}", *rest)]
-
-
-class CheckedCLI(TrainCLI):
-    """train.py's command line, parsed and not run."""
-
-    def before_instantiate_classes(self) -> None:
-        """Nothing: no folder is made."""
-
-    def instantiate_classes(self) -> None:
-        """Nothing: no data is read."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing."""
-
-    def plain(self, words: Sequence[str]) -> dict[str, Any]:
-        """The whole configuration that ``words`` make, as config.yaml would have it, but for seed and folder."""
-        self.arguments = ["fit", *words]
-        self.parse_arguments(self.parser, None)
-        text = self._parser("fit").dump(self.config["fit"], skip_none=False, format="yaml")
-        config: dict[str, Any] = yaml.safe_load(text)
-        config.pop("seed_everything")
-        config["trainer"].pop("default_root_dir")
-        return config
+    """Put a command line together so that a class comes before its options, and recipes before everything."""
+    return join(sorted(options, key=lambda option: (option.name != "config", option.name.count("."))))
 
 
 @cache
-def _command_line() -> CheckedCLI:
-    """One for all combinations: to make it takes longer than to parse."""
-    return CheckedCLI(["fit"])
+def _command_line() -> TrainCLI:
+    """One parser for all combinations: making it takes longer than parsing."""
+    return TrainCLI(["fit"])
+
+
+def _configuration(words: Sequence[str]) -> dict[str, Any]:
+    """The whole configuration of a command line, as config.yaml would hold it, except seed and folder."""
+    cli = _command_line()
+    cli.parse_arguments(cli.parser, list(words))
+    config: dict[str, Any] = yaml.safe_load(cli.config_text())
+    config.pop("seed_everything")
+    config["trainer"].pop("default_root_dir")
+    return config
 
 
 def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -146,7 +130,7 @@ def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         The words and the configuration that they make.
     """
     complete = [*words, "--trainer.enable_progress_bar", "false"]
-    config = _command_line().plain(complete)
+    config = _configuration(complete)
     trainer, data = config["trainer"], config["data"].get("init_args") or {}
     if trainer["fast_dev_run"]:
         raise ValueError("--trainer.fast_dev_run tests nothing: limit the batches by --trainer.limit_train_batches")
@@ -158,7 +142,7 @@ def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     if str(trainer["devices"]) == "auto":
         complete += ["--trainer.devices", "1"]
         trainer["devices"] = 1
-    if data.get("watch_test") is False and "data.watch_test" not in [option for option, _ in groups(words)]:
+    if data.get("watch_test") is False and "data.watch_test" not in [option.name for option in parse(words)]:
         complete += ["--data.watch_test", "true"]
         data["watch_test"] = True
     return complete, config

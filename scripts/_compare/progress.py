@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from _common.console import print_rows, say
-from _common.runs import shell
+from _common.run import shell
 from _compare.engines import Engine
 from _compare.report import format_number
 from _compare.runs import OUTCOME, Task, outcome

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from _common.runs import write_json
+from _common.run import flatten, write_json
 from _compare.charts import colours
 from _compare.curves import Curve, collect, draw, elapsed
 from _compare.grid import Axis, Combination
@@ -17,7 +17,6 @@ from _compare.report import report
 from _compare.runs import Task, outcome
 from _compare.statistics import against_baseline, note, summarize
 from _compare.tensorboard import write_experiment
-from train import flatten
 
 OTHERS = ("test/accuracy", "test/nll", "test/ece")
 """Metrics that are shown beside the one that is compared."""

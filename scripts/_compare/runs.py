@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 import train
-from _common.command_line import one_line
-from _common.runs import find_last, write_json
+from _common.errors import one_line
+from _common.run import find_last, write_json
 
 OUTCOME = "outcome.json"
 
@@ -110,14 +110,14 @@ def _train(task: Task) -> None:
         traceback.print_exc()
         write_failure(task, f"{type(error).__name__}: {one_line(error)}")
     else:
-        metrics = json.loads((cli.run_folder / "results.json").read_text())
+        metrics = json.loads((cli.run.folder / "results.json").read_text())
         device = cli.trainer.strategy.root_device
         write_json(
             task.folder / OUTCOME,
             {
                 "status": "finished",
                 "metrics": metrics,
-                "run": cli.run_folder.name,
+                "run": cli.run.folder.name,
                 "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             },
         )

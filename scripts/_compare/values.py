@@ -8,13 +8,11 @@ from typing import Any
 
 import yaml
 
+from _common.cli import Option
 from _common.names import expand_config
 
 _CLASSES = ("optimizer", "base_optimizer", "lr_scheduler", "activation")
 _PLAIN = re.compile(r"[A-Za-z_][\w.]*")
-
-Option = tuple[str, tuple[str, ...]]
-"""An option's name and its words."""
 
 
 def value_options(option: str, value: str, nested: bool = False) -> list[Option]:
@@ -23,26 +21,26 @@ def value_options(option: str, value: str, nested: bool = False) -> list[Option]
     A class that a value names starts from its own defaults, not from what a recipe says for another class.
 
     Example:
-        >>> value_options("optimizer", "SGD(lr=0.1)")
-        [('optimizer', ('null',)), ('optimizer', ('SGD',)), ('optimizer.lr', ('0.1',))]
+        >>> [(name, *words) for name, words in value_options("optimizer", "SGD(lr=0.1)")]
+        [('optimizer', 'null'), ('optimizer', 'SGD'), ('optimizer.lr', '0.1')]
         >>> value_options("data.batch_size", "64")
-        [('data.batch_size', ('64',))]
+        [Option(name='data.batch_size', words=('64',))]
     """
     key = option.rpartition(".")[2]
-    start: list[Option] = [(option, ("null",))] if key in _CLASSES and not nested else []
+    start: list[Option] = [Option(option, ("null",))] if key in _CLASSES and not nested else []
     if value.lstrip().startswith("{"):
         content = expand_config({key: yaml.safe_load(value)})[key]
-        return [*start, (option, (json.dumps(content),))]
+        return [*start, Option(option, (json.dumps(content),))]
     call = _call(value)
     if call is None:
-        return [*start, (option, (value,))]
-    found = [*start, (option, (ast.unparse(call.func),))]
+        return [*start, Option(option, (value,))]
+    found = [*start, Option(option, (ast.unparse(call.func),))]
     for keyword in call.keywords:
         below = f"{option}.{keyword.arg}"
         if isinstance(keyword.value, ast.Call):
             found += value_options(below, ast.unparse(keyword.value), nested=True)
         else:
-            found.append((below, (_word(keyword.value, value),)))
+            found.append(Option(below, (_word(keyword.value, value),)))
     return found
 
 

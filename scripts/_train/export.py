@@ -10,7 +10,7 @@ from lightning_modules import ImageClassifier
 
 
 def check_exporter() -> None:
-    """Say what is missing before hours of training, not after them.
+    """Report what is missing before hours of training, not after them.
 
     Raises:
         ValueError: If PyTorch's ONNX exporter lacks a package that it needs.
@@ -21,12 +21,10 @@ def check_exporter() -> None:
 
 
 def export_onnx(model: ImageClassifier, path: Path) -> None:
-    """Write ``model`` (images in, logits out, any batch size) to ``path``, whole or not at all."""
-    check_exporter()
-    model = model.eval().cpu()
+    """Write `model` (images in, logits out, any batch size) to `path`, whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     program = torch.onnx.export(
-        model,
+        model.eval().cpu(),
         (torch.zeros(2, *model.hparams["image_shape"]),),
         input_names=["images"],
         output_names=["logits"],
@@ -34,6 +32,6 @@ def export_onnx(model: ImageClassifier, path: Path) -> None:
         dynamo=True,
         verbose=False,
     )
-    assert program is not None  # it is only without dynamo=True
+    assert program is not None  # it is None only without dynamo=True
     program.save(partial)
     os.replace(partial, path)

@@ -27,7 +27,7 @@ def training(root, *arguments):
     quick = ["--model.backbone", "TwoLayerNet", "--trainer.max_epochs", "2", "--data.val_size", "0.3"]
     quick += ["--data.batch_size", "32", "--data.watch_test", "false"]
     quick += ["--data.eval_batch_size", "100"]
-    return train.main([*quick, *arguments, *ON_CPU, "--trainer.default_root_dir", str(root)]).run_folder
+    return train.main([*quick, *arguments, *ON_CPU, "--trainer.default_root_dir", str(root)]).run.folder
 
 
 @pytest.fixture(scope="module")

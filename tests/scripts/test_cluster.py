@@ -68,7 +68,7 @@ def test_features_of_a_trained_network(tmp_path):
     import train
 
     epochs = ["--trainer.max_epochs", "6", "--trainer.enable_progress_bar", "false"]
-    run = train.main(["fit", "--trainer.default_root_dir", str(tmp_path / "runs"), *epochs]).run_folder
+    run = train.main(["fit", "--trainer.default_root_dir", str(tmp_path / "runs"), *epochs]).run.folder
     checkpoint = run / "checkpoints" / "best.ckpt"
     words = ["--checkpoint", str(checkpoint), "--picture", "tsne", "--output", str(tmp_path / "out")]
     cluster.main(["features", *words])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from _common.command_line import run_command_line
+from _common.cli import experiment
 
 
 def first(some_number: int = 1, no_header: bool = False, some_text: str = "") -> tuple:
@@ -30,18 +30,18 @@ def second(quiet: bool = False, other: int = 0) -> tuple:
     ],
 )
 def test_hyphens_and_switches(words, result):
-    assert run_command_line(first, words) == result
-    assert run_command_line({"first": first, "second": second}, words, default="first") == result
-    assert run_command_line({"first": first, "second": second}, ["first", *words]) == result
+    several = experiment({"first": first, "second": second}, default="first")
+    assert experiment(first)(words) == several(words) == several(["first", *words]) == result
 
 
 def test_switches_of_a_subcommand():
-    assert run_command_line({"first": first, "second": second}, ["second", "--quiet", "--other", "2"]) == (True, 2)
+    several = experiment({"first": first, "second": second}, default="first")
+    assert several(["second", "--quiet", "--other", "2"]) == (True, 2)
 
 
 def test_a_mistake_is_one_line(capsys):
     with pytest.raises(SystemExit):
-        run_command_line(first, ["--some-number", "many"])
+        experiment(first)(["--some-number", "many"])
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert "\n" not in error

@@ -6,8 +6,9 @@ import socket
 import pytest
 
 import compare
+from _common.cli import join
 from _compare.folder import run_folders
-from _compare.grid import Axis, make_grid
+from _compare.grid import Axis, make_grid, parse
 
 RECIPE = ["--config", "scripts/recipes/mnist_two_layer.yaml"]
 
@@ -69,11 +70,11 @@ def test_a_class_starts_from_its_own_defaults_and_not_from_the_recipes():
 
 
 def test_the_command_line_is_divided():
-    words = "--seeds 5 --axis optimizer --values LAMB SGD(lr=0.1) --data MNISTDataModule --jobs=2 -- --model.l2 -0.1"
-    ours, axes, theirs = compare.split_words(words.split(), ["seeds", "jobs"])
-    assert ours == ["--seeds", "5", "--jobs", "2"]
+    words = "--seeds 5 --axis optimizer --values LAMB SGD(lr=0.1) --data MNISTDataModule --jobs=2 --model.l2 -0.1"
+    ours, axes, theirs = compare.divide(parse(words.split()))
+    assert join(ours) == ["--seeds", "5", "--jobs", "2"]
     assert axes == [Axis("optimizer", ("LAMB", "SGD(lr=0.1)"))]
-    assert theirs == ["--data", "MNISTDataModule", "--model.l2", "-0.1"]
+    assert join(theirs) == ["--data", "MNISTDataModule", "--model.l2", "-0.1"]
 
 
 def test_the_default_is_digits_three_optimizers_two_seeds(monkeypatch):

@@ -13,6 +13,7 @@ import evaluation.explanation  # noqa: F401
 import explain
 import train
 from _common import rebuild
+from _common.run import Run
 from datamodules import DigitsDataModule
 from lightning_modules import ImageClassifier
 
@@ -23,7 +24,7 @@ NUMBERS = ["deletion", "insertion", "random_deletion", "random_insertion"]
 def training(root, backbone):
     quick = ["--model.backbone", backbone, "--trainer.max_epochs", "1", "--data.val_size", "0.5"]
     quick += ["--data.watch_test", "false", "--data.batch_size", "64"]
-    run = train.main(["fit", *quick, *ON_CPU, "--trainer.default_root_dir", str(root)]).run_folder
+    run = train.main(["fit", *quick, *ON_CPU, "--trainer.default_root_dir", str(root)]).run.folder
     return run / "checkpoints" / "best.ckpt"
 
 
@@ -103,7 +104,7 @@ def test_without_a_checkpoint_the_digits_are_trained(checkpoint, tmp_path, monke
     asked = []
 
     class Trained:
-        run_folder = checkpoint.parent.parent
+        run = Run(checkpoint.parent.parent)
 
     monkeypatch.setattr(train, "main", lambda words: asked.append(words) or Trained)
     results = explain.main(["--count", "1"])

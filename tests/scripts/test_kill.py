@@ -194,7 +194,7 @@ def test_kills_at_chosen_moments(tmp_path, whole, kill_at):
 def test_sigterm_saves_and_ends_cleanly(tmp_path, whole):
     process = start(tmp_path, kill_at="SIGTERM:17")
     assert finish(process) == 143
-    assert "go on with\n  python scripts/train.py fit --ckpt_path" in printed(tmp_path).read_text()
+    assert "continue with\n  python scripts/train.py fit --ckpt_path" in printed(tmp_path).read_text()
     (last,) = tmp_path.glob("*/checkpoints/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] == 18  # the step that was going on is finished
     assert not list(tmp_path.glob("**/.*partial"))
@@ -205,7 +205,7 @@ def test_sigterm_saves_and_ends_cleanly(tmp_path, whole):
 def test_ctrl_c_says_how_to_go_on(tmp_path, whole):
     process = start(tmp_path, kill_at="SIGINT:17")
     assert finish(process) == 130
-    assert "go on from the last checkpoint with\n  python scripts/train.py fit" in printed(tmp_path).read_text()
+    assert "continue from the last checkpoint with\n  python scripts/train.py fit" in printed(tmp_path).read_text()
     assert "Traceback" not in printed(tmp_path).read_text()
     assert finish(resume(tmp_path)) == 0
     same(outcome(tmp_path), whole[0])

@@ -8,32 +8,20 @@ from torch import nn
 
 import activations
 import optim
-from _common.names import (
-    activation_modules,
-    backbones,
-    data_modules,
-    expand_arguments,
-    expand_config,
-    full_path,
-    lr_schedulers,
-    optimizers,
-)
-from train import TrainCLI
+from _common.cli import join, split, with_full_names
+from _common.names import backbones, expand_config, full_path, known
+from _train.command_line import TrainCLI
 
 
 @pytest.fixture(scope="module")
 def parser():
-    """The parser of ``train.py fit``, built once and run on nothing."""
+    """The parser of `train.py fit`, built once and run on nothing."""
+    return TrainCLI(["fit"]).parser
 
-    class Unrun(TrainCLI):
-        def parse_arguments(self, parser, args):
-            raise InterruptedError
 
-    try:
-        cli = Unrun.__new__(Unrun)
-        cli.__init__([])
-    except InterruptedError:
-        return cli._subcommand_parsers["fit"]
+def expand_arguments(words):
+    leading, options = split(words)
+    return leading + join(with_full_names(options))
 
 
 # What a class cannot be built without; none of these has a default that could be guessed.
@@ -59,17 +47,17 @@ def parse(parser, key, name):
     return parser.parse_args(expand_arguments(arguments))[key]
 
 
-@pytest.mark.parametrize("name", sorted(activation_modules()))
+@pytest.mark.parametrize("name", sorted(known("activation")))
 def test_every_activation(parser, name):
     assert parse(parser, "model.activation", name).class_path.endswith(f".{name}")
 
 
-@pytest.mark.parametrize("name", sorted(optimizers()))
+@pytest.mark.parametrize("name", sorted(known("optimizer")))
 def test_every_optimizer(parser, name):
     assert parse(parser, "optimizer", name).class_path.endswith(f".{name}")
 
 
-@pytest.mark.parametrize("name", sorted(set(lr_schedulers()) - FROM_PYTHON))
+@pytest.mark.parametrize("name", sorted(set(known("lr_scheduler")) - FROM_PYTHON))
 def test_every_scheduler(parser, name):
     assert parse(parser, "lr_scheduler", name).class_path.endswith(f".{name}")
 
@@ -80,39 +68,39 @@ def test_every_backbone(parser, name):
     assert name in str(getattr(value, "class_path", value))
 
 
-@pytest.mark.parametrize("name", sorted(data_modules()))
+@pytest.mark.parametrize("name", sorted(known("data")))
 def test_every_data_module(parser, name):
     arguments = expand_arguments(["--data", name])
     assert arguments[1] == f"datamodules.{name}"
 
 
 def test_tables_leave_nothing_out():
-    assert {"SGD", "Adam", "AdamW", "LBFGS", "Lion", "Lamb", "LAMB", "COCOB"} <= set(optimizers())
-    assert {"ReLU", "LeakyReLU", "ELU", "Sigmoid", "PReLU", "GELU", "QuickGELU", "SPOCU"} <= set(activation_modules())
-    assert {"StepLR", "OneCycleLR", "ReduceLROnPlateau"} <= set(lr_schedulers())
+    assert {"SGD", "Adam", "AdamW", "LBFGS", "Lion", "Lamb", "LAMB", "COCOB"} <= set(known("optimizer"))
+    assert {"ReLU", "LeakyReLU", "ELU", "Sigmoid", "PReLU", "GELU", "QuickGELU", "SPOCU"} <= set(known("activation"))
+    assert {"StepLR", "OneCycleLR", "ReduceLROnPlateau"} <= set(known("lr_scheduler"))
     assert {"TwoLayerNet", "MLP", "SmallConvNet", "resnet20"} <= set(backbones())
-    assert set(data_modules()) == {
+    assert set(known("data")) == {
         *("DigitsDataModule", "MNISTDataModule", "CIFAR10DataModule", "ImageFolderDataModule", "TabularDataModule")
     }
 
 
 def test_ours_before_torchs_before_timms():
-    assert activation_modules()["Hardshrink"] == "activations.Hardshrink"
+    assert known("activation")["Hardshrink"] == "activations.Hardshrink"
     assert activations.Hardshrink is not nn.Hardshrink
-    assert activation_modules()["PReLU"] == "torch.nn.PReLU"
+    assert known("activation")["PReLU"] == "torch.nn.PReLU"
     assert timm.layers.activations.PReLU is not nn.PReLU
-    assert activation_modules()["GELUTanh"] == "timm.layers.activations.GELUTanh"
-    assert optimizers()["LAMB"] == "optim.LAMB"
+    assert known("activation")["GELUTanh"] == "timm.layers.activations.GELUTanh"
+    assert known("optimizer")["LAMB"] == "optim.LAMB"
     assert optim.LAMB is not timm.optim.Lamb
-    assert optimizers()["Adafactor"] == "torch.optim.Adafactor"
+    assert known("optimizer")["Adafactor"] == "torch.optim.Adafactor"
     assert timm.optim.Adafactor is not torch.optim.Adafactor
-    assert optimizers()["Lion"] == "timm.optim.Lion"
+    assert known("optimizer")["Lion"] == "timm.optim.Lion"
 
 
 def test_both_forms_of_an_option_and_what_is_left_alone():
     given = ["fit", "--optimizer=SGD", "--optimizer.base_optimizer", "Adam", "--model.activation.help", "ELU"]
     assert expand_arguments(given) == [
-        *("fit", "--optimizer=torch.optim.SGD", "--optimizer.base_optimizer", "torch.optim.Adam"),
+        *("fit", "--optimizer", "torch.optim.SGD", "--optimizer.base_optimizer", "torch.optim.Adam"),
         *("--model.activation.help", "torch.nn.ELU"),
     ]
     untouched = [

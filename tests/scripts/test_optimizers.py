@@ -27,7 +27,7 @@ OPTIMIZERS = {
 
 
 def run(root: Path, *arguments: str) -> Path:
-    return train.main([*RUN, "--trainer.default_root_dir", str(root), *arguments]).run_folder
+    return train.main([*RUN, "--trainer.default_root_dir", str(root), *arguments]).run.folder
 
 
 class Interruption(Exception):

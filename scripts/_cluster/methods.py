@@ -1,0 +1,117 @@
+"""The methods that `cluster.py` compares, the sets that it generates, and scatter plots of clusterings."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from sklearn import cluster, datasets
+
+from clustering import KMeans
+
+Array = npt.NDArray[Any]
+SHOWN = 5_000
+"""Number of points of a figure, at most."""
+
+
+class Clustering(NamedTuple):
+    """One method's result.
+
+    Attributes:
+        labels: ``[N]``.
+        centres: ``[K, D]``.
+        seconds: Time from the data to the labels.
+    """
+
+    labels: Array
+    centres: Array
+    seconds: float
+
+
+def timed(method: Callable[[], tuple[Array, Array]]) -> Clustering:
+    """Return a method's labels and centres, and the time that it took."""
+    began = time.perf_counter()
+    labels, centres = method()
+    return Clustering(labels, centres, time.perf_counter() - began)
+
+
+def ours(data: Array, model: KMeans) -> tuple[Array, Array]:
+    """Fit our KMeans."""
+    model.fit(data)
+    return model.labels_, model.cluster_centers_
+
+
+def of_faiss(data: Array, k: int, seed: int) -> tuple[Array, Array]:
+    """Fit ``faiss.Kmeans`` to all of the data, 25 iterations."""
+    model = faiss.Kmeans(data.shape[1], k, niter=25, max_points_per_centroid=10**9, seed=seed + 1)
+    model.train(data)
+    _, labels = model.index.search(data, 1)
+    return labels[:, 0], np.asarray(model.centroids)
+
+
+def of_sklearn(data: Array, k: int, seed: int) -> tuple[Array, Array]:
+    """Fit scikit-learn's KMeans, one initialisation."""
+    model = cluster.KMeans(k, n_init=1, random_state=seed).fit(data)
+    return model.labels_, model.cluster_centers_
+
+
+def inertia(data: Array, clustering: Clustering) -> float:
+    """Return the sum of squared distances of all data to their centres, in float64."""
+    total = 0.0
+    centres = clustering.centres.astype(np.float64)
+    for start in range(0, len(data), 1 << 15):
+        rows = slice(start, start + (1 << 15))
+        difference = data[rows].astype(np.float64) - centres[clustering.labels[rows]]
+        total += float(np.einsum("ij,ij->", difference, difference))
+    return total
+
+
+def estimators(points: Array, clusters: int, seed: int) -> dict[str, Any]:
+    """Return the estimators that are compared on standardised points in two dimensions."""
+    return {
+        "KMeans": KMeans(clusters, random_state=seed),
+        "DBSCAN": cluster.DBSCAN(eps=0.2),
+        "MeanShift": cluster.MeanShift(bandwidth=cluster.estimate_bandwidth(points, quantile=0.2, random_state=seed)),
+        "HDBSCAN": cluster.HDBSCAN(min_cluster_size=15, copy=True),
+    }
+
+
+def generated_sets(samples: int, seed: int) -> dict[str, tuple[Array, Array]]:
+    """Return points ``[samples, 2]`` and labels of six kinds, as in scikit-learn's comparison of clusterings."""
+    blobs, truth = datasets.make_blobs(samples, random_state=seed)
+    rng = np.random.default_rng(seed)
+    return {
+        "circles": datasets.make_circles(samples, factor=0.5, noise=0.05, random_state=seed),
+        "moons": datasets.make_moons(samples, noise=0.05, random_state=seed),
+        "blobs": (blobs, truth),
+        "stretched": (blobs @ np.array([[0.6, -0.6], [-0.4, 0.8]]), truth),
+        "varied": datasets.make_blobs(samples, cluster_std=[1.0, 2.5, 0.5], random_state=seed + 170),
+        "none": (rng.random((samples, 2)), np.zeros(samples, dtype=int)),
+    }
+
+
+def scatter_plots(panels: Sequence[Sequence[tuple[str, Array, Array]]], size: float = 2.6) -> Figure:
+    """Draw a grid of panels: each a title, points ``[N, 2]`` and labels ``[N]`` (-1 for noise, drawn grey)."""
+    figure = Figure(figsize=(size * len(panels[0]), size * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), len(panels[0]), squeeze=False)
+    for row, line in zip(axes, panels, strict=True):
+        for axis, (title, points, labels) in zip(row, line, strict=True):
+            noise = labels < 0
+            axis.scatter(*points[noise].T, s=3, color="0.75", linewidths=0)
+            axis.scatter(*points[~noise].T, s=3, c=labels[~noise], cmap="tab20", linewidths=0)
+            axis.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
+def in_the_plane(points: Array) -> Array:
+    """Return points in two dimensions: as they are, or their first two principal components."""
+    if points.shape[1] == 2:
+        return points
+    if points.shape[1] == 1:
+        return np.column_stack([points[:, 0], np.zeros(len(points))])
+    centred = points - points.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    return centred @ directions[:2].T

@@ -1,0 +1,150 @@
+"""A run: a folder `runs/<time>/` with config.yaml, checkpoints/, tensorboard/, metrics.csv and results.json."""
+
+import json
+import os
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _common.console import print_files, say
+from _common.errors import warn
+
+ROOT = "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run.
+
+    Attributes:
+        folder: Where everything is written.
+        resumed: Whether a training that stopped continues here.
+    """
+
+    folder: Path
+    resumed: bool = False
+
+    @classmethod
+    def at(cls, output: str | Path | None, root: str | Path = ROOT) -> "Run":
+        """Return the run in the folder `output`, or a new one under `root`, with the folder made."""
+        run = cls(Path(output)) if output is not None else cls(new_run(root))
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @classmethod
+    def to_train(cls, root: str | Path, checkpoint: str | Path | None) -> "Run":
+        """Apply the resume rule: a `last.ckpt` continues in its own folder, anything else starts a new run."""
+        folder = run_of(checkpoint) if checkpoint is not None else None
+        if folder is not None and Path(str(checkpoint)).name == "last.ckpt":
+            return cls(folder, resumed=True)
+        return cls(new_run(root))
+
+    @property
+    def config(self) -> Path:
+        """The configuration that repeats the run."""
+        return self.folder / "config.yaml"
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the path of `best` or `last`."""
+        return self.folder / "checkpoints" / f"{name}.ckpt"
+
+    def loggers(self, log_graph: bool = False) -> list[Any]:
+        """Return loggers for TensorBoard and CSV, which continue where the last checkpoint of a resumed run is."""
+        from lightning_modules.runs.checkpoint_io import read_checkpoint
+        from lightning_modules.runs.loggers import CSVLog, TensorBoardLog
+
+        step = read_checkpoint(self.checkpoint("last"))["global_step"] if self.resumed else None
+        return [TensorBoardLog(self.folder / "tensorboard", step, log_graph), CSVLog(self.folder / "metrics.csv")]
+
+    def save_config(self, text: str) -> None:
+        """Write config.yaml, unless the run has one."""
+        if not self.config.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.config.write_text(text)
+
+    def finish(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Write results.json, print where every file of `results["files"]` is, and return the results."""
+        write_json(self.folder / "results.json", results)
+        print_files(self.folder, results["files"])
+        return results
+
+    def remove_if_empty(self) -> None:
+        """Remove a run that stopped before its first checkpoint."""
+        if self.resumed or any(self.folder.glob("checkpoints/*.ckpt")):
+            return
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        if self.folder.exists():
+            self.folder.rmdir()
+
+    def watch(self, folder: Path | None = None, tab: str = "") -> None:
+        """Print the command that shows the curves under `folder`, by default the run's, in TensorBoard."""
+        command = shell("tensorboard", "--logdir", folder or self.folder)
+        say(f"{'watch':<11} {command}" + (f"   ({tab})" if tab else ""))
+
+
+def new_run(root: str | Path = ROOT) -> Path:
+    """Return a folder under `root`, named by the time, that no run has yet; it is not made."""
+    name = time.strftime("%Y%m%d-%H%M%S")
+    candidates = (Path(root) / (f"{name}-{number}" if number else name) for number in range(1000))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def run_of(checkpoint: str | Path) -> Path | None:
+    """Return the run folder that a checkpoint is in, or None if it is in no run."""
+    folder = Path(checkpoint).absolute().parent.parent
+    return folder if (folder / "config.yaml").is_file() else None
+
+
+def find_last(root: str | Path) -> Path:
+    """Return the last checkpoint of the newest run under `root` that has a readable one.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    from lightning_modules.runs.checkpoint_io import read_checkpoint
+
+    checkpoints = Path(root).glob("*/checkpoints/last.ckpt")
+    for checkpoint in sorted(checkpoints, key=lambda path: path.parent.parent.name, reverse=True):
+        try:
+            read_checkpoint(checkpoint)
+        except ValueError as error:
+            warn(f"{error}; looking at the run before")
+        else:
+            return checkpoint
+    raise FileNotFoundError(
+        f"--ckpt_path last: no run under {root} has a readable checkpoints/last.ckpt; "
+        "start without --ckpt_path, or name the folder of the runs by --trainer.default_root_dir"
+    )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a nested configuration as `a.b.c` -> plain value.
+
+    Example:
+        >>> flatten({"optimizer": {"class_path": "optim.LAMB", "init_args": {"lr": 0.01}}})
+        {'optimizer.class_path': 'optim.LAMB', 'optimizer.lr': 0.01}
+    """
+    if hasattr(config, "as_dict"):
+        config = config.as_dict()
+    if not isinstance(config, dict):
+        return {prefix: config if isinstance(config, (int, float, str, bool)) else str(config)}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, prefix if key == "init_args" else f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def shell(*words: str | Path) -> str:
+    """Return a command line to copy."""
+    return shlex.join(str(word) for word in words)

@@ -1,0 +1,170 @@
+"""The command line of `train.py`, and the data, network and trainer that it describes."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
+
+from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
+from _common.names import YAML_WITH_NAMES
+from _common.run import ROOT, Run, find_last, run_of
+from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
+from lightning_modules import ImageClassifier
+from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
+from lightning_modules.callbacks.prediction_csv import PredictionCSV
+from lightning_modules.callbacks.progress import TrainingProgress
+from lightning_modules.callbacks.training_monitor import TrainingMonitor
+from lightning_modules.hooks import Unprofiled, skip_unused_hooks
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+
+COMMANDS = ("fit", "validate", "test", "predict")
+NO_CHECKPOINT = "{} needs a trained network: add --ckpt_path FILE, or --ckpt_path last"
+DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
+
+
+class Parser(ShortHelp, LightningArgumentParser):
+    """The parser of train.py."""
+
+
+class TrainCLI(LightningCLI):
+    """The parsed command line of train.py; `build` makes the data, the network and the trainer of it."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.command, rest = command_of(words, COMMANDS, "fit")
+        super().__init__(
+            ImageClassifier,
+            pl.LightningDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            parser_kwargs={
+                "parser_mode": YAML_WITH_NAMES,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "usage": f"train.py {self.command} [options]",
+                "description": None,
+            },
+            args=rest,
+            run=False,
+        )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our options, the ones asked for most first."""
+        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to continue or to evaluate; last: newest.")
+        parser.add_argument("--optimizer", type=OptimizerCallable | None, help="Optimizer, by short name or class.")
+        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, help="Learning rate schedule.")
+        super().add_default_arguments_to_parser(parser)
+        parser.add_argument("--monitor_metric", default="val/nll", help="Metric that selects the best checkpoint.")
+        parser.add_argument("--monitor_mode", type=Literal["max", "min"], default="min", help="Which way is better.")
+        parser.add_argument("--save_every", type=int, default=200, help="Save last.ckpt every N optimizer steps.")
+        parser.add_argument("--init_from", type=str | None, help="Initialise the weights from this checkpoint.")
+        parser.add_argument("--export", type=Literal["onnx"] | None, help="Format to write the trained network in.")
+        parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add data, network and trainer, Lightning's long list last."""
+        parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(ImageClassifier, "model")
+        parser.add_lightning_class_args(TrainingMonitor, "monitor")
+        parser.add_lightning_class_args(pl.Trainer, "trainer")
+        parser.set_defaults({"trainer.default_root_dir": ROOT})
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")
+        parser.link_arguments("optimizer", "model.optimizer")
+        parser.link_arguments("lr_scheduler", "model.lr_scheduler")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words after the command."""
+        self.config = parser.parse_args(complete(self.command, args))
+
+    def instantiate_classes(self) -> None:
+        """Wait for `build`, which knows the run."""
+
+    def build(self, run: Run) -> None:
+        """Make data, network and trainer."""
+        self.run = run
+        super().instantiate_classes()
+        if self.command == "fit" and self.config.log_graph:
+            self.model.example_input_array = torch.zeros(1, *self.model.hparams["image_shape"])
+
+    def config_text(self) -> str:
+        """Return the whole configuration as config.yaml holds it."""
+        return self.parser.dump(self.config, skip_unset=False, format="yaml")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the Trainer with the run's loggers, callbacks and checkpoints."""
+        given, fits = self.config_init["trainer"], self.command == "fit"
+        callbacks = [*(given.get("callbacks") or []), CalibrationMonitor(), MistakesMonitor()]
+        if given.get("enable_progress_bar") is not False and fits:
+            callbacks.append(TrainingProgress())
+        if self.command == "predict":
+            callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", self.datamodule.classes))
+        checkpoints = self.checkpoints() if self.saves else []
+        self.checkpoint_io = AtomicCheckpointIO()
+        kwargs |= {
+            "callbacks": callbacks + checkpoints,
+            "enable_checkpointing": bool(checkpoints),
+            "enable_progress_bar": fits and given.get("enable_progress_bar"),
+            "enable_model_summary": given.get("enable_model_summary") or False,
+            "plugins": [*(given.get("plugins") or []), self.checkpoint_io],
+        }
+        if given.get("logger") in (None, True):
+            kwargs["logger"] = self.run.loggers(self.config.log_graph) if fits else False
+        if given.get("profiler") is None:
+            kwargs["profiler"] = Unprofiled()
+        trainer = super().instantiate_trainer(**kwargs)
+        self.callbacks: list[pl.Callback] = list(vars(trainer)["callbacks"])
+        for callback in self.callbacks:
+            skip_unused_hooks(callback)
+        return trainer
+
+    @property
+    def saves(self) -> bool:
+        """Whether checkpoints are written."""
+        given = self.config.trainer
+        return self.command == "fit" and given.enable_checkpointing is not False and not given.fast_dev_run
+
+    def checkpoints(self) -> list[pl.Callback]:
+        """Return the callbacks that save the best and the last weights."""
+        last = LastCheckpoint(self.run.checkpoint("last"), self.config.save_every)
+        if not getattr(self.datamodule, "val_size", True):
+            return [last]  # without a validation split nothing selects the best
+        best = ModelCheckpoint(
+            self.run.checkpoint("best").parent,
+            filename="best",
+            monitor=self.config.monitor_metric,
+            mode=self.config.monitor_mode,
+            save_on_train_epoch_end=False,  # a checkpoint saved there does not resume exactly
+            enable_version_counter=False,
+        )
+        return [best, last]
+
+
+def complete(command: str, words: list[str]) -> list[str]:
+    """Complete the words after the command: full class paths, and the configuration to start from.
+
+    That is the configuration of the checkpoint's run or, if neither data nor a checkpoint is named, the digits' recipe.
+    """
+    leading, options = split(words)
+    options = with_full_names(options)
+    given = value_of("ckpt_path", options)
+    start: Path | None = None
+    if given is not None:
+        root = value_of("trainer.default_root_dir", options) or ROOT
+        checkpoint = find_last(root) if given == "last" else Path(given)
+        read_checkpoint(checkpoint)
+        options = replace("ckpt_path", str(checkpoint), options)
+        run = run_of(checkpoint)
+        start = run / "config.yaml" if run is not None else None
+    elif command == "fit" and value_of("data", options) is None:
+        start = DEFAULT_RECIPE
+    elif command != "fit" and not {"help", "config", "print_config"} & {option.name for option in options}:
+        raise ValueError(NO_CHECKPOINT.format(command))
+    if start is not None and value_of("config", options) is None:
+        options = [Option("config", (str(start),)), *options]
+    return leading + join(options)
