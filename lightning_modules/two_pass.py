@@ -1,8 +1,9 @@
-"""Optimizers that want gradients at more than one point a step, under Lightning's automatic optimization."""
+"""Optimizers that evaluate the loss more than once per step, under Lightning's automatic optimization."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,24 +13,44 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 
+@runtime_checkable
+class PerturbingOptimizer(Protocol):
+    """A `torch.optim.Optimizer` that steps along the gradient at perturbed weights, as SAM does.
+
+    Attributes:
+        base_optimizer: The optimizer that takes the step.
+        sharpness: Second loss minus first loss of the last step; set by `TwoPass`.
+        sync_perturbation: Average the first gradient over data-parallel processes, or perturb each by its own (False).
+    """
+
+    base_optimizer: Optimizer
+    sharpness: Tensor | None
+    sync_perturbation: bool
+
+    def perturbed(self) -> AbstractContextManager[bool]:
+        """Perturb the weights in the `with` block; yield False if the gradient does not allow it."""
+
+    def skip_step(self) -> None:
+        """Restore the weights in the block of `perturbed`, because another process cannot take the step."""
+
+    def descent(self) -> AbstractContextManager[None]:
+        """Make `step` the base optimizer's in the `with` block."""
+
+
 def evaluates_repeatedly(optimizer: Optimizer) -> bool:
-    """Say whether an optimizer's step evaluates the loss more than once: SAM and its kind, and LBFGS."""
-    return hasattr(optimizer, "is_perturbed") or isinstance(optimizer, LBFGS)
+    """Return whether a step of the optimizer evaluates the loss more than once: SAM and the like, and LBFGS."""
+    return isinstance(optimizer, (PerturbingOptimizer, LBFGS))
 
 
 class TwoPass:
-    """Takes the steps of an optimizer that evaluates the loss more than once a step.
+    """Runs optimizers that evaluate the loss more than once per step under automatic optimization.
 
-    Lightning's closure is a whole training step. Called twice it counts each batch twice, reports the second loss,
-    moves the statistics of normalisation layers twice and clips the first gradient too; it knows the last batch of an
-    accumulated gradient only; and a gradient scaler does not call it twice at all. Here it is called once, at the
-    unperturbed weights. Every further evaluation replays the batches whose gradients were accumulated, forward and
-    backward: logs and metrics stay as they are, buffers are put back, and the loss is summed over all these batches.
-
-    An optimizer with `is_perturbed` has `first_step()`, which climbs and says whether it could; `restore()`;
-    `skip_step()`; and a `base_optimizer`, which descends. It may have `sync_perturbation`: whether data-parallel
-    processes climb by their mean gradient (False: each by its own). Its `sharpness` is set to the second loss minus the
-    first. Where any process has a gradient that is not finite, all skip the step.
+    Lightning's closure is a whole training step. Calling it twice would count each batch twice, report the second loss,
+    move the statistics of normalisation layers twice and clip the first gradient too; it covers only the last batch of
+    an accumulated gradient; and a gradient scaler does not call it twice at all. Here it is called once, at the
+    unperturbed weights. Every further evaluation replays the batches whose gradients were accumulated: logs and metrics
+    stay as they are, buffers are restored, and the loss is summed over these batches. If the gradient of any process is
+    not finite, all processes skip the step.
 
     Memory: the batches of one step (`accumulate_grad_batches` of them), and one copy of the module's buffers.
 
@@ -43,63 +64,58 @@ class TwoPass:
         self._losses: list[Tensor] = []
 
     def first(self, batch: Any, batch_idx: int, loss: Tensor) -> bool:
-        """Keep the batch of a training step, and say whether it is evaluated for the first time."""
+        """Keep the batch of a training step; return whether it is evaluated for the first time."""
         self._losses.append(loss.detach())
         if not self.replaying:
             self._window.append((batch, batch_idx))
         return not self.replaying
 
     def step(self, module: LightningModule, optimizer: LightningOptimizer, closure: Callable[[], Any]) -> None:
-        """Do what `LightningModule.optimizer_step` does."""
+        """Take a step in place of `LightningModule.optimizer_step`."""
         try:
             if isinstance(optimizer.optimizer, LBFGS):
                 optimizer.step(closure=self._repeatable(module, optimizer.optimizer, closure))
             else:
                 self._step_twice(module, optimizer, closure)
         finally:
-            self._window.clear()
-            self._losses.clear()
+            self._window, self._losses = [], []
 
-    def _repeatable(
-        self, module: LightningModule, optimizer: Optimizer, closure: Callable[[], Any]
-    ) -> Callable[[], Tensor]:
+    def _repeatable(self, module: LightningModule, optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
         """Return a closure that may be called many times."""
-        called = False
+        calls = itertools.count()
 
         def evaluate() -> Tensor:
-            nonlocal called
-            if called:
+            if next(calls) > 0:
                 optimizer.zero_grad()
                 return self._replay(module)
-            called = True
             closure()
             return self._loss(module)
 
         return evaluate
 
     def _step_twice(self, module: LightningModule, wrapped: LightningOptimizer, closure: Callable[[], Any]) -> None:
-        optimizer: Any = wrapped.optimizer
+        optimizer: Any = wrapped.optimizer  # a PerturbingOptimizer
         strategy = module.trainer.strategy
         scaler = getattr(strategy.precision_plugin, "scaler", None)
-        with _unsynchronised(strategy, not getattr(optimizer, "sync_perturbation", False)):
+        with _unsynchronised(strategy, not optimizer.sync_perturbation):
             closure()
         first = self._loss(module)
-        if scaler is not None:  # which unscales once for each optimizer: pass 2 is unscaled for the base optimizer
-            scaler.unscale_(optimizer)
-        climbed = _climb(optimizer, strategy)
-        if climbed:
-            try:
+        if scaler is not None:  # it unscales an optimizer once per step, which the strategy does for `optimizer` below
+            scaler.unscale_(optimizer.base_optimizer)
+        with optimizer.perturbed() as climbed:
+            everywhere = strategy.reduce_boolean_decision(climbed)
+            if everywhere:
                 optimizer.zero_grad()
                 optimizer.sharpness = self._replay(module) - first
-            finally:
-                optimizer.restore()
-        elif scaler is not None:  # let it find what it must hear of, also where only another process has it
-            next(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None).fill_(
-                torch.inf
-            )
+            elif climbed:
+                optimizer.skip_step()
+        if not everywhere and scaler is not None:  # put an inf into the gradients so that it skips this step everywhere
+            gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
+            next(gradients).fill_(torch.inf)
         wrapped._on_before_step()  # Lightning's count of steps, which LightningOptimizer.step keeps
-        if climbed or scaler is not None:
-            strategy.optimizer_step(optimizer.base_optimizer, lambda: first, module)
+        if everywhere or scaler is not None:
+            with optimizer.descent():
+                strategy.optimizer_step(optimizer, lambda: first, module)
         wrapped._on_after_step()
 
     def _loss(self, module: LightningModule) -> Tensor:
@@ -108,12 +124,12 @@ class TwoPass:
         return torch.stack(self._losses).sum() / module.trainer.accumulate_grad_batches
 
     def _replay(self, module: LightningModule) -> Tensor:
-        """Evaluate the window's batches again: add up their gradients and return their loss."""
+        """Evaluate the window's batches again: accumulate their gradients and return their loss."""
         strategy, batches = module.trainer.strategy, len(self._window)
         self._losses.clear()
         with self._without_traces(module):
             for place, (batch, batch_idx) in enumerate(self._window, 1):
-                with _unsynchronised(strategy, place < batches):  # as Lightning does it
+                with _unsynchronised(strategy, place < batches):  # as Lightning does
                     output: Any = strategy.training_step(batch, batch_idx)
                     loss = output["loss"] if isinstance(output, Mapping) else output
                     strategy.backward(loss / module.trainer.accumulate_grad_batches, None)
@@ -121,33 +137,18 @@ class TwoPass:
 
     @contextmanager
     def _without_traces(self, module: LightningModule) -> Iterator[None]:
-        """Log nothing, and put the buffers back at the end."""
-        buffers = list(module.buffers())
-        kept = [buffer.clone() for buffer in buffers]
+        """Log nothing in the `with` block, and restore the buffers at its end."""
+        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
         self.replaying = True
-        module.log = _log_nothing  # type: ignore[method-assign]  # meant: silent for this pass only
+        module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]  # silent for this pass only
         try:
             yield
         finally:
             self.replaying = False
             del module.log
-            with torch.no_grad():
-                for buffer, before in zip(buffers, kept, strict=True):
-                    buffer.copy_(before)
-
-
-def _climb(optimizer: Any, strategy: Strategy) -> bool:
-    """Perturb the weights, in all processes or in none."""
-    climbed = optimizer.first_step()
-    everywhere = strategy.reduce_boolean_decision(climbed)
-    if climbed and not everywhere:
-        optimizer.skip_step()
-    return everywhere
+            for buffer, before in buffers:
+                buffer.detach().copy_(before)
 
 
 def _unsynchronised(strategy: Strategy, block: bool) -> AbstractContextManager[None]:
     return strategy.block_backward_sync() if block and isinstance(strategy, ParallelStrategy) else nullcontext()
-
-
-def _log_nothing(*args: Any, **kwargs: Any) -> None:
-    """Stand in for `LightningModule.log`."""

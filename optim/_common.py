@@ -1,25 +1,35 @@
-"""What the optimizers have in common: refusals, local shards, norms of whole tensors."""
+"""Shared by the optimizers: checks of options and gradients, the grouping of tensors, norms of whole tensors."""
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.optim.optimizer import Optimizer
 
 from ._layout import flat, memory_order
 
-# A CPU adds a norm's squares up in few float32 accumulators: 2e-5 too little at this size, 4e-3 at 32 times it.
+# A CPU sums the squares of a norm in few float32 accumulators: the norm is too small by a relative 2e-5 at this number
+# of elements, by 4e-3 at 32 times as many.
 NORM_ELEMENTS = 2**21
 
 
 def check_flags(group: dict[str, Any]) -> None:
-    """Refuse combinations of the implementation flags of a parameter group that exclude one another."""
+    """Refuse implementation flags of a parameter group that exclude one another."""
     chosen = [name for name in ("foreach", "fused", "differentiable") if group[name]]
     if len(chosen) > 1:
         raise ValueError(f"{' and '.join(chosen)} exclude one another: set at most one of them to True")
     if group["capturable"] and group["foreach"]:
         raise ValueError("capturable and foreach exclude one another: leave foreach at None or False")
+
+
+def check_not_negative(group: dict[str, Any], *names: str) -> None:
+    """Refuse options of a parameter group that are negative, infinite or NaN."""
+    for name in names:
+        if not 0 <= group[name] < math.inf:
+            raise ValueError(f"{name} must be finite and at least 0, found {group[name]}")
 
 
 def refuse_complex(optimizer: str, group: dict[str, Any]) -> None:
@@ -32,8 +42,17 @@ def refuse_complex(optimizer: str, group: dict[str, Any]) -> None:
             )
 
 
+def keep_if_valid(groups: list[dict[str, Any]], check: Callable[[dict[str, Any]], None]) -> None:
+    """Check the parameter group that was added last, and remove it again if it is refused."""
+    try:
+        check(groups[-1])
+    except ValueError:
+        groups.pop()
+        raise
+
+
 def dense_gradient(optimizer: str, p: Tensor) -> Tensor | None:
-    """Return the gradient of `p`, None if it has none, and refuse a sparse one."""
+    """Return the gradient of `p`, or None if it has none; refuse a sparse one."""
     if p.grad is not None and p.grad.layout is not torch.strided:
         raise ValueError(
             f"{optimizer} does not support sparse gradients, found {p.grad.layout} for a parameter of shape "
@@ -42,8 +61,94 @@ def dense_gradient(optimizer: str, p: Tensor) -> Tensor | None:
     return p.grad
 
 
+class GroupOptimizer(Optimizer):
+    """Optimizer that steps all tensors of a parameter group together, as torch's own do.
+
+    A subclass names the tensors of its state in `STATE`, in the order in which `_new_state` creates them, and
+    implements `_check`, `_new_state` and `_step_group`. Its options include `differentiable`.
+    """
+
+    STATE: ClassVar[tuple[str, ...]]
+
+    def _check(self, group: dict[str, Any]) -> None:
+        """Refuse bad options and parameters of a group."""
+        raise NotImplementedError
+
+    def _new_state(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
+        """Return the state of a parameter before its first step."""
+        raise NotImplementedError
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: Any) -> None:
+        """Step parameters that have a gradient; `states` holds one list for each name in `STATE`."""
+        raise NotImplementedError
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, whose options may differ from the defaults.
+
+        Raises:
+            ValueError: If the constructor would refuse the options or parameters.
+        """
+        super().add_param_group(param_group)
+        keep_if_valid(self.param_groups, self._check)
+
+    def _init_group(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: list[Tensor]
+    ) -> None:
+        """Fill the lists with the parameters that have a gradient; `torch.compile` relies on this name and form."""
+        for p in group["params"]:
+            grad = dense_gradient(type(self).__name__, p)
+            if grad is None:
+                continue
+            if not self.state[p]:
+                self.state[p].update(self._new_state(group, p))
+            params.append(p)
+            grads.append(grad)
+            for values, name in zip(states, self.STATE, strict=True):
+                values.append(self.state[p][name])
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step.
+
+        Args:
+            closure: Clears the gradients, computes the loss, calls backward and returns the loss.
+
+        Returns:
+            The closure's result, or None without a closure.
+
+        Raises:
+            ValueError: If a gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            for group in self.param_groups:
+                params: list[Tensor] = []
+                grads: list[Tensor] = []
+                states: list[list[Tensor]] = [[] for _ in self.STATE]
+                self._init_group(group, params, grads, *states)
+                if params:
+                    self._step_group(group, params, grads, *states)
+        return loss
+
+
+def batches(lists: Sequence[list[Tensor]], *keys: Sequence[Any]) -> Iterator[list[list[Tensor]]]:
+    """Split lists of tensors by device and dtype of the first list's, and by further keys.
+
+    Args:
+        lists: Lists of the same length.
+        keys: Sequences of the same length; tensors are stepped together only where these are equal.
+    """
+    places: dict[Any, list[int]] = {}
+    for i, (tensor, *key) in enumerate(zip(lists[0], *keys, strict=True)):
+        places.setdefault((tensor.device, tensor.dtype, *key), []).append(i)
+    for index in places.values():
+        yield [[values[i] for i in index] for values in lists]
+
+
 def local(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """Return this process's part of a DTensor (in the layout of `like`), any other tensor as it is."""
+    """Return this process's part of a DTensor, with the placements of `like`, and any other tensor unchanged."""
     if not isinstance(tensor, DTensor):
         return tensor
     if isinstance(like, DTensor) and tensor.placements != like.placements:
@@ -52,7 +157,7 @@ def local(tensor: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def local_lists(lists: Sequence[list[Tensor]]) -> list[list[Tensor]]:
-    """Return lists of tensors with the local part of each, in the layout of the first list's."""
+    """Return the local parts of lists of tensors, with the placements of the first list's."""
     if not any(isinstance(p, DTensor) for p in lists[0]):
         return list(lists)
     return [[local(x, p) for x, p in zip(values, lists[0], strict=True)] for values in lists]
@@ -63,7 +168,7 @@ def norms(tensors: Sequence[Tensor], owners: Sequence[Tensor]) -> Tensor:
 
     Args:
         tensors: Local tensors on one device.
-        owners: The parameters they belong to, whose placements say over which processes a norm has to be summed. Every
+        owners: The parameters that they belong to; their placements tell over which processes a norm is summed. Every
             process must call with the same parameters in the same order.
     """
     dtype = torch.promote_types(tensors[0].dtype, torch.float32)
@@ -78,8 +183,8 @@ def norms(tensors: Sequence[Tensor], owners: Sequence[Tensor]) -> Tensor:
             for dim, placement in enumerate(owner.placements):
                 if not placement.is_replicate():
                     shards.setdefault(owner.device_mesh.get_group(dim), []).append(i)
-    for group, index in shards.items():
+    for process_group, index in shards.items():
         squares = result[index] ** 2
-        torch.distributed.all_reduce(squares, group=group)
+        torch.distributed.all_reduce(squares, group=process_group)
         result[index] = squares.sqrt()
     return result

@@ -1,29 +1,25 @@
-"""How lists of tensors lie in memory: cut to what a CPU's cache holds, flattened whatever their strides."""
+"""Memory layout of lists of tensors: chunks that fit a CPU's cache, flat views and contiguous copies."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-# A list of small tensors is worked on together up to this many elements: enough to hide the cost of a call, few enough
-# that the temporaries of one operation are still in a CPU's cache when the next one reads them. Where every element is
-# worked on alone, a larger tensor is cut.
+# Small tensors are stepped together up to this many elements: enough to hide the cost of a call, few enough that the
+# temporaries of one operation are still in a CPU's cache when the next operation reads them.
 CHUNK_ELEMENTS = 2**18
-
-Room: TypeAlias = dict[torch.dtype, Tensor]
 
 
 def chunks(tensors: Sequence[Tensor], foreach: bool | None) -> Iterator[slice]:
-    """Cut a list of tensors into runs that a `_foreach` function works on at once.
+    """Yield slices of a list of tensors of one device, each to be passed to `torch._foreach_*` functions as a whole.
 
-    `foreach=True` makes one run, False runs of one tensor. None is one run on an accelerator (where a launch costs more
-    than memory) and runs of at most `CHUNK_ELEMENTS` on a CPU (where it is the other way round).
+    `foreach=True` yields one slice, False one slice per tensor. None yields one slice on an accelerator, where a launch
+    costs more than memory traffic, and slices of at most `CHUNK_ELEMENTS` elements on a CPU, where it costs less.
     """
-    if foreach is None:
-        foreach = True if tensors and tensors[0].device.type != "cpu" else None
-    limit = {True: float("inf"), False: 0, None: CHUNK_ELEMENTS}[foreach]
+    on_cpu = any(tensor.is_cpu for tensor in tensors[:1])
+    limit = 0 if foreach is False else CHUNK_ELEMENTS if foreach is None and on_cpu else math.inf
     start = total = 0
     for i, tensor in enumerate(tensors):
         if i > start and total + tensor.numel() > limit:
@@ -35,14 +31,11 @@ def chunks(tensors: Sequence[Tensor], foreach: bool | None) -> Iterator[slice]:
 
 
 def cut(lists: Sequence[list[Tensor]], foreach: bool | None) -> list[list[Tensor]]:
-    """Cut tensors that are too large for a CPU's cache into flat pieces, for elementwise work with `foreach=None`.
+    """Cut tensors that exceed a CPU's cache into flat pieces, for elementwise work with `foreach=None`.
 
-    Args:
-        lists: Lists of the same length; tensors at the same place have the same shape.
-        foreach: As in `chunks`.
+    The lists have the same length, and tensors at the same place the same shape.
     """
-    large = foreach is None and any(t.is_cpu and t.numel() > CHUNK_ELEMENTS for t in lists[0])
-    if not large:
+    if foreach is not None or not any(t.is_cpu and t.numel() > CHUNK_ELEMENTS for t in lists[0]):
         return list(lists)
     result: list[list[Tensor]] = [[] for _ in lists]
     for tensors in zip(*lists, strict=True):
@@ -56,80 +49,50 @@ def cut(lists: Sequence[list[Tensor]], foreach: bool | None) -> list[list[Tensor
     return result
 
 
-def scratch(size: int, dtype: torch.dtype, device: torch.device, kept: Room) -> Tensor:
-    """Return a flat tensor to write to, with anything in it.
+def scaled(tensors: list[Tensor], factor: float, buffers: dict[torch.dtype, Tensor]) -> list[Tensor]:
+    """Return the tensors times a number, on a CPU in a buffer that is kept in `buffers` for the next call.
 
-    That of a CPU is kept for the next call: memory that is new to a process costs as much as several passes over it.
+    Memory that is new to a process costs as much as several passes over it.
     """
-    if device.type != "cpu":
-        return torch.empty(size, dtype=dtype, device=device)
-    if dtype not in kept or kept[dtype].numel() < size:
-        kept[dtype] = torch.empty(size, dtype=dtype, device=device)
-    return kept[dtype][:size]
-
-
-def flat(tensors: Iterable[Tensor], order: list[int]) -> list[Tensor]:
-    """Return flat forms of tensors of one shape: views where `order` is how they lie in memory, else copies."""
-    natural = order == sorted(order)
-    return [t.view(-1) if natural and t.is_contiguous() else t.permute(order).reshape(-1).contiguous() for t in tensors]
-
-
-def _write_back(flats: Sequence[Tensor], tensors: Sequence[Tensor], order: list[int]) -> None:
-    """Write the flat forms that are copies back into the tensors they were made from."""
-    for source, tensor in zip(flats, tensors, strict=True):
-        if source.data_ptr() != tensor.data_ptr():
-            permuted = tensor.permute(order)
-            permuted.copy_(source.view(permuted.shape))
-        else:
-            torch.autograd.graph.increment_version(tensor)
+    if not tensors[0].is_cpu:
+        return list(torch._foreach_mul(tensors, factor))
+    sizes, dtype = [tensor.numel() for tensor in tensors], tensors[0].dtype
+    if dtype not in buffers or buffers[dtype].numel() < sum(sizes):
+        buffers[dtype] = tensors[0].new_empty(sum(sizes))
+    parts = buffers[dtype][: sum(sizes)].split(sizes)
+    return [torch.mul(t, factor, out=part.view_as(t)) for t, part in zip(tensors, parts, strict=True)]
 
 
 def memory_order(tensor: Tensor) -> list[int]:
-    """Return the dimensions in the order in which they lie in memory, the outermost first."""
+    """Return the dimensions in the order of their strides, outermost first."""
     if tensor.is_contiguous():
         return list(range(tensor.ndim))
     return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
 
 
+def flat(tensors: Sequence[Tensor], order: list[int]) -> list[Tensor]:
+    """Return flat forms of tensors of one shape: views where `order` is their `memory_order`, otherwise copies."""
+    return [t.permute(order).reshape(-1).contiguous() for t in tensors]
+
+
 @contextlib.contextmanager
 def contiguous(lists: Sequence[list[Tensor]], written: Sequence[int]) -> Iterator[list[list[Tensor]]]:
-    """Lend lists whose tensors are all contiguous: themselves, views of them, or copies that are written back.
+    """Yield contiguous versions of the lists, and copy changes back on exit.
 
-    Args:
-        lists: Lists of the same length; tensors at the same place have the same shape, but any strides.
-        written: Positions of the lists whose tensors may change.
+    A contiguous tensor is yielded itself; any other is yielded flat, as a view where its strides allow that. The lists
+    have the same length, and tensors at the same place the same shape; those of the lists `written` may change.
     """
     result = [list(values) for values in lists]
-    odd: list[tuple[int, list[int]]] = []
+    non_contiguous: list[tuple[int, list[int]]] = []
     for i, tensors in enumerate(zip(*lists, strict=True)):
         if not all(t.is_contiguous() for t in tensors):
-            odd.append((i, memory_order(tensors[0])))
-            for values, new in zip(result, flat(tensors, odd[-1][1]), strict=True):
+            order = memory_order(tensors[0])
+            non_contiguous.append((i, order))
+            for values, new in zip(result, flat(tensors, order), strict=True):
                 values[i] = new
     yield result
-    for i, order in odd:
-        _write_back([result[k][i] for k in written], [lists[k][i] for k in written], order)
-
-
-def on_flat(work: Callable[[list[Tensor]], bool], tensors: Sequence[Tensor], written: Sequence[int]) -> bool:
-    """Call `work` on flat forms of tensors of one shape, whatever their strides, and write back what it changed.
-
-    Args:
-        work: Gets the flat tensors and returns whether it has changed them; it need not count their versions.
-        tensors: Not empty. The first one's memory format decides in which order the elements are passed.
-        written: Positions of the tensors that change.
-
-    Returns:
-        What `work` returned.
-    """
-    if all(t.is_contiguous() for t in tensors):
-        done = work([t.view(-1) for t in tensors])
-        if done:
-            torch.autograd.graph.increment_version([tensors[i] for i in written])
-        return done
-    order = memory_order(tensors[0])
-    flats = flat(tensors, order)
-    done = work(flats)
-    if done:
-        _write_back([flats[i] for i in written], [tensors[i] for i in written], order)
-    return done
+    for i, order in non_contiguous:
+        for k in written:
+            target, source = lists[k][i].permute(order), result[k][i]
+            if target.data_ptr() != source.data_ptr():
+                target.copy_(source.view(target.shape))

@@ -1,11 +1,25 @@
-"""LAMB, slow and readable: one tensor in float64, after Algorithm 2 of arXiv 1904.00962."""
+"""LAMB, slow and readable: one tensor in float64."""
 
 import torch
 from torch import Tensor
 
 
 class SlowLAMB:
-    """LAMB of one tensor."""
+    """Algorithm 2 of You et al. (arXiv 1904.00962) for one tensor.
+
+    The options are those of `optim.LAMB`.
+
+    Attributes:
+        w: The weights, in float64.
+        ratio: The last step's trust ratio, 1 where it does not apply.
+        adapt: Whether weight decay and trust ratio apply to this tensor.
+
+    Example:
+        >>> twin = SlowLAMB(torch.ones(2, 2), lr=0.1, eps=0.0, weight_decay=3.0)
+        >>> _ = twin.step(torch.ones(2, 2))
+        >>> twin.ratio  # |w| = 2, |r + 3 w| = 8
+        0.25
+    """
 
     def __init__(
         self,
@@ -27,7 +41,7 @@ class SlowLAMB:
         self.ratio = 1.0
 
     def step(self, grad: Tensor) -> Tensor:
-        """Return the weights after a step."""
+        """Take a step along a gradient in the shape of the weights; return the weights, in float64."""
         g = self.sign * grad.detach().double()
         beta1, beta2 = self.betas
         self.t += 1

@@ -1,4 +1,4 @@
-"""SAM and ASAM around plain gradient descent, slow and readable, in float64: arXiv 2010.01412 and 2102.11600."""
+"""SAM and ASAM around momentum SGD, slow and readable: in float64."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,14 +7,45 @@ from torch import Tensor
 
 
 def perturbation(weights: Sequence[Tensor], grads: Sequence[Tensor], rho: float, eta: float | None) -> list[Tensor]:
-    """The worst point within rho: of SAM (`eta=None`), or of ASAM."""
+    """Return epsilon, the step to the worst point of the neighbourhood to first order.
+
+    Args:
+        weights: The weights w.
+        grads: Their gradients g.
+        rho: Radius of the neighbourhood.
+        eta: None for SAM, rho g / |g| (arXiv 2010.01412, equation 2); a number for ASAM, rho T² g / |T g| with
+            T = |w| + eta (arXiv 2102.11600).
+
+    Returns:
+        One tensor for each weight; zeros where all gradients are 0.
+    """
     scales = [torch.ones_like(w) if eta is None else w.abs() + eta for w in weights]
     norm = sum(((t * g) ** 2).sum().item() for t, g in zip(scales, grads, strict=True)) ** 0.5
     return [rho * t**2 * g / norm if norm > 0 else 0 * g for t, g in zip(scales, grads, strict=True)]
 
 
 class SlowSAM:
-    """Momentum SGD on `loss(weights)` with SAM's gradient."""
+    """Momentum SGD on `loss(weights)` with the gradient at the perturbed weights.
+
+    Args:
+        weights: Initial weights.
+        loss: Function of the weights whose minimum is sought.
+        lr: Learning rate.
+        momentum: Decay of SGD's momentum buffers.
+        rho: Radius of the neighbourhood.
+        eta: None for SAM, a number for ASAM: see `perturbation`.
+        clip: Function applied to the second gradients before the descent.
+
+    Attributes:
+        weights: The weights, in float64.
+
+    Example:
+        >>> twin = SlowSAM([torch.tensor([3.0])], lambda w: (w[0] ** 2).sum(), lr=0.1, momentum=0.0, rho=0.5)
+        >>> twin.step()  # the loss at 3 and at 3.5
+        (tensor(9., dtype=torch.float64), tensor(12.2500, dtype=torch.float64))
+        >>> twin.weights  # 3 - 0.1 * 7
+        [tensor([2.3000], dtype=torch.float64)]
+    """
 
     def __init__(
         self,
@@ -32,13 +63,13 @@ class SlowSAM:
         self.clip = clip
 
     def gradient(self, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss and its gradients."""
+        """Return the loss at `weights` and its gradients."""
         leaves = [w.clone().requires_grad_() for w in weights]
         loss = self.loss(leaves)
         return loss.detach(), list(torch.autograd.grad(loss, leaves))
 
     def step(self) -> tuple[Tensor, Tensor]:
-        """Returns the loss at the weights and the loss at the perturbed weights."""
+        """Take a step; return the losses at the weights before it and at the perturbed weights."""
         first, grads = self.gradient(self.weights)
         epsilon = perturbation(self.weights, grads, self.rho, self.eta)
         second, grads = self.gradient([w + e for w, e in zip(self.weights, epsilon, strict=True)])
@@ -46,7 +77,7 @@ class SlowSAM:
         return first, second
 
     def descend(self, grads: Sequence[Tensor]) -> None:
-        """Take a step of momentum SGD."""
+        """Take a step of momentum SGD along `grads`."""
         for i, g in enumerate(grads):
             self.buffers[i] = self.momentum * self.buffers[i] + g
             self.weights[i] = self.weights[i] - self.lr * self.buffers[i]

@@ -21,7 +21,7 @@ from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.loggers import CSVLog, read_column
 from optim import COCOB, LAMB, SAM
-from optim.reference.sam import SlowSAM
+from optim.reference import SlowSAM
 
 SHAPE = (1, 3, 3)
 

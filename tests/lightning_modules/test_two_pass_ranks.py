@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lightning_modules import ImageClassifier
-from optim.reference.sam import SlowSAM, perturbation
+from optim.reference import SlowSAM, perturbation
 from workers import two_pass_ranks as ranks
 
 

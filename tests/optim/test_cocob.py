@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from optim import COCOB
-from optim.reference.cocob import SlowCOCOB
+from optim.reference import SlowCOCOB
 
 PATHS: list[dict[str, Any]] = [{}, {"foreach": True}, {"foreach": False}, {"capturable": True}]
 

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from optim import LAMB
-from optim.reference.lamb import SlowLAMB
+from optim.reference import SlowLAMB
 
 
 def filled(shape: tuple[int, ...], value: float) -> nn.Parameter:

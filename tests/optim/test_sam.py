@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from optim import LAMB, SAM
-from optim.reference.sam import SlowSAM
+from optim.reference import SlowSAM
 
 CURVATURE = torch.tensor([1.0, 10.0], dtype=torch.float64)
 
