@@ -144,11 +144,13 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _pull(grad, *ctx.saved_tensors, ctx.function, ctx.constants), None, None
+        (x,) = ctx.saved_tensors
+        return _pull(grad, x, ctx.function, ctx.constants), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _pull(tangent, *ctx.saved_tensors, ctx.function, ctx.constants)
+        (x,) = ctx.saved_tensors
+        return _pull(tangent, x, ctx.function, ctx.constants)
 
 
 class _Pull(torch.autograd.Function):

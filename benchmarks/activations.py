@@ -28,8 +28,7 @@ if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     # Run as a script, this file would be imported as the package whose name it has.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from activations import SPOCU, Hardshrink
-from activations import _elementwise
+from activations import SPOCU, Hardshrink, _elementwise
 
 Activation = Callable[[Tensor], Tensor]
 

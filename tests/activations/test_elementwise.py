@@ -10,8 +10,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from activations import SPOCU, Hardshrink
-from activations import _elementwise
+from activations import SPOCU, Hardshrink, _elementwise
 from activations.functional import hardshrink, spocu
 
 FUNCTIONS = {

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from activations import SPOCU
-from activations import _elementwise
+from activations import SPOCU, _elementwise
 from activations.functional import hardshrink, spocu
 from reference.spocu import largest_term, worst_error
 

@@ -58,7 +58,7 @@ def test_value_and_gradient_are_accurate_to_a_few_roundings(parameters, dtype, b
     y = module(x)
     y.sum().backward()
     assert worst_error(y.tolist(), x.tolist(), largest_term, **parameters) < bound
-    a, b, g, c = parameters.values()
+    _, b, g, c = parameters.values()
     for value, gradient in zip(x.tolist(), x.grad.tolist(), strict=True):
         # The gradient jumps at c: next to it the rounded position of the jump decides.
         if abs(value / g + b - c) > 4 * torch.finfo(dtype).eps:
@@ -150,9 +150,8 @@ def test_gradients_at_infinity(c, trainable):
     module(x).sum().backward()
     assert x.grad.tolist() == [0.0, 0.0, math.inf if c == math.inf else 0.0]
     assert not any(p.grad.isnan() for p in module.parameters())
-    x = x.detach()[
-        : 2 if c == math.inf else 3
-    ].requires_grad_()  # autograd's own gradient of beta is inf - inf where the output is infinite
+    # Where the output is infinite, autograd's own gradient of beta is inf - inf.
+    x = x.detach()[: 2 if c == math.inf else 3].requires_grad_()
     plain = torch.autograd.grad(torch.compile(module, backend="eager")(x).sum(), [x, *module.parameters()])
     assert not any(gradient.isnan().any() for gradient in plain)
 

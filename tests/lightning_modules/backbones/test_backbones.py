@@ -204,17 +204,29 @@ def test_timm_transformer_takes_the_image_size():
     assert sum(isinstance(module, nn.SiLU) for module in model.modules()) == 12
 
 
-def test_timm_replace_is_injected():
-    calls = []
+def test_timm_keeps_its_own_activation_unless_another_is_given():
+    own = timm_model("vit_tiny_patch16_224", 3, (3, 32, 32), depth=2)
+    assert sum(isinstance(module, nn.GELU) for module in own.modules()) == 2
+    assert not any(isinstance(module, nn.ReLU) for module in own.modules())
 
-    def replace(model, old, new):
-        calls.append((old, new))
-        return model
 
-    timm_model("mobilenetv3_small_050", 3, (3, 32, 32), nn.GELU, replace=replace)
-    ((old, new),) = calls
-    assert nn.GELU is new
-    assert {nn.Hardswish, nn.ReLU} <= set(old)
+def test_timm_swaps_functional_calls_too():
+    from timm.models import register_model
+
+    class Calling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.ReLU())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.first(x) - 1.0)
+
+    @register_model
+    def calling_test_model(pretrained: bool = False, **options: object) -> nn.Module:
+        return Calling()
+
+    model = timm_model("calling_test_model", 2, (1, 4, 4), Site)
+    assert sum(isinstance(module, Site) for module in model.modules()) == 2
 
 
 def test_timm_without_activation_modules():
