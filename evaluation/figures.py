@@ -1,24 +1,27 @@
-"""Figures of a classifier's mistakes, as matplotlib figures that leave pyplot's global state alone."""
+"""Figures of a classifier's mistakes: matplotlib figures that do not touch pyplot's global state."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.figure import Figure
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
 
 INK, RED = "#222222", "#c1272d"
 _POINT = 1 / 72  # inches
 _GLYPH = 0.62  # mean width of a character, in units of the font size
 
 
-def to_rgb(figure: Figure) -> npt.NDArray[np.uint8]:
-    """Render a figure as uint8 ``[height, width, 3]``."""
+def to_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
+    """Render a figure as uint8 `[height, width, 3]`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
@@ -33,71 +36,76 @@ def _short(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> "Figure":
     """Return an empty figure of this size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _axes_in_inches(figure: Figure) -> Axes:
+def _axes_in_inches(figure: "Figure") -> "Axes":
     """Return invisible axes over the whole figure, in inches from its upper left corner.
 
-    Everything is placed in them by hand: axes of matplotlib with ticks and labels take several times as long to draw,
-    and these figures are drawn after each validation.
+    Texts and images are positioned in them directly: matplotlib's own ticks and labels take several times as long to
+    draw, and these figures are drawn after each validation.
     """
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     return axes
 
 
-def _fit(figure: Figure, axes: Axes) -> None:
+def _fit(figure: "Figure", axes: "Axes") -> None:
     width, height = figure.get_size_inches()
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
 
 
-def _write(axes: Axes, x: float, y: float, text: str, size: float, **style: Any) -> None:
+def _write(axes: "Axes", x: float, y: float, text: str, size: float, **style: Any) -> None:
     look: dict[str, Any] = {"fontsize": size, "ha": "center", "color": INK, "parse_math": False}
     axes.text(x, y, text, **(look | style))
 
 
-def confusion_matrix_figure(matrix: Tensor | npt.ArrayLike, classes: Sequence[str]) -> Figure:
+def confusion_matrix_figure(matrix: Tensor | npt.ArrayLike, classes: Sequence[str]) -> "Figure":
     """Draw a confusion matrix, each row coloured by the share of its class.
 
-    The colour scale is that of the square root, so that a share of 1% can still be told from none. The counts are
-    written into the cells for up to 20 classes.
+    Colours follow the square root of the share, so that 1% differs visibly from none. The counts are written into the
+    cells for up to 20 classes.
 
     Args:
-        matrix: ``[K, K]`` counts; row = true class, column = predicted class.
-        classes: ``K`` names; long ones are cut.
+        matrix: `[K, K]` counts; row = true class, column = predicted class.
+        classes: `K` names; long ones are shortened.
 
     Returns:
         The figure, about 5 inches wide for 10 classes and 12 for 100.
 
     Raises:
-        ValueError: If the matrix is not square, holds negative values, or does not fit the names.
+        ValueError: If the matrix is not square, has negative values, or not as many rows as there are names.
 
     Example:
         >>> figure = confusion_matrix_figure([[8, 2], [1, 9]], ["cat", "dog"])
         >>> figure.axes[0].texts[-1].get_text()
         '85.00% right (17 of 20)'
     """
+    from matplotlib.colors import PowerNorm
+
     counts = _numpy(matrix)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
-        raise ValueError(f"matrix must be square [K, K], got {list(counts.shape)}")
+        raise ValueError(f"matrix must be square [K, K], found {list(counts.shape)}")
     if len(classes) != len(counts):
-        raise ValueError(f"classes must name each of the {len(counts)} rows of matrix, got {len(classes)} names")
+        raise ValueError(f"classes must name each of the {len(counts)} rows of matrix, found {len(classes)} names")
     if counts.min() < 0:
-        raise ValueError(f"matrix must hold counts, got {counts.min()}")
+        raise ValueError(f"matrix must hold counts, found {counts.min()}")
     size = len(counts)
     cell = float(np.clip(5 / size, 0.42, 0.8)) if size <= 20 else 10 / size
     font = float(np.clip(cell / _POINT * 0.8, 5.5, 9.0))
     names = [_short(name, 16) for name in classes]
     longest = max(map(len, names)) * font * _GLYPH * _POINT
     side, left, top = cell * size, longest + 0.5, 0.5
-    upright = longest <= cell  # else the names under the matrix are turned
+    upright = longest <= cell  # otherwise the names below the matrix are rotated
     right, bottom = (0.25 if size <= 20 else 1.0), 0.4 + (font * _POINT if upright else longest)
-    figure = new_figure(left + max(side + right, 2.4), top + side + bottom)  # 2.4: the line above the matrix
+    figure = new_figure(left + max(side + right, 2.4), top + side + bottom)  # 2.4: width of the line above the matrix
     axes = _axes_in_inches(figure)
 
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -105,7 +113,7 @@ def confusion_matrix_figure(matrix: Tensor | npt.ArrayLike, classes: Sequence[st
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     axes.imshow(shares, cmap="Blues", norm=norm, extent=extent, interpolation="nearest", aspect="auto")
     centres = (np.arange(size) + 0.5) * cell
-    every = math.ceil(6.0 * _POINT / cell)  # with more classes than lines of text fit, name every second, third, ...
+    every = math.ceil(6.0 * _POINT / cell)  # if there is no room for all names, write every second, third, ...
     for name, centre in list(zip(names, centres, strict=True))[::every]:
         _write(axes, left - 0.06, top + centre, name, font, ha="right", va="center_baseline")
         _write(axes, left + centre, top + side + 0.06, name, font, va="top", rotation=0 if upright else 90)
@@ -117,21 +125,23 @@ def confusion_matrix_figure(matrix: Tensor | npt.ArrayLike, classes: Sequence[st
         axes.vlines(left + lines, top, top + side, color="#e4e4e4", linewidth=0.6)
         for row, column in zip(*np.nonzero(counts), strict=True):
             text = str(counts[row, column])
-            fitting = min(font, 0.9 * cell / (_POINT * _GLYPH * len(text)))
+            text_size = min(font, 0.9 * cell / (_POINT * _GLYPH * len(text)))
             colour = "white" if shares[row, column] > 0.3 else INK
             position = left + centres[column], top + centres[row]
-            _write(axes, *position, text, fitting, color=colour, va="center_baseline")
+            _write(axes, *position, text, text_size, color=colour, va="center_baseline")
     else:
         _draw_scale(axes, left + side + 0.15, top, side, norm)
-    right_ones, total = counts.trace(), counts.sum()
-    accuracy = f"{right_ones / total:.2%} right ({right_ones:,} of {total:,})" if total else "no example"
+    correct, total = counts.trace(), counts.sum()
+    accuracy = f"{correct / total:.2%} right ({correct:,} of {total:,})" if total else "no example"
     _write(axes, left, top - 0.15, accuracy, 10, ha="left")
     _fit(figure, axes)
     return figure
 
 
-def _draw_scale(axes: Axes, left: float, top: float, side: float, norm: PowerNorm) -> None:
-    """Draw the colours of the shares from 0 (below) to 1."""
+def _draw_scale(axes: "Axes", left: float, top: float, side: float, norm: "PowerNorm") -> None:
+    """Draw the colour scale from 0 (bottom) to 1."""
+    from matplotlib.colors import Normalize
+
     ramp = np.linspace(1, 0, 256)[:, None]
     axes.imshow(ramp, cmap="Blues", norm=Normalize(0, 1), extent=(left, left + 0.14, top + side, top), aspect="auto")
     for share in (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1):
@@ -146,19 +156,19 @@ def mistakes_figure(
     predictions: Tensor | npt.ArrayLike,
     confidences: Tensor | npt.ArrayLike,
     classes: Sequence[str],
-) -> Figure:
+) -> "Figure":
     """Draw a grid of wrongly classified images, the true class above each and the predicted one below it.
 
     Args:
-        images: ``[M, C, H, W]`` in [0, 1]; three channels are red, green, blue, any other number is shown as its mean
-            in grey. ``M`` may be 0.
-        labels: ``[M]`` true classes.
-        predictions: ``[M]`` predicted classes.
-        confidences: ``[M]`` probabilities of the predicted classes.
-        classes: A name for each class; long ones are cut.
+        images: `[M, C, H, W]` in [0, 1]; three channels are red, green, blue, any other number of channels is averaged
+            to grey. `M` may be 0.
+        labels: `[M]` true classes.
+        predictions: `[M]` predicted classes.
+        confidences: `[M]` probabilities of the predicted classes.
+        classes: A name for each class; long ones are shortened.
 
     Returns:
-        The figure, the images in the order given, row by row, on a grid that is nearly square.
+        The figure, the images in the given order, row by row, on a nearly square grid.
 
     Raises:
         ValueError: If the shapes do not match.
@@ -168,10 +178,12 @@ def mistakes_figure(
         >>> [text.get_text() for text in figure.axes[0].texts[1:3]]
         ['cat', 'dog 90%']
     """
-    pictures, true, predicted, sure = (_numpy(values) for values in (images, labels, predictions, confidences))
-    if pictures.ndim != 4 or not len(pictures) == len(true) == len(predicted) == len(sure):
-        shapes = ", ".join(str(list(values.shape)) for values in (pictures, true, predicted, sure))
-        raise ValueError(f"images [M, C, H, W], labels, predictions and confidences [M] do not match: got {shapes}")
+    from matplotlib.colors import Normalize
+
+    pictures, true, predicted, confidence = (_numpy(values) for values in (images, labels, predictions, confidences))
+    if pictures.ndim != 4 or not len(pictures) == len(true) == len(predicted) == len(confidence):
+        shapes = ", ".join(str(list(values.shape)) for values in (pictures, true, predicted, confidence))
+        raise ValueError(f"images [M, C, H, W], labels, predictions and confidences [M] must match, found {shapes}")
     if len(pictures) == 0:
         figure = new_figure(4.0, 1.0)
         figure.text(0.5, 0.5, "No mistake", ha="center", va="center", fontsize=12, color=INK)
@@ -192,7 +204,7 @@ def mistakes_figure(
         extent = (x, x + tile_x, y + tile_y, y)
         axes.imshow(_pixels(picture), extent=extent, cmap="gray", norm=Normalize(0, 1), interpolation=smooth)
         above, below = classes[int(true[index])], classes[int(predicted[index])]
-        share = f" {float(sure[index]):.0%}"
+        share = f" {float(confidence[index]):.0%}"
         _write(axes, x + tile_x / 2, y - 0.04, _short(above, letters), 8)
         _write(axes, x + tile_x / 2, y + tile_y + 0.14, _short(below, letters - len(share)) + share, 8, color=RED)
     _fit(figure, axes)
@@ -200,6 +212,6 @@ def mistakes_figure(
 
 
 def _pixels(picture: npt.NDArray) -> npt.NDArray:
-    """Turn ``[C, H, W]`` into what imshow takes: ``[H, W, 3]``, or ``[H, W]`` for grey."""
+    """Convert `[C, H, W]` to imshow's `[H, W, 3]`, or `[H, W]` for grey."""
     pixels = np.clip(np.nan_to_num(picture.astype(np.float32)), 0, 1)
     return pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels.mean(axis=0)

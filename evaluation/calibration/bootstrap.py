@@ -1,4 +1,4 @@
-"""Confidence intervals of calibration metrics by the bootstrap."""
+"""Bootstrap confidence intervals of calibration metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .inputs import prepare
+from .errors import (
+    binned_error,
+    calibration_error,
+    classwise_calibration_error,
+    classwise_error,
+    debiased_calibration_error,
+    debiased_error,
+)
+from .inputs import Predictions, check_count, check_level, prepare
+from .proper_scores import brier_score, mean_brier_score, mean_log_loss, negative_log_likelihood
+from .smooth import smooth_calibration_error, smooth_error
+
+# Resampled sets of checked predictions need no further check: these metrics are computed without it.
+_OF_CHECKED: dict[Callable[..., Tensor | float], Callable[..., Tensor]] = {
+    calibration_error: binned_error,
+    classwise_calibration_error: classwise_error,
+    debiased_calibration_error: debiased_error,
+    smooth_calibration_error: smooth_error,
+    brier_score: mean_brier_score,
+    negative_log_likelihood: mean_log_loss,
+}
 
 
 def bootstrap_interval(
@@ -23,27 +43,27 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Compute a confidence interval of any metric of this package.
 
-    The samples are drawn anew with replacement ``replicates`` times. The interval is the basic one (Davison, Hinkley,
-    "Bootstrap methods and their application", 1997, section 2.4): with the value ``m`` on the data and the quantiles
-    ``low``, ``high`` of the replicates it is ``[2 m - high, 2 m - low]``, not below 0. A binned calibration error is
-    larger on a resampled set than on its source, as it is larger on a sample than in truth; the interval of the
-    replicates' own quantiles has that bias twice, the basic one takes it off.
+    The samples are redrawn with replacement `replicates` times. The interval is the basic one (Davison, Hinkley,
+    "Bootstrap methods and their application", 1997, section 2.4): with the value `m` on the data and the quantiles
+    `low`, `high` of the replicates it is `[2 m - high, 2 m - low]`, not below 0. A binned calibration error is larger
+    on a resampled set than on its source, as it is larger on a sample than on the whole population; the replicates' own
+    quantiles would contain that bias twice, the basic interval removes it.
 
     Args:
-        metric: ``metric(preds, target, from_logits=..., **options)``, such as :func:`evaluation.calibration_error`.
+        metric: `metric(preds, target, from_logits=..., **options)`, such as `calibration_error`.
         preds: Predictions, as for the metric.
-        target: ``[N]`` integer labels.
-        level: Share of intervals that are to hold the true value, in (0, 1).
-        replicates: Number of resampled sets, at least 2; the time is that of as many calls of the metric.
-        seed: Seed of the resampling, which is made on the CPU, alike for every device.
-        from_logits: ``preds`` are logits.
+        target: `[N]` integer labels.
+        level: Share of intervals that contain the true value, in (0, 1).
+        replicates: Number of resampled sets, at least 2; the metric is computed once for each.
+        seed: Random seed. Samples are drawn on the CPU, identically for every device.
+        from_logits: Whether `preds` are logits.
         **options: Further options of the metric.
 
     Returns:
         Lower and upper end.
 
     Raises:
-        ValueError: As the metric; for a bad ``level`` or ``replicates``.
+        ValueError: As the metric; for a bad `level` or `replicates`.
 
     Example:
         >>> from evaluation import brier_score
@@ -51,16 +71,31 @@ def bootstrap_interval(
         >>> low < brier_score([0.9, 0.2, 0.7, 0.4], [1, 0, 0, 1]) < high
         True
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-    if isinstance(replicates, bool) or not isinstance(replicates, int) or replicates < 2:
-        raise ValueError(f"replicates must be an integer of at least 2, got {replicates!r}")
-    scores, labels = prepare(preds, target, from_logits)
-    value = float(metric(scores, labels, from_logits=from_logits, **options))
+    of_checked = _OF_CHECKED.get(metric)
+
+    def value(predictions: Predictions) -> Tensor | float:
+        if of_checked is not None:
+            return of_checked(predictions, **options)
+        return metric(predictions.scores, predictions.labels, from_logits=from_logits, **options)
+
+    return interval(value, prepare(preds, target, from_logits), level, replicates, seed)
+
+
+def interval(
+    metric: Callable[[Predictions], Tensor | float],
+    predictions: Predictions,
+    level: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Compute `bootstrap_interval` of a metric of checked predictions."""
+    check_level(level)
+    check_count("replicates", replicates, least=2)
+    value, count = float(metric(predictions)), len(predictions)
     generator = torch.Generator().manual_seed(seed)
-    found = torch.empty(replicates, dtype=torch.float64)
+    values = torch.empty(replicates, dtype=torch.float64)
     for replicate in range(replicates):
-        index = torch.randint(len(labels), (len(labels),), generator=generator).to(scores.device)
-        found[replicate] = float(metric(scores[index], labels[index], from_logits=from_logits, **options))
-    low, high = found.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
+        index = torch.randint(count, (count,), generator=generator).to(predictions.scores.device)
+        values[replicate] = float(metric(predictions[index]))
+    low, high = values.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
     return max(2 * value - high, 0.0), max(2 * value - low, 0.0)

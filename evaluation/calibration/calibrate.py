@@ -1,65 +1,118 @@
 """Calibrating a trained classifier on the data that its data module holds out."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from .errors import calibration_error
-from .inputs import Norm, check_options, prepare
-from .proper_scores import brier_score, negative_log_likelihood
+from .bins import edges_and_sums
+from .bootstrap import interval
+from .errors import binned_error
+from .inputs import Norm, Predictions, check_options, prepare
+from .proper_scores import mean_brier_score, mean_log_loss
+from .reliability import diagram_of_sums
 from .scalers import Scaler, TemperatureScaling
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    from matplotlib.figure import Figure
 
 Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
-class CalibrationReport:
-    """What :func:`calibrate` returns.
+class CalibrationResult:
+    """Calibration of a network on the test split, with one scaler behind it or with none.
 
     Attributes:
-        scaler: The fitted scaler.
-        before: ``nll``, ``ece``, ``brier`` and ``accuracy`` of the network on the test split.
-        after: The same with the scaler behind the network.
-        fitted_on: The split that the scaler was fitted on, ``"val"`` or ``"train"``.
+        scaler: The fitted scaler; None for the network itself.
+        metrics: `nll`, `ece`, `brier` and `accuracy`; empty if the scaler could not be fitted.
+        ece_interval: Bootstrap interval of `ece`, if it was asked for.
+        remarks: Warnings of the fit, or the reason why there is none.
+        predictions: The predictions that were measured, None if there are none.
     """
 
-    scaler: Scaler
-    before: dict[str, float]
-    after: dict[str, float]
+    scaler: Scaler | None
+    metrics: dict[str, float]
+    ece_interval: tuple[float, float] | None = None
+    remarks: tuple[str, ...] = ()
+    predictions: Predictions | None = None
+
+    def reliability_diagram(self, n_bins: int = 15, norm: Norm = "l1", title: str = "") -> "Figure":
+        """Draw `evaluation.reliability_diagram` of the test split."""
+        if self.predictions is None:
+            raise ValueError(f"{type(self.scaler).__name__} was not fitted: {'; '.join(self.remarks)}")
+        return diagram_of_sums(*edges_and_sums(self.predictions, n_bins, "uniform"), norm, title=title)
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """The results of `calibrate`.
+
+    Attributes:
+        uncalibrated: The network without a scaler.
+        calibrated: One result for each scaler, in their order.
+        fitted_on: The split that the scalers were fitted on, `"val"` or `"train"`.
+        samples: Number of samples of that split.
+        test_samples: Number of samples of the test split.
+    """
+
+    uncalibrated: CalibrationResult
+    calibrated: tuple[CalibrationResult, ...]
     fitted_on: Split
+    samples: int
+    test_samples: int
+
+    @property
+    def scaler(self) -> Scaler:
+        """The first scaler, fitted."""
+        return cast(Scaler, self.calibrated[0].scaler)
+
+    @property
+    def before(self) -> dict[str, float]:
+        """The metrics of the network."""
+        return self.uncalibrated.metrics
+
+    @property
+    def after(self) -> dict[str, float]:
+        """The metrics with the first scaler behind the network."""
+        return self.calibrated[0].metrics
 
 
 def calibrate(
     model: nn.Module,
-    datamodule: pl.LightningDataModule,
-    scaler: Scaler | None = None,
+    datamodule: "pl.LightningDataModule",
+    scaler: Scaler | Sequence[Scaler] | None = None,
     *,
     on_training_data: bool = False,
     n_bins: int = 15,
     norm: Norm = "l1",
+    replicates: int = 0,
 ) -> CalibrationReport:
-    """Fit a scaler to a trained classifier's logits on the validation split, and report on the test split.
+    """Fit scalers to a trained classifier's logits on the validation split, and measure them on the test split.
 
     Args:
-        model: Maps images to logits ``[N, K]``; it is evaluated where its parameters are, in evaluation mode.
-        datamodule: Its loaders yield ``(images, labels)``; of several validation loaders the first is the split.
-        scaler: What to fit, by default :class:`evaluation.TemperatureScaling`.
-        on_training_data: Fit on the training split instead. A network is surer of examples that it was trained on than
-            of others, so that such a scaler leaves it overconfident.
+        model: Maps images to logits `[N, K]`; it runs on the device of its parameters, in evaluation mode.
+        datamodule: Its loaders yield `(images, labels)`; of several validation loaders the first is used.
+        scaler: A scaler, by default `TemperatureScaling`, or several. If one of several cannot be fitted, its result
+            says why; a single one raises the error.
+        on_training_data: Fit on the training split instead. Networks are overconfident on their training data, so such
+            a scaler leaves the network overconfident on new data.
         n_bins: Number of bins of the calibration error.
         norm: Norm of the calibration error.
+        replicates: Number of resampled sets for the interval of the calibration error; 0 for no interval.
 
     Returns:
-        The scaler, and the metrics on the test split before and after.
+        The fitted scalers, and the metrics on the test split without and with each of them.
 
     Raises:
-        ValueError: If there is no validation split; as the scaler's ``fit``.
+        ValueError: If there is no validation split; as the scaler's `fit`.
 
     Example:
+        >>> import pytorch_lightning as pl
         >>> from torch.utils.data import DataLoader, TensorDataset
         >>> class Data(pl.LightningDataModule):
         ...     def val_dataloader(self):
@@ -70,35 +123,61 @@ def calibrate(
         >>> report.before["nll"] > report.after["nll"]
         True
     """
-    check_options(n_bins, norm, "uniform")
-    scaler = TemperatureScaling() if scaler is None else scaler
+    check_options(n_bins, norm)
+    single = not isinstance(scaler, Sequence)
+    scalers = list(scaler) if isinstance(scaler, Sequence) else [scaler or TemperatureScaling()]
     split: Split = "train" if on_training_data else "val"
-    scaler.fit(*split_logits(model, datamodule, split))
-    logits, labels = split_logits(model, datamodule, "test")
-    before = measure(logits, labels, n_bins, norm, from_logits=True)
-    after = measure(scaler.predict_proba(logits), labels, n_bins, norm)
-    return CalibrationReport(scaler, before, after, split)
+    held_out = split_predictions(model, datamodule, split)
+    fits = [_fit(each, held_out, single) for each in scalers]
+    test = split_predictions(model, datamodule, "test")
+
+    def result(predictions: Predictions, each: Scaler | None, remarks: tuple[str, ...]) -> CalibrationResult:
+        ends = None
+        if replicates:
+            ends = interval(lambda sample: binned_error(sample, n_bins, norm), predictions, replicates=replicates)
+        return CalibrationResult(each, measure(predictions, n_bins, norm), ends, remarks, predictions)
+
+    results = [result(test, None, ())]
+    for each, (fitted, remarks) in zip(scalers, fits, strict=True):
+        if fitted:
+            after = Predictions(each.predict_proba(test.scores), test.labels, from_logits=False)
+            results.append(result(after, each, remarks))
+        else:
+            results.append(CalibrationResult(each, {}, remarks=remarks))
+    return CalibrationReport(results[0], tuple(results[1:]), split, len(held_out), len(test))
 
 
-def measure(
-    preds: Tensor, labels: Tensor, n_bins: int = 15, norm: Norm = "l1", *, from_logits: bool = False
-) -> dict[str, float]:
-    """Return ``nll``, ``ece`` (of the norm), ``brier`` and ``accuracy`` of ``[N, K]`` predictions."""
+def _fit(scaler: Scaler, held_out: Predictions, single: bool) -> tuple[bool, tuple[str, ...]]:
+    """Fit a scaler; return whether that succeeded and its warnings or error, which a single one lets through."""
+    if single:
+        scaler.fit_checked(held_out)
+        return True, ()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            scaler.fit_checked(held_out)
+        except ValueError as error:
+            return False, (str(error),)
+    return True, tuple(str(warning.message) for warning in caught)
+
+
+def measure(predictions: Predictions, n_bins: int = 15, norm: Norm = "l1") -> dict[str, float]:
+    """Return `nll`, `ece` (of the norm), `brier` and `accuracy` of `[N, K]` predictions."""
     return {
-        "nll": float(negative_log_likelihood(preds, labels, from_logits=from_logits)),
-        "ece": float(calibration_error(preds, labels, n_bins=n_bins, norm=norm, from_logits=from_logits)),
-        "brier": float(brier_score(preds, labels, from_logits=from_logits)),
-        "accuracy": float((preds.argmax(dim=1) == labels.to(preds.device)).double().mean()),
+        "nll": float(mean_log_loss(predictions)),
+        "ece": float(binned_error(predictions, n_bins, norm)),
+        "brier": float(mean_brier_score(predictions)),
+        "accuracy": float((predictions.scores.argmax(dim=1) == predictions.labels).double().mean()),
     }
 
 
-def split_logits(model: nn.Module, datamodule: pl.LightningDataModule, split: Split) -> tuple[Tensor, Tensor]:
-    """Return a network's logits ``[N, K]`` and the labels ``[N]`` of a split.
+def split_predictions(model: nn.Module, datamodule: "pl.LightningDataModule", split: Split) -> Predictions:
+    """Return a network's logits `[N, K]` and the labels `[N]` of a split.
 
     Args:
         model: Maps images to logits.
-        datamodule: Its loaders yield ``(images, labels)``.
-        split: ``"val"``, ``"test"``, or ``"train"`` (augmented and in the order of training).
+        datamodule: Its loaders yield `(images, labels)`.
+        split: `"val"`, `"test"`, or `"train"` (augmented and in the order of training).
 
     Raises:
         ValueError: If the split is empty.
@@ -110,7 +189,7 @@ def split_logits(model: nn.Module, datamodule: pl.LightningDataModule, split: Sp
         loader = loader[0] if loader else []
     logits, labels = _evaluate(model, loader)
     if not logits:
-        remedy = ": train with one (val_size), or say on_training_data" if split == "val" else ""
+        remedy = ": train with one (val_size), or set on_training_data" if split == "val" else ""
         raise ValueError(f"there is no {split} split to calibrate on{remedy}")
     return prepare(torch.cat(logits), torch.cat(labels), from_logits=True)
 

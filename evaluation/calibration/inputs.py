@@ -1,6 +1,8 @@
-"""What the metrics accept: predictions and labels as tensors or arrays, checked, with errors of one line."""
+"""The inputs of all metrics: predictions and labels, checked once, and the options that metrics share."""
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,75 +12,133 @@ from torch import Tensor
 Norm = Literal["l1", "l2", "max"]
 Strategy = Literal["uniform", "quantile"]
 
-
-def check_options(n_bins: int, norm: str, strategy: str) -> None:
-    """Raise a ValueError for an option that :func:`calibration_error` does not know."""
-    if isinstance(n_bins, bool) or not isinstance(n_bins, int | np.integer) or n_bins < 1:
-        raise ValueError(f"n_bins must be a positive integer, got {n_bins!r}")
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {strategy!r}")
+_CHUNK = 1 << 18  # values: few enough for the cache, enough for torch to use all threads
+_CHUNK_ON_DEVICE = 1 << 24
 
 
-def _check_inputs(preds: Tensor, target: Tensor, from_logits: bool) -> None:
-    """Raise a ValueError, in one line, for predictions and labels that make no sense together."""
-    if preds.ndim not in (1, 2) or not preds.is_floating_point():
-        raise ValueError(f"preds must be floating point [N, K] or [N], got {preds.dtype} {list(preds.shape)}")
-    if target.is_floating_point() or target.is_complex() or target.shape != preds.shape[:1]:
-        wanted, found = f"integers [{len(preds)}] for preds {list(preds.shape)}", f"{target.dtype} {list(target.shape)}"
-        raise ValueError(f"target must be {wanted}, got {found}")
-    if preds.numel() == 0:
-        raise ValueError(f"preds holds no value: its shape is {list(preds.shape)}")
-    if preds.ndim == 2 and preds.shape[1] == 1:
-        raise ValueError("preds has one column: give [N] for a binary classifier, or a column for each class")
-    classes = preds.shape[1] if preds.ndim == 2 else 2
-    first, last = (int(value) for value in target.aminmax())
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of a classifier and the labels, on one device, as `prepare` has checked them.
+
+    Attributes:
+        scores: `[N, K]`, or `[N]` for a binary classifier; floating point.
+        labels: int64 `[N]`.
+        from_logits: The scores are logits, not probabilities.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    from_logits: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> "Predictions":
+        return Predictions(self.scores[index], self.labels[index], self.from_logits)
+
+    def chunks(self) -> list["Predictions"]:
+        """Split the samples, so that float64 temporaries of a chunk need little memory."""
+        size = _CHUNK if self.scores.device.type == "cpu" else _CHUNK_ON_DEVICE
+        rows = max(1, size // max(1, self.scores[:1].numel()))
+        pairs = zip(self.scores.split(rows), self.labels.split(rows), strict=True)
+        return [Predictions(scores, labels, self.from_logits) for scores, labels in pairs]
+
+    def sum(self, function: Callable[["Predictions"], Tensor]) -> Tensor:
+        """Return the sum of `function` over the chunks."""
+        first, *others = self.chunks()
+        total = function(first)
+        for chunk in others:
+            total = total + function(chunk)
+        return total
+
+
+def prepare(preds: Tensor | npt.ArrayLike, target: Tensor | npt.ArrayLike, from_logits: bool) -> Predictions:
+    """Return checked predictions and labels on the device of the predictions, or raise a ValueError."""
+    scores = as_tensor(preds)
+    labels = as_tensor(target).to(scores.device)
+    _check_shapes(scores, labels)
+    labels = labels.long()
+    classes = scores.shape[1] if scores.ndim == 2 else 2
+    first, last = (int(value) for value in labels.aminmax())
     if first < 0 or last >= classes:
-        raise ValueError(f"target must lie in 0..{classes - 1} for {classes} classes, got values {first}..{last}")
+        raise ValueError(f"target must be in 0..{classes - 1} for {classes} classes, found values {first}..{last}")
+    _check_values(scores, from_logits)
+    return Predictions(scores, labels, from_logits)
+
+
+def as_tensor(values: Tensor | npt.ArrayLike) -> Tensor:
+    """Return a tensor without a gradient, or raise a ValueError for anything but numbers."""
+    if isinstance(values, Tensor):
+        return values.detach()
+    array = np.require(values, requirements=["C", "W"])
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"expected an array of numbers, found one of {array.dtype}")
+    return torch.from_numpy(array)
+
+
+def _check_shapes(preds: Tensor, target: Tensor) -> None:
+    if preds.ndim not in (1, 2) or not preds.is_floating_point():
+        raise ValueError(f"preds must be floating point [N, K] or [N], found {preds.dtype} {list(preds.shape)}")
+    if target.is_floating_point() or target.is_complex() or target.shape != preds.shape[:1]:
+        wanted = f"integers [{len(preds)}] for preds {list(preds.shape)}"
+        raise ValueError(f"target must be {wanted}, found {target.dtype} {list(target.shape)}")
+    if preds.numel() == 0:
+        raise ValueError(f"preds must hold at least one value, found shape {list(preds.shape)}")
+    if preds.ndim == 2 and preds.shape[1] == 1:
+        raise ValueError("preds must have a column for each class, or be [N] for a binary classifier; found one column")
+
+
+def _check_values(preds: Tensor, from_logits: bool) -> None:
     low, high = (float(value) for value in preds.aminmax())
     if low != low or high == float("inf"):
-        raise ValueError(f"preds must be finite, got {'NaN' if low != low else 'inf'}")
-    if from_logits:
-        if preds.ndim == 2 and low == -float("inf") and bool((preds == low).all(dim=1).any()):
-            raise ValueError("preds must leave each row a finite logit, got a row of -inf only")
-    else:
+        raise ValueError(f"preds must be finite, found {'NaN' if low != low else 'inf'}")
+    if not from_logits:
         _check_probabilities(preds, low, high)
+    elif preds.ndim == 2 and low == -float("inf") and bool((preds == low).all(dim=1).any()):
+        raise ValueError("preds must have a finite logit in each row, found a row of -inf only")
 
 
 def _check_probabilities(preds: Tensor, low: float, high: float) -> None:
-    slack = 2 * torch.finfo(preds.dtype).eps  # what averaging probabilities may leave above 1
+    slack = 2 * torch.finfo(preds.dtype).eps  # averaging probabilities may round above 1
     if low < -slack or high > 1 + slack:
-        found = low if low < -slack else high
-        raise ValueError(f"preds must be probabilities in [0, 1], got {found:.6g}; for logits say from_logits=True")
+        outside = low if low < -slack else high
+        raise ValueError(f"preds must be probabilities in [0, 1], found {outside:.6g}; for logits set from_logits=True")
     if preds.ndim == 2:
         tolerance = 1e-3 if preds.dtype in (torch.float32, torch.float64) else 1e-2
         wide = preds if preds.dtype == torch.float64 else preds.float()
         error, row = (wide.sum(dim=1) - 1).abs().max(dim=0)
         if error > tolerance:
             total = float(wide[row].sum())
-            raise ValueError(f"preds must have rows that sum to 1, got {total:.6g} in row {int(row)}")
+            raise ValueError(f"preds must have rows that sum to 1, found {total:.6g} in row {int(row)}")
 
 
-def as_tensor(values: Tensor | npt.ArrayLike) -> Tensor:
-    """Return a tensor without a gradient, or raise a ValueError."""
-    if isinstance(values, Tensor):
-        return values.detach()
-    array = np.require(values, requirements=["C", "W"])
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"expected an array of numbers, got one of {array.dtype}")
-    return torch.from_numpy(array)
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Return an integer of at least `least`, or raise a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name} must be {wanted}, found {value!r}")
+    return int(value)
 
 
-def prepare(preds: Tensor | npt.ArrayLike, target: Tensor | npt.ArrayLike, from_logits: bool) -> tuple[Tensor, Tensor]:
-    """Return predictions and int64 labels as tensors on the device of the predictions, or raise a ValueError."""
-    scores = as_tensor(preds)
-    labels = as_tensor(target).to(scores.device)
-    labels = labels if labels.is_floating_point() or labels.is_complex() else labels.long()
-    _check_inputs(scores, labels, from_logits)
-    return scores, labels
+def check_options(n_bins: int, norm: str = "l1", strategy: str = "uniform") -> None:
+    """Raise a ValueError for options that `calibration_error` does not have."""
+    check_count("n_bins", n_bins)
+    for name, value, known in (("norm", norm, get_args(Norm)), ("strategy", strategy, get_args(Strategy))):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, found {value!r}")
 
 
-def answer(value: Tensor, preds: Tensor | npt.ArrayLike) -> Tensor | float:
-    """Return a scalar as what the predictions were: a tensor for a tensor, else a float."""
+def check_level(level: float) -> None:
+    """Raise a ValueError for a confidence level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, found {level!r}")
+
+
+def accumulation_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on the devices that have none (Apple's MPS)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def like(value: Tensor, preds: Tensor | npt.ArrayLike) -> Tensor | float:
+    """Return a scalar tensor if the predictions are a tensor, otherwise a float."""
     return value if isinstance(preds, Tensor) else value.item()

@@ -1,22 +1,22 @@
 """Reliability diagrams.
 
 Niculescu-Mizil, Caruana, "Predicting good probabilities with supervised learning" (ICML 2005): in bins of the
-confidence, the share of right answers against the confidence. A calibrated classifier's bars end on the diagonal.
+confidence, the share of right answers against the confidence. The bars of a calibrated classifier end on the diagonal.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ..figures import INK, RED, new_figure
 from .bins import edges_and_sums, error_from_sums
-from .inputs import Norm, Strategy, check_options, prepare
+from .inputs import Norm, Strategy, check_level, check_options, prepare
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, GREY = "#4878a8", "#bbbbbb"
 _NAMES = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}
@@ -35,28 +35,27 @@ def reliability_diagram(
     from_logits: bool = False,
     level: float = 0.95,
     title: str = "",
-) -> Figure:
+) -> "Figure":
     """Draw accuracy against confidence, bin by bin, above the histogram of the confidence.
 
     Each bar is the accuracy of a bin, the red part the gap to the mean confidence, the whisker a bootstrap interval of
-    the accuracy. The title has the calibration error, which is ``calibration_error`` of the same arguments (ECE, RMSCE
-    or MCE by the norm).
+    the accuracy. The title shows `calibration_error` of the same arguments (ECE, RMSCE or MCE, depending on the norm).
 
     Args:
-        preds: ``[N, K]`` or ``[N]``, see :func:`evaluation.calibration_error`.
-        target: ``[N]`` integer labels.
+        preds: `[N, K]` or `[N]`, see `calibration_error`.
+        target: `[N]` integer labels.
         n_bins: Number of bins.
-        norm: ``"l1"``, ``"l2"`` or ``"max"``.
-        strategy: ``"uniform"`` or ``"quantile"``.
-        from_logits: ``preds`` are logits.
-        level: Share of resampled sets whose accuracy lies within the whisker.
-        title: What stands before the calibration error.
+        norm: `"l1"`, `"l2"` or `"max"`.
+        strategy: `"uniform"` or `"quantile"`.
+        from_logits: Whether `preds` are logits.
+        level: Share of resampled sets whose accuracy is within the whisker.
+        title: Text in front of the calibration error.
 
     Returns:
-        A matplotlib figure of its own, outside pyplot: the diagram is ``axes[0]``, the histogram ``axes[1]``.
+        A matplotlib figure, independent of pyplot: the diagram is `axes[0]`, the histogram `axes[1]`.
 
     Raises:
-        ValueError: As :func:`evaluation.calibration_error`; for a ``level`` outside (0, 1).
+        ValueError: As `calibration_error`; for a `level` outside (0, 1).
 
     Example:
         >>> figure = reliability_diagram([0.9, 0.9, 0.1, 0.1], [1, 0, 0, 0], n_bins=10)
@@ -64,108 +63,111 @@ def reliability_diagram(
         'ECE 0.2500 (10 bins, 4 samples)'
     """
     check_options(n_bins, norm, strategy)
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-    scores, labels = prepare(preds, target, from_logits)
-    edges, sums = edges_and_sums(scores, labels, n_bins, strategy, from_logits)
-    binary = scores.ndim == 1
+    check_level(level)
+    predictions = prepare(preds, target, from_logits)
+    binary = predictions.scores.ndim == 1
+    edges, sums = edges_and_sums(predictions, n_bins, strategy)
     return diagram_of_sums(edges, sums, norm, level=level, title=title, binary=binary)
 
 
 def diagram_of_sums(
     edges: Tensor, sums: Tensor, norm: Norm, *, level: float = 0.95, title: str = "", binary: bool = False
-) -> Figure:
-    """Draw the reliability diagram of bins: their edges ``[n_bins + 1]`` and sums ``[3, n_bins]``."""
+) -> "Figure":
+    """Draw the reliability diagram of bins: their edges `[n_bins + 1]` and sums `[3, n_bins]`."""
     error = float(error_from_sums(sums, norm))
     limits = edges.numpy()
     count, confidence, correct = sums.cpu().double().numpy()
-    held = np.flatnonzero(count)
+    filled = np.flatnonzero(count)
     figure = new_figure(4.6, 5.4)
     diagram = _axes(figure, (0.15, 0.39, 0.8, 0.55), "share of class 1" if binary else "accuracy")
     histogram = _axes(figure, (0.15, 0.1, 0.8, 0.2), "share of samples")
     heading = f"{_NAMES[norm]} {error:.4f} ({len(count)} bins, {int(count.sum()):,} samples)"
-    # With y matplotlib does not look for room above the (invisible) ticks, a third of the time of drawing.
+    # With y given, matplotlib does not measure the (invisible) ticks, which would take a third of the drawing time.
     diagram.set_title(f"{title} {heading}".strip(), y=1.01, fontsize=10, color=INK, parse_math=False)
 
-    left, width = limits[held], np.diff(limits)[held]
-    sure, right = confidence[held] / count[held], correct[held] / count[held]
-    _bars(diagram, left, width, np.zeros(len(held)), right, facecolor=BLUE, edgecolor="white", linewidth=0.6)
+    left, width = limits[filled], np.diff(limits)[filled]
+    mean, right = confidence[filled] / count[filled], correct[filled] / count[filled]
+    _bars(diagram, left, width, np.zeros(len(filled)), right, facecolor=BLUE, edgecolor="white", linewidth=0.6)
     gap = {"facecolor": RED, "alpha": 0.35, "edgecolor": RED, "linewidth": 0.6}
-    _bars(diagram, left, width, np.minimum(sure, right), np.abs(sure - right), **gap)
+    _bars(diagram, left, width, np.minimum(mean, right), np.abs(mean - right), **gap)
     diagram.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="--")
     low, high = bootstrap_band(count, correct, level)
-    diagram.vlines(left + width / 2, low[held], high[held], color=INK, linewidth=1.2)
+    diagram.vlines(left + width / 2, low[filled], high[filled], color=INK, linewidth=1.2)
     _ticks(diagram, _TICKS, "")
     _key(diagram, binary, level)
 
-    share = count[held] / count.sum() if held.size else count[held]
-    top = float(share.max()) if held.size and np.isfinite(share).all() else 1.0
-    _bars(histogram, left, width, np.zeros(len(held)), share, facecolor=GREY, edgecolor="white", linewidth=0.6)
+    share = count[filled] / count.sum() if filled.size else count[filled]
+    top = float(share.max()) if filled.size and np.isfinite(share).all() else 1.0
+    _bars(histogram, left, width, np.zeros(len(filled)), share, facecolor=GREY, edgecolor="white", linewidth=0.6)
     histogram.set_ylim(0, 1.08 * top)
     _ticks(histogram, np.array([0, top]), "probability of class 1" if binary else "confidence")
     return figure
 
 
 def bootstrap_band(count: Array, correct: Array, level: float = 0.95, replicates: int = 1000) -> tuple[Array, Array]:
-    """Return the bootstrap interval of each bin's accuracy, by the quantiles of resampled sets.
+    """Return the bootstrap interval of the accuracy of each bin: quantiles over resampled sets.
 
-    Resampling all N samples with replacement draws the numbers of right and wrong ones in all bins from a multinomial
-    distribution: these are drawn, which is the same and does not need the samples.
+    If all N samples are resampled with replacement, the numbers of right and wrong ones in all bins follow a
+    multinomial distribution. They are drawn directly, without the samples.
 
     Args:
-        count: ``[n_bins]`` samples.
-        correct: ``[n_bins]`` right ones.
+        count: `[n_bins]` samples.
+        correct: `[n_bins]` right ones.
         level: Share of the resampled sets within the interval.
         replicates: Number of resampled sets.
 
     Returns:
-        Lower and upper ends ``[n_bins]``, NaN for a bin without samples.
+        Lower and upper ends `[n_bins]`, NaN for a bin without samples.
     """
     total = count.sum()
     low = np.full(len(count), np.nan)
     high = low.copy()
     if total == 0:
         return low, high
-    cells = np.concatenate([correct, count - correct]) / total
-    drawn = np.random.default_rng(0).multinomial(int(total), cells / cells.sum(), size=replicates)
-    right, wrong = drawn[:, : len(count)], drawn[:, len(count) :]
-    for held in np.flatnonzero(count):
-        seen = right[:, held] + wrong[:, held]
-        accuracy = right[seen > 0, held] / seen[seen > 0]
-        low[held], high[held] = np.quantile(accuracy, [(1 - level) / 2, (1 + level) / 2])
+    shares = np.concatenate([correct, count - correct]) / total
+    draws = np.random.default_rng(0).multinomial(int(total), shares / shares.sum(), size=replicates)
+    right, wrong = draws[:, : len(count)], draws[:, len(count) :]
+    for index in np.flatnonzero(count):
+        samples = right[:, index] + wrong[:, index]
+        accuracy = right[samples > 0, index] / samples[samples > 0]
+        low[index], high[index] = np.quantile(accuracy, [(1 - level) / 2, (1 + level) / 2])
     return low, high
 
 
-def _axes(figure: Figure, place: tuple[float, float, float, float], label: str) -> Axes:
-    """Return axes without matplotlib's own ticks: those take most of the time of drawing, which is once an epoch."""
-    axes = figure.add_axes(place)
+def _axes(figure: "Figure", position: tuple[float, float, float, float], label: str) -> "Axes":
+    """Return axes without matplotlib's own ticks, which would take most of the drawing time."""
+    from matplotlib.patches import Rectangle
+
+    axes = figure.add_axes(position)
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=INK, linewidth=0.8))
-    axes.text(
-        -0.145, 0.5, label, transform=axes.transAxes, rotation=90, ha="center", va="center", fontsize=9, color=INK
-    )
+    style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 9, "color": INK}
+    axes.text(-0.145, 0.5, label, transform=axes.transAxes, **style)
     return axes
 
 
-def _bars(axes: Axes, left: Array, width: Array, bottom: Array, height: Array, **style: Any) -> None:
+def _bars(axes: "Axes", left: Array, width: Array, bottom: Array, height: Array, **style: Any) -> None:
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
     shapes = zip(left, width, bottom, height, strict=True)
     axes.add_collection(PatchCollection([Rectangle((x, y), w, h) for x, w, y, h in shapes], **style), autolim=False)
 
 
-def _ticks(axes: Axes, heights: Array, below: str) -> None:
-    """Write the numbers beside the axes, and what the confidences are called below them."""
+def _ticks(axes: "Axes", heights: Array, label: str) -> None:
+    """Write the numbers beside and below the axes, and the label below them."""
     small: dict[str, Any] = {"fontsize": 8, "color": INK}
     for height in heights:
         text = f"{height:.1f}" if len(heights) > 2 else f"{height:.2g}"
         axes.text(-0.02, height, text, transform=axes.get_yaxis_transform(), ha="right", va="center", **small)
-    for place in _TICKS:
-        axes.text(place, -0.02, f"{place:.1f}", transform=axes.get_xaxis_transform(), ha="center", va="top", **small)
-    axes.text(0.5, -0.22, below, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=INK)
+    for tick in _TICKS:
+        axes.text(tick, -0.02, f"{tick:.1f}", transform=axes.get_xaxis_transform(), ha="center", va="top", **small)
+    axes.text(0.5, -0.22, label, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=INK)
 
 
-def _key(axes: Axes, binary: bool, level: float) -> None:
-    """Write what the colours mean below the diagram's numbers."""
+def _key(axes: "Axes", binary: bool, level: float) -> None:
+    """Write the meaning of the colours below the diagram's numbers."""
     items = (
         (0.0, BLUE, 1.0, 4.0, "share of class 1" if binary else "accuracy"),
         (0.33 if binary else 0.22, RED, 0.35, 4.0, "gap to the probability" if binary else "gap to the confidence"),

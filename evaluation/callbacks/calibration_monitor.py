@@ -1,4 +1,4 @@
-"""A Lightning callback that watches the calibration of a classifier."""
+"""A Lightning callback that logs the calibration of a classifier."""
 
 from typing import Any, cast
 
@@ -7,30 +7,29 @@ import torch
 from torch import Tensor
 
 from ..calibration.bins import all_edges, bin_sums, error_from_sums
-from ..calibration.chunks import accumulation_dtype
-from ..calibration.inputs import Norm, check_options
+from ..calibration.inputs import Norm, Predictions, accumulation_dtype, check_count, check_options
 from ..calibration.reliability import diagram_of_sums
 from ..figures import to_rgb
-from .tensorboard import add_images, check_count, draws_now, logits_and_labels
+from .tensorboard import add_images, draws_now, logits_and_labels
 
 _SPLITS = ("val", "test")
 
 
 class CalibrationMonitor(pl.Callback):
-    """Log the calibration error as ``val/ece`` and ``test/ece``, and draw reliability diagrams into TensorBoard.
+    """Log the calibration error as `val/ece` and `test/ece`, and draw reliability diagrams into TensorBoard.
 
-    It holds three sums a bin and equals :func:`evaluation.calibration_error` of all logits of the epoch, on all
-    processes. The names are the same for every norm. A split without a sample is not logged; NaN logits give NaN.
+    The value is `evaluation.calibration_error` of all logits of the epoch, on all processes; only three sums for each
+    bin are kept. The names are the same for every norm. A split without a sample is not logged; NaN logits give NaN.
 
-    The images ``val/reliability`` and, for a watched test split, ``test/reliability`` are made of the same sums at the
-    end of each validation (:func:`evaluation.reliability_diagram`), for every ``TensorBoardLogger`` of the trainer.
-    Drawing one takes about a tenth of a second of the CPU.
+    The images `val/reliability` and, with a test split as second loader, `test/reliability` are drawn from the same
+    sums at the end of each validation (`evaluation.reliability_diagram`), for every `TensorBoardLogger` of the trainer.
+    Drawing one takes about 0.1 s of CPU time.
 
     Args:
         n_bins: Number of bins of equal width.
-        norm: ``"l1"`` (expected), ``"l2"`` (root mean square) or ``"max"`` (maximum calibration error).
-        every_n_epochs: Draw at the validations of every n-th training epoch, and at the last one (``max_epochs``,
-            ``max_steps``). ``trainer.validate`` always draws.
+        norm: `"l1"` (expected), `"l2"` (root mean square) or `"max"` (maximum calibration error).
+        every_n_epochs: Draw in every n-th training epoch and in the last one (`max_epochs`, `max_steps`).
+            `trainer.validate` always draws.
 
     Raises:
         ValueError: For an unknown option; during evaluation, if a step does not return logits and labels.
@@ -40,7 +39,7 @@ class CalibrationMonitor(pl.Callback):
     """
 
     def __init__(self, n_bins: int = 15, norm: Norm = "l1", every_n_epochs: int = 1) -> None:
-        check_options(n_bins, norm, "uniform")
+        check_options(n_bins, norm)
         self.n_bins, self.norm, self.every_n_epochs = n_bins, norm, check_count("every_n_epochs", every_n_epochs)
         self._sums = torch.zeros(0)
 
@@ -50,13 +49,13 @@ class CalibrationMonitor(pl.Callback):
 
     def _add(self, outputs: Any, split: int) -> None:
         logits, labels = logits_and_labels(outputs, self)
-        self._sums[split] += bin_sums(logits, labels, self.n_bins, from_logits=True)
+        self._sums[split] += bin_sums(Predictions(logits, labels, from_logits=True), self.n_bins)
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
         sums = cast(Tensor, trainer.strategy.reduce(self._sums, reduce_op="sum"))
         for split, of_split in zip(_SPLITS, sums, strict=True):
             if of_split[0].any():
-                # The same on each process; sync_dist only keeps Lightning from warning.
+                # All processes have the same value; sync_dist only prevents a warning of Lightning.
                 pl_module.log(f"{split}/ece", error_from_sums(of_split, self.norm), sync_dist=True)
         return sums
 
@@ -87,7 +86,7 @@ class CalibrationMonitor(pl.Callback):
             self._add(outputs, dataloader_idx)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log ``val/ece`` and, for a second loader, ``test/ece``; draw, on the first process."""
+        """Log `val/ece` and, for a second loader, `test/ece`; draw, on the first process."""
         if trainer.sanity_checking:
             return
         sums = self._log(trainer, pl_module)
@@ -112,5 +111,5 @@ class CalibrationMonitor(pl.Callback):
             self._add(outputs, _SPLITS.index("test"))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log ``test/ece``."""
+        """Log `test/ece`."""
         self._log(trainer, pl_module)

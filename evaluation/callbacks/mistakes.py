@@ -1,21 +1,21 @@
-"""What a validation epoch leaves for its figures: a confusion matrix and the worst mistakes, kept on the device."""
+"""The confusion matrix and the worst mistakes of a validation epoch, accumulated on the device."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 Mistakes = dict[str, Tensor]
-"""``loss``, ``label``, ``prediction``, ``confidence`` ``[M]`` and ``image`` ``[M, C, H, W]``, by falling loss."""
+"""`loss`, `label`, `prediction`, `confidence` `[M]` and `image` `[M, C, H, W]`, by decreasing loss."""
 
 
 def worst(candidates: Mistakes, count: int) -> Mistakes:
-    """Return the ``count`` candidates of highest loss (all, if there are fewer)."""
+    """Return the `count` candidates of highest loss, or all if there are fewer."""
     order = candidates["loss"].topk(min(count, len(candidates["loss"]))).indices
     return {name: values[order] for name, values in candidates.items()}
 
 
 def merge(parts: list[Mistakes], count: int) -> Mistakes:
-    """Return the ``count`` of highest loss in several sets; all images take the size of the first set's."""
+    """Return the `count` of highest loss in several sets; images are resized to the size of the first set."""
     parts = [part for part in parts if len(part["loss"])] or parts[:1]
     size = parts[0]["image"].shape[2:]
     same = [p | {"image": p["image"] if p["image"].shape[2:] == size else interpolate(p["image"], size)} for p in parts]
@@ -23,9 +23,9 @@ def merge(parts: list[Mistakes], count: int) -> Mistakes:
 
 
 class MistakeRecord:
-    """Confusion matrix and the ``count`` worst mistakes of the batches seen; a mistake is worse, the higher its loss.
+    """The confusion matrix and the `count` mistakes of highest loss of all batches so far.
 
-    Nothing waits for the device before :meth:`cpu`, and only ``count`` images are held.
+    Nothing waits for the device before `cpu`, and only `count` images are kept.
 
     Args:
         count: Number of mistakes to keep.
@@ -34,10 +34,10 @@ class MistakeRecord:
     def __init__(self, count: int) -> None:
         self.count = count
         self.matrix: Tensor | None = None  # int64 [K, K]; row = true class, column = predicted
-        self.mistakes: Mistakes | None = None  # entries that are no mistakes have the loss -inf
+        self.mistakes: Mistakes | None = None  # right answers have the loss -inf
 
     def update(self, logits: Tensor, labels: Tensor, images: Tensor | None) -> None:
-        """Add a batch: ``logits`` ``[N, K]``, ``labels`` ``[N]``, ``images`` ``[N, C, H, W]`` (None: keep none)."""
+        """Add a batch: `logits` `[N, K]`, `labels` `[N]`, `images` `[N, C, H, W]` (None: keep none)."""
         if len(logits) == 0:
             return
         classes = logits.shape[1]
@@ -50,15 +50,15 @@ class MistakeRecord:
             return
         loss = -scores.gather(1, labels[:, None]).squeeze(1)
         loss = torch.where(prediction == labels, torch.full_like(loss, -float("inf")), loss)
-        found = {"loss": loss, "label": labels, "prediction": prediction, "confidence": score.exp(), "image": images}
-        found = worst(found, self.count)
-        found["image"] = found["image"].detach().float()
-        self.mistakes = found if self.mistakes is None else merge([self.mistakes, found], self.count)
+        batch = {"loss": loss, "label": labels, "prediction": prediction, "confidence": score.exp(), "image": images}
+        batch = worst(batch, self.count)
+        batch["image"] = batch["image"].detach().float()
+        self.mistakes = batch if self.mistakes is None else merge([self.mistakes, batch], self.count)
 
     def cpu(self) -> tuple[Tensor | None, Mistakes | None]:
-        """Return the matrix and the mistakes (those that are some) on the CPU."""
+        """Return the matrix and the mistakes, without right answers, on the CPU."""
         matrix = None if self.matrix is None else self.matrix.cpu()
         if self.mistakes is None:
             return matrix, None
-        real = self.mistakes["loss"] != -float("inf")
-        return matrix, {name: values[real].cpu() for name, values in self.mistakes.items()}
+        wrong = self.mistakes["loss"] != -float("inf")
+        return matrix, {name: values[wrong].cpu() for name, values in self.mistakes.items()}

@@ -7,25 +7,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..calibration.inputs import check_count
 from ..figures import confusion_matrix_figure, mistakes_figure, to_rgb
 from .mistakes import MistakeRecord, Mistakes, merge
-from .tensorboard import add_images, check_count, draws_now, logits_and_labels
+from .tensorboard import add_images, draws_now, logits_and_labels
 
 
 class MistakesMonitor(pl.Callback):
-    """Put the confusion matrix and a grid of the worst mistakes of the validation split into TensorBoard.
+    """Write the confusion matrix and a grid of the worst mistakes of the validation split to TensorBoard.
 
-    The images ``val/confusion_matrix`` and ``val/mistakes`` go to every ``TensorBoardLogger`` of the trainer, at its
-    global step; without one, nothing is computed. Class names, ``mean`` and ``std`` come from the trainer's data module
-    where it has them. Without ``mean`` and ``std`` the images are scaled from their least to their greatest value.
-    Batches are ``(images, labels)``; where the images are not ``[N, C, H, W]``, there is only the confusion matrix.
-    During an epoch the current worst images and the matrix stay on the device. Drawing takes some tenths of a second of
-    the CPU: raise ``every_n_epochs`` where a training epoch takes only seconds.
+    The images `val/confusion_matrix` and `val/mistakes` go to every `TensorBoardLogger` of the trainer, at its global
+    step; without one, nothing is computed. Class names, `mean` and `std` come from the trainer's data module if it has
+    them. Without `mean` and `std` the images are scaled from their minimum to their maximum. Batches are
+    `(images, labels)`; if the images are not `[N, C, H, W]`, only the confusion matrix is drawn. During an epoch the
+    matrix and the worst images so far stay on the device. Drawing takes some tenths of a second of CPU time: increase
+    `every_n_epochs` if a training epoch takes only seconds.
 
     Args:
         images: Number of mistakes in the grid, those of highest cross-entropy.
-        every_n_epochs: Draw at the validations of every n-th training epoch, and at the last one (``max_epochs``,
-            ``max_steps``). ``trainer.validate`` always draws.
+        every_n_epochs: Draw in every n-th training epoch and in the last one (`max_epochs`, `max_steps`).
+            `trainer.validate` always draws.
 
     Raises:
         ValueError: If an argument is not a positive integer; during validation, if a step does not return logits and
@@ -40,7 +41,7 @@ class MistakesMonitor(pl.Callback):
         self._record: MistakeRecord | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start with an empty record, if this validation is one to draw."""
+        """Start with an empty record, if this validation is to be drawn."""
         self._record = MistakeRecord(self.images) if draws_now(trainer, self.every_n_epochs) else None
 
     def on_validation_batch_end(
@@ -59,13 +60,13 @@ class MistakesMonitor(pl.Callback):
             self._record.update(logits, labels, images if isinstance(images, Tensor) and images.ndim == 4 else None)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw, on the first process, what all processes have seen."""
+        """Draw the mistakes of all processes, on the first process."""
         if self._record is None:
             return
         parts = _gather(self._record.cpu(), trainer)
         self._record = None
         matrices = [matrix for matrix, _ in parts if matrix is not None]
-        mistakes = [found for _, found in parts if found is not None]
+        mistakes = [mistakes for _, mistakes in parts if mistakes is not None]
         if matrices:
             matrix = torch.stack(matrices).sum(dim=0)
             self._draw(trainer, matrix, merge(mistakes, self.images) if mistakes else None)
@@ -78,27 +79,27 @@ class MistakesMonitor(pl.Callback):
         pictures = {"val/confusion_matrix": to_rgb(confusion_matrix_figure(matrix, classes))}
         if mistakes is not None:
             images = viewable(mistakes["image"], getattr(datamodule, "mean", None), getattr(datamodule, "std", None))
-            found = mistakes["label"], mistakes["prediction"], mistakes["confidence"]
-            pictures["val/mistakes"] = to_rgb(mistakes_figure(images, *found, classes))
+            columns = mistakes["label"], mistakes["prediction"], mistakes["confidence"]
+            pictures["val/mistakes"] = to_rgb(mistakes_figure(images, *columns, classes))
         add_images(trainer, pictures)
 
 
-def _gather(found: tuple[Tensor | None, Mistakes | None], trainer: pl.Trainer) -> list[Any]:
-    """Return what each process has found, on the first process; on the others, nothing."""
+def _gather(part: tuple[Tensor | None, Mistakes | None], trainer: pl.Trainer) -> list[Any]:
+    """Return the parts of all processes on the first process, an empty list on the others."""
     if trainer.world_size == 1 or not (dist.is_available() and dist.is_initialized()):
-        return [found]
+        return [part]
     parts: list[Any] | None = [None] * trainer.world_size if trainer.is_global_zero else None
-    dist.gather_object(found, parts, dst=0)
+    dist.gather_object(part, parts, dst=0)
     return parts or []
 
 
 def viewable(images: Tensor, mean: Any, std: Any) -> Tensor:
-    """Undo a normalisation: float images ``[M, C, H, W]`` in [0, 1].
+    """Return images with their normalisation undone, float `[M, C, H, W]` in [0, 1].
 
     Args:
         images: The normalised images.
-        mean: What was subtracted, a number or one for each channel; None: scale from least to greatest value instead.
-        std: What was divided by.
+        mean: The mean that was subtracted, a number or one for each channel; None: scale from minimum to maximum.
+        std: The divisor, likewise.
     """
     if mean is not None and std is not None:
         mean, std = (torch.as_tensor(value, dtype=images.dtype, device="cpu").flatten() for value in (mean, std))

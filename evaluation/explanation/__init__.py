@@ -1,4 +1,4 @@
-"""eli5 for PyTorch: importing this module teaches ``eli5`` about ``torch.nn.Module``.
+"""eli5 for PyTorch: importing this module lets `eli5` explain any `torch.nn.Module`.
 
     import eli5
     import evaluation.explanation
@@ -7,7 +7,7 @@
     eli5.explain_prediction(model, row, feature_names=names)   # signed contributions, by integrated gradients
     eli5.explain_weights(model, data=loader)                   # permutation importance
 
-and so ``eli5.show_prediction``, ``eli5.show_weights``, the formatters and the data-frame functions.
+The same holds for `eli5.show_prediction`, `eli5.show_weights`, the formatters and the data-frame functions.
 """
 
 from typing import Any
@@ -17,20 +17,20 @@ import numpy.typing as npt
 from eli5.base import Explanation
 from torch import Tensor, nn
 
-from ..calibration.inputs import as_tensor
 from .image import ImageExplanation as ImageExplanation
 from .image import explain_image as explain_image
+from .network import as_tensor
 from .row import RowExplanation as RowExplanation
 from .row import explain_row as explain_row
 from .weights import explain_weights as explain_weights
 
 
 def explain_prediction(model: nn.Module, doc: Tensor | npt.ArrayLike, **options: Any) -> Explanation:
-    """Explain the prediction for an image (:func:`explain_image`) or a row (:func:`explain_row`).
+    """Explain the prediction for an image (`explain_image`) or a row (`explain_row`).
 
     Args:
         model: Any network.
-        doc: An image ``[C, H, W]`` or ``[1, C, H, W]``, or a row ``[D]`` or ``[1, D]``.
+        doc: An image `[C, H, W]` or `[1, C, H, W]`, or a row `[D]` or `[1, D]`.
         options: Those of the function for images or for rows.
 
     Returns:
@@ -38,7 +38,7 @@ def explain_prediction(model: nn.Module, doc: Tensor | npt.ArrayLike, **options:
 
     Raises:
         ValueError: If an argument has a bad value, or there is more than one example.
-        TypeError: If an option is not one of the function's.
+        TypeError: If the function has no such option.
 
     Example:
         >>> import torch

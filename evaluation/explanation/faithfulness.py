@@ -1,9 +1,7 @@
-"""Whether a map of an image tells what the network looks at.
+"""Faithfulness of a saliency map: deletion and insertion curves, and dependence on the network's weights.
 
 Deletion and insertion: Petsiuk, Das, Saenko, "RISE" (BMVC 2018). Re-initialised weights: Adebayo et al., "Sanity
 checks for saliency maps" (NeurIPS 2018).
-
-A network as it was before training.
 """
 
 import copy
@@ -14,65 +12,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from .network import Network, undisturbed
+from .network import Network, check_counts, eval_mode
 from .pictures import stretch
 
-
-def reinitialised(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Return a copy of a network with weights as before training.
-
-    Modules that have ``reset_parameters`` are reset by it. The values of all other parameters (position embeddings, a
-    class token) are shuffled, which keeps their distribution.
-
-    Args:
-        model: Any network; a Lightning module's trainer is not copied.
-        seed: Of the weights; the global random state is left as it is.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for name in ("_trainer", "_fabric"):
-            reference = module.__dict__.get(name)
-            if reference is not None:
-                memo[id(reference)] = None
-    first = next(model.parameters(), None)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        other = copy.deepcopy(model, memo).cpu()  # where all draws are those of one generator
-        torch.default_generator.manual_seed(seed)
-        for module in other.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
-                continue
-            for parameter in module.parameters(recurse=False):
-                order = torch.randperm(parameter.numel(), generator=generator)
-                parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    return other if first is None else other.to(first.device)
-
-
 Explain = Callable[[nn.Module], Tensor]
-"""Makes the same kind of map ``[h, w]`` with another network."""
+"""Computes the same kind of map `[h, w]` for another network."""
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What :func:`faithfulness` returns.
+    """The result of `faithfulness`.
 
     Attributes:
-        deletion: Area under the target's probability while pixels are deleted, those highest in the map first. Lower
-            than ``random_deletion``: the map finds what the network needs.
-        insertion: The same while they are put into an empty image. Higher than ``random_insertion``: it finds what
-            suffices.
+        deletion: Area under the target's probability as pixels are deleted, those highest in the map first. Below
+            `random_deletion`: the map finds what the network needs.
+        insertion: The same as they are inserted into an empty image. Above `random_insertion`: it finds what suffices.
         random_deletion: Mean of the deletion areas of random maps.
         random_insertion: Mean of the insertion areas of random maps.
-        random_correlation: Spearman's correlation of the map with those of the network with re-initialised weights,
-            mean over the draws. Near 0: the map depends on what was learned. None where it is undefined.
-        remark: Why it is undefined, else "".
-        deletion_curve: ``[S + 1]`` probabilities, from the whole image to none of it.
-        insertion_curve: ``[S + 1]`` probabilities, from nothing to the whole image.
+        random_correlation: Spearman's correlation of the map with the maps of re-initialised networks, mean over the
+            draws. Near 0: the map depends on the learned weights. None if it is undefined.
+        remark: Why it is undefined, otherwise "".
+        deletion_curve: `[S + 1]` probabilities, from the whole image to none of it.
+        insertion_curve: `[S + 1]` probabilities, from nothing to the whole image.
     """
 
     deletion: float
@@ -86,7 +49,7 @@ class Faithfulness:
 
     @property
     def correlation_text(self) -> str:
-        """``random_correlation`` in words."""
+        """`random_correlation` in words."""
         return self.remark if self.random_correlation is None else f"{self.random_correlation:.3f}"
 
 
@@ -104,23 +67,23 @@ def faithfulness(
     seed: int = 0,
     batch_size: int = 64,
 ) -> Faithfulness:
-    """Measure whether a map of an image tells what the network looks at.
+    """Measure whether a map of an image shows what the network attends to.
 
-    The map is stretched to the image, and pixels are deleted or inserted in its order, ties at random. A random map has
-    random values at the same places as the map, so that what is deleted first is as coherent as with the map.
+    The map is resized to the image, and pixels are deleted or inserted in its order, ties at random. A random map has
+    random values at the resolution of the map, so that the first pixels are as coherent as with the map.
 
     Args:
-        model: Maps ``[N, C, H, W]`` to logits; it is left as it was.
-        image: ``[C, H, W]``, normalised.
-        values: ``[h, w]`` map.
-        explain: Makes the same kind of map with another network.
-        target: The class whose probability is watched.
-        fill: What a deleted pixel is; 0 is the mean colour of normalised images.
-        steps: Parts S in which the image is deleted.
+        model: Maps `[N, C, H, W]` to logits; it is left unchanged.
+        image: `[C, H, W]`, normalised.
+        values: `[h, w]` map.
+        explain: Computes the same kind of map for another network.
+        target: The class whose probability is measured.
+        fill: Value of a deleted pixel; 0 is the mean colour of normalised images.
+        steps: Number S of steps in which the image is deleted.
         orders: Number of random maps.
         draws: Number of re-initialised networks.
-        seed: Of random maps and weights.
-        batch_size: Images evaluated at once.
+        seed: Random seed of maps and weights.
+        batch_size: Number of images evaluated at once.
 
     Returns:
         The measures.
@@ -132,28 +95,26 @@ def faithfulness(
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False))
         >>> net[1].weight.data = torch.stack([torch.zeros(16), 3.0 * torch.arange(16) / 16])
         >>> image = torch.ones(1, 4, 4)
-        >>> found = faithfulness(net, image, net[1].weight[1].view(4, 4), lambda net: net[1].weight[1].view(4, 4), 1)
-        >>> found.deletion < found.random_deletion, found.insertion > found.random_insertion
+        >>> result = faithfulness(net, image, net[1].weight[1].view(4, 4), lambda net: net[1].weight[1].view(4, 4), 1)
+        >>> result.deletion < result.random_deletion, result.insertion > result.random_insertion
         (True, True)
     """
-    for name, count in (("steps", steps), ("orders", orders), ("draws", draws), ("batch_size", batch_size)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a positive integer, got {count!r}")
-    map_values = torch.as_tensor(values).detach().cpu().double()
+    check_counts(steps=steps, orders=orders, draws=draws, batch_size=batch_size)
+    saliency = torch.as_tensor(values).detach().cpu().double()
     generator = torch.Generator().manual_seed(seed)
-    with undisturbed(model) as network, torch.no_grad():
+    with eval_mode(model) as network, torch.no_grad():
         pixels = network.place(image)
-        if pixels.ndim != 3 or map_values.ndim != 2 or map_values.numel() == 0:
-            found = f"{list(pixels.shape)} and {list(map_values.shape)}"
-            raise ValueError(f"image must be [C, H, W] and values [h, w], got {found}")
-        watch = _Watch(network, pixels, target, fill, steps, batch_size)
-        deletion, insertion = watch.curves(_order(map_values, pixels.shape[1:], generator))
-        chance = []
+        if pixels.ndim != 3 or saliency.ndim != 2 or saliency.numel() == 0:
+            shapes = f"{list(pixels.shape)} and {list(saliency.shape)}"
+            raise ValueError(f"image must be [C, H, W] and values [h, w], found {shapes}")
+        gradual = _Gradual(network, pixels, target, fill, steps, batch_size)
+        deletion, insertion = gradual.curves(_order(saliency, pixels.shape[1:], generator))
+        areas = []
         for _ in range(orders):
-            random = torch.rand(map_values.shape, generator=generator, dtype=torch.float64)
-            chance.append([area(curve) for curve in watch.curves(_order(random, pixels.shape[1:], generator))])
-        random_deletion, random_insertion = np.mean(chance, axis=0)
-    correlation, remark = _randomised(model, map_values, explain, draws, seed)
+            random = torch.rand(saliency.shape, generator=generator, dtype=torch.float64)
+            areas.append([area(curve) for curve in gradual.curves(_order(random, pixels.shape[1:], generator))])
+        random_deletion, random_insertion = np.mean(areas, axis=0)
+    correlation, remark = _random_correlation(model, saliency, explain, draws, seed)
     return Faithfulness(
         area(deletion), area(insertion), float(random_deletion), float(random_insertion), correlation, remark,
         tuple(deletion.tolist()), tuple(insertion.tolist()),
@@ -166,15 +127,15 @@ def area(curve: Tensor) -> float:
 
 
 def _order(values: Tensor, size: torch.Size, generator: torch.Generator) -> Tensor:
-    """The pixels ``[H * W]`` from the highest value to the lowest, ties in random order."""
+    """Return the pixels `[H * W]` from the highest value to the lowest, ties in random order."""
     heights = stretch(values, size).flatten()
     shuffled = torch.randperm(len(heights), generator=generator)
     return shuffled[heights[shuffled].argsort(descending=True, stable=True)]
 
 
 @dataclass(frozen=True)
-class _Watch:
-    """The target's probability while an image is deleted or inserted."""
+class _Gradual:
+    """The target's probability as an image is deleted or inserted step by step."""
 
     network: Network
     image: Tensor
@@ -184,36 +145,68 @@ class _Watch:
     batch_size: int
 
     def curves(self, order: Tensor) -> tuple[Tensor, Tensor]:
-        """The curves of deletion and insertion in this order."""
+        """Return the curves of deletion and insertion in this order."""
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(order))
         counts = torch.linspace(0, len(order), self.steps + 1).round().long()
         first = (rank < counts[:, None]).view(-1, 1, *self.image.shape[1:]).to(self.image.device)
         empty = torch.full_like(self.image, self.fill)
-        return (
-            self._probabilities(torch.where(first, empty, self.image)),
-            self._probabilities(torch.where(first, self.image, empty)),
-        )
+        pairs = (empty, self.image), (self.image, empty)
+        deletion, insertion = (self._probabilities(torch.where(first, *pair)) for pair in pairs)
+        return deletion, insertion
 
     def _probabilities(self, images: Tensor) -> Tensor:
         scores = torch.cat([self.network.scores(part).cpu() for part in images.split(self.batch_size)]).double()
         if not 0 <= self.target < scores.shape[1]:
-            raise ValueError(f"target must lie in 0..{scores.shape[1] - 1}, got {self.target}")
+            raise ValueError(f"target must be in 0..{scores.shape[1] - 1}, found {self.target}")
         return (scores.softmax(dim=1) if scores.shape[1] > 1 else scores.sigmoid())[:, self.target]
 
 
-def _randomised(model: nn.Module, values: Tensor, explain: Explain, draws: int, seed: int) -> tuple[float | None, str]:
+def _random_correlation(
+    model: nn.Module, values: Tensor, explain: Explain, draws: int, seed: int
+) -> tuple[float | None, str]:
+    from scipy.stats import spearmanr
+
     if _constant(values):
         return None, "undefined: the map is constant"
-    found = []
+    correlations = []
     for draw in range(draws):
         other = torch.as_tensor(explain(reinitialised(model, seed + draw))).detach().cpu().double()
         if not _constant(other):
-            found.append(float(spearmanr(values.flatten().numpy(), other.flatten().numpy()).statistic))
-    if not found:
+            correlations.append(float(spearmanr(values.flatten().numpy(), other.flatten().numpy()).statistic))
+    if not correlations:
         return None, "undefined: the maps of the re-initialised network are constant"
-    return float(np.mean(found)), ""
+    return float(np.mean(correlations)), ""
 
 
 def _constant(values: Tensor) -> bool:
     return bool((values == values.flatten()[0]).all())
+
+
+def reinitialised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Return a copy of a network with weights as before training.
+
+    Modules that have `reset_parameters` are reset by it. The values of all other parameters (position embeddings, a
+    class token) are shuffled, which keeps their distribution.
+
+    Args:
+        model: Any network; a Lightning module's trainer is not copied.
+        seed: Random seed of the weights; the global random state is left unchanged.
+    """
+    # A LightningModule leaves its trainer out of its state, but not its fabric.
+    fabrics = [getattr(module, "fabric", None) for module in model.modules()]
+    memo: dict[int, Any] = {id(fabric): None for fabric in fabrics if fabric is not None}
+    first = next(model.parameters(), None)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        other = copy.deepcopy(model, memo).cpu()  # on the CPU all draws come from one generator
+        torch.default_generator.manual_seed(seed)
+        for module in other.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+                continue
+            for parameter in module.parameters(recurse=False):
+                order = torch.randperm(parameter.numel(), generator=generator)
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return other if first is None else other.to(first.device)

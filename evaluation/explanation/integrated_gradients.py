@@ -1,4 +1,4 @@
-"""Integrated gradients: how much each value of an input adds to a network's score.
+"""Integrated gradients: the contribution of each input value to a network's score.
 
 Sundararajan, Taly, Yan, "Axiomatic attribution for deep networks" (ICML 2017).
 """
@@ -9,20 +9,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .network import Network, undisturbed
+from .network import Network, check_counts, eval_mode
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What :func:`integrated_gradients` returns, on the CPU and in float64.
+    """The result of `integrated_gradients`, on the CPU and in float64.
 
     Attributes:
-        values: ``[N, ...]`` contributions, of the inputs' shape.
-        score: ``[N]`` the score F(x) that is explained.
-        baseline_score: ``[N]`` the score F(b) of the baseline.
-        difference: ``[N]`` what the contributions lack: their sum minus (F(x) - F(b)).
-        steps: ``[N]`` points of the path that were enough, or the greatest number allowed.
-        dtype: That of the scores before they were put into float64.
+        values: `[N, ...]` contributions, in the shape of the inputs.
+        score: `[N]` the score F(x) that is explained.
+        baseline_score: `[N]` the score F(b) of the baseline.
+        difference: `[N]` the error of completeness: the sum of the contributions minus (F(x) - F(b)).
+        steps: `[N]` number of points on the path that were needed, or the maximum.
+        dtype: The dtype of the scores before their conversion to float64.
     """
 
     values: Tensor
@@ -33,13 +33,10 @@ class Attribution:
     dtype: torch.dtype
 
     def complete(self, tolerance: float = 1e-3) -> Tensor:
-        """Bool ``[N]``: the difference is within the tolerance, relative to F(x) - F(b)."""
-        return self.difference.abs() <= tolerance * (self.score - self.baseline_score).abs() + self._rounding()
-
-    def _rounding(self) -> Tensor:
-        # Two scores of this size cannot tell a smaller difference from none.
+        """Return bool `[N]`: whether the difference is within the tolerance, relative to F(x) - F(b)."""
         scale = torch.maximum(self.score.abs(), self.baseline_score.abs())
-        return 4 * torch.finfo(self.dtype).eps * scale
+        rounding = 4 * torch.finfo(self.dtype).eps * scale  # of scores of this size
+        return self.difference.abs() <= tolerance * (self.score - self.baseline_score).abs() + rounding
 
 
 def integrated_gradients(
@@ -57,20 +54,19 @@ def integrated_gradients(
 
         values_i = (x_i - b_i) * integral over a in [0, 1] of dF/dx_i (b + a (x - b))
 
-    so that they sum to F(x) - F(b). The integral is taken by the midpoint rule; the number of points is doubled until
-    the sum is within ``tolerance`` of that, relative to it (or within what their dtype can tell of the two scores). The
-    network is left as it was, see
-    :func:`evaluation.explanation.network.undisturbed`.
+    They sum to F(x) - F(b). The integral is approximated by the midpoint rule; the number of points is doubled until
+    the sum differs from F(x) - F(b) by at most `tolerance`, relative to it, or by the rounding of the two scores. The
+    network is left unchanged, see `evaluation.explanation.network.eval_mode`.
 
     Args:
-        model: Maps ``[N, ...]`` to scores ``[N, K]`` or ``[N]``, each example by itself.
-        inputs: ``[N, ...]`` examples.
-        target: Which score, for all examples or one for each ``[N]``; None: each example's highest one.
-        baseline: Where the path begins: a number, or an example (``[...]`` or ``[N, ...]``).
-        steps: Points of the path at first.
-        max_steps: Points of the path at most.
-        tolerance: When the sum is near enough.
-        batch_size: Points evaluated at once.
+        model: Maps `[N, ...]` to scores `[N, K]` or `[N]`, each example independently.
+        inputs: `[N, ...]` examples.
+        target: Index of the score, one for all examples or one for each `[N]`; None: the highest of each example.
+        baseline: Start of the path: a number, or an example (`[...]` or `[N, ...]`).
+        steps: Initial number of points on the path.
+        max_steps: Maximum number of points on the path.
+        tolerance: Relative error of the sum at which to stop.
+        batch_size: Number of points evaluated at once.
 
     Returns:
         Contributions, and how far they are from complete.
@@ -84,43 +80,41 @@ def integrated_gradients(
         >>> integrated_gradients(net, [[3.0, 4.0]]).values
         tensor([[ 6., -4.]], dtype=torch.float64)
     """
-    for name, count in (("steps", steps), ("max_steps", max_steps), ("batch_size", batch_size)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a positive integer, got {count!r}")
+    check_counts(steps=steps, max_steps=max_steps, batch_size=batch_size)
     if steps > max_steps:
-        raise ValueError(f"steps must be at most max_steps, {max_steps}, got {steps}")
+        raise ValueError(f"steps must be at most max_steps, {max_steps}, found {steps}")
     if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance!r}")
-    with undisturbed(model) as network:
+        raise ValueError(f"tolerance must be positive, found {tolerance!r}")
+    with eval_mode(model) as network:
         points = network.place(inputs)
         if points.ndim < 2 or points.numel() == 0:
-            raise ValueError(f"inputs must be examples [N, ...], got shape {list(points.shape)}")
+            raise ValueError(f"inputs must be examples [N, ...], found shape {list(points.shape)}")
         start = _baseline(network, baseline, points)
         with torch.no_grad():
             scores, origins = (network.scores(values).cpu().double() for values in (points, start))
         if not bool(scores.isfinite().all() and origins.isfinite().all()):
-            raise ValueError("the network's scores must be finite, got NaN or inf for the input or the baseline")
-        which = targets_of(scores, target)
-        found = []
+            raise ValueError("the network's scores must be finite, found NaN or inf for the input or the baseline")
+        which = target_indices(scores, target)
+        results = []
         for row, index in enumerate(which.tolist()):
             ends = scores[row, index], origins[row, index]
             path = _Path(network, start[row], points[row] - start[row], index, batch_size)
-            found.append(_converge(path, *ends, steps, max_steps, tolerance))
-    values, score, origin, difference, needed = (torch.stack(parts) for parts in zip(*found, strict=True))
+            results.append(_converge(path, *ends, steps, max_steps, tolerance))
+    values, score, origin, difference, needed = (torch.stack(parts) for parts in zip(*results, strict=True))
     return Attribution(values, score, origin, difference, needed, network.dtype)
 
 
-def targets_of(scores: Tensor, target: int | Tensor | npt.ArrayLike | None) -> Tensor:
-    """Return the index ``[N]`` of the score to explain in ``scores`` ``[N, K]``, or raise a ValueError."""
+def target_indices(scores: Tensor, target: int | Tensor | npt.ArrayLike | None) -> Tensor:
+    """Return the index `[N]` of the score to explain in `scores` `[N, K]`, or raise a ValueError."""
     if target is None:
         return scores.argmax(dim=1)
     which = torch.as_tensor(target, device=scores.device)
     if which.is_floating_point() or which.dtype == torch.bool or which.shape not in ((), scores.shape[:1]):
-        raise ValueError(f"target must be an integer, or one for each of the {len(scores)} examples, got {target!r}")
+        raise ValueError(f"target must be an integer, or one for each of the {len(scores)} examples, found {target!r}")
     which = which.long().expand(len(scores))
     if int(which.min()) < 0 or int(which.max()) >= scores.shape[1]:
         wrong = which[(which < 0) | (which >= scores.shape[1])][0]
-        raise ValueError(f"target must lie in 0..{scores.shape[1] - 1}, got {int(wrong)}")
+        raise ValueError(f"target must be in 0..{scores.shape[1] - 1}, found {int(wrong)}")
     return which
 
 
@@ -128,38 +122,37 @@ def _baseline(network: Network, baseline: Tensor | npt.ArrayLike | float, points
     start = network.place(baseline)
     if start.shape not in ((), points.shape[1:], points.shape, (1, *points.shape[1:])):
         wanted = f"a number or of shape {list(points.shape[1:])}"
-        raise ValueError(f"baseline must be {wanted}, as the input is, got {list(start.shape)}")
+        raise ValueError(f"baseline must be {wanted}, like the input, found {list(start.shape)}")
     return start.expand(points.shape).clone()
 
 
 @dataclass(frozen=True)
 class _Path:
-    """The straight way from the baseline to the input."""
+    """The straight line from the baseline to the input."""
 
     network: Network
     start: Tensor
-    way: Tensor
+    direction: Tensor
     index: int
     batch_size: int
 
     def contributions(self, steps: int) -> Tensor:
-        """The midpoint rule with this many points, summed in float64."""
-        dtype, device = self.way.dtype, self.way.device
-        places = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps).to(device=device, dtype=dtype)
-        total = torch.zeros(self.way.shape, dtype=torch.float64)
-        for part in places.split(self.batch_size):
-            points = self.start + part.view(-1, *[1] * self.way.ndim) * self.way
+        """Return the midpoint rule with this many points, summed in float64."""
+        dtype, device = self.direction.dtype, self.direction.device
+        positions = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps).to(device=device, dtype=dtype)
+        total = torch.zeros(self.direction.shape, dtype=torch.float64)
+        for part in positions.split(self.batch_size):
+            points = self.start + part.view(-1, *[1] * self.direction.ndim) * self.direction
             points.requires_grad_()
-            total += gradient(self.network.scores(points)[:, self.index].sum(), points).sum(dim=0).double().cpu()
-        return self.way.double().cpu() * total / steps
+            total += _gradient(self.network.scores(points)[:, self.index].sum(), points).sum(dim=0).double().cpu()
+        return self.direction.double().cpu() * total / steps
 
 
-def gradient(score: Tensor, inputs: Tensor) -> Tensor:
-    """Return the gradient of a score, or raise a ValueError where there is none."""
-    found = torch.autograd.grad(score, inputs, allow_unused=True)[0] if score.requires_grad else None
-    if found is None:
-        raise ValueError("the network's score does not depend differentiably on its input: its graph is cut somewhere")
-    return found
+def _gradient(score: Tensor, inputs: Tensor) -> Tensor:
+    gradient = torch.autograd.grad(score, inputs, allow_unused=True)[0] if score.requires_grad else None
+    if gradient is None:
+        raise ValueError("the network's score does not depend differentiably on its input: the graph is detached")
+    return gradient
 
 
 def _converge(
@@ -168,7 +161,7 @@ def _converge(
     while True:
         values = path.contributions(steps)
         difference = values.sum() - (score - origin)
-        found = values, score, origin, difference, torch.tensor(steps)
-        if bool(Attribution(*found, path.way.dtype).complete(tolerance)) or steps == max_steps:
-            return found
+        result = values, score, origin, difference, torch.tensor(steps)
+        if bool(Attribution(*result, path.direction.dtype).complete(tolerance)) or steps == max_steps:
+            return result
         steps = min(2 * steps, max_steps)

@@ -1,4 +1,4 @@
-"""Maps of an image's places as pictures."""
+"""Images and maps of their regions as pictures."""
 
 import base64
 import io
@@ -19,19 +19,19 @@ Channels = float | Sequence[float] | npt.NDArray[np.floating] | Tensor | None
 
 
 def to_picture(image: Tensor, mean: Channels = None, std: Channels = None) -> Image.Image:
-    """Turn a normalised image into a picture, each pixel of a small one as a square of several.
+    """Convert a normalised image to a picture; small images are enlarged, each pixel to a square.
 
     Args:
-        image: ``[C, H, W]``; three channels are red, green, blue, any other number is shown as its mean in grey.
-        mean: What was subtracted from each channel; 0 if only ``std`` is given.
-        std: What each channel was divided by; 1 if only ``mean`` is given. Without both, the image is scaled from its
-            least to its greatest value.
+        image: `[C, H, W]`; three channels are red, green, blue, any other number of channels is averaged to grey.
+        mean: Mean that was subtracted from each channel; 0 if only `std` is given.
+        std: Divisor of each channel; 1 if only `mean` is given. Without both, the image is scaled from its minimum to
+            its maximum.
 
     Returns:
         An RGB picture.
 
     Raises:
-        ValueError: If mean or std are not a number or one for each channel.
+        ValueError: If `mean` or `std` is neither a number nor one for each channel.
 
     Example:
         >>> to_picture(torch.zeros(1, 8, 8), mean=0.2, std=0.5).getpixel((0, 0))
@@ -53,18 +53,18 @@ def to_picture(image: Tensor, mean: Channels = None, std: Channels = None) -> Im
 
 
 def _each_channel(name: str, values: Channels, default: float, channels: int) -> Tensor:
-    found = torch.as_tensor(default if values is None else values, dtype=torch.float64, device="cpu").flatten()
-    if len(found) not in (1, channels):
-        raise ValueError(f"{name} must be a number or one for each of the {channels} channels, got {len(found)}")
-    return found[:, None, None]
+    numbers = torch.as_tensor(default if values is None else values, dtype=torch.float64, device="cpu").flatten()
+    if len(numbers) not in (1, channels):
+        raise ValueError(f"{name} must be a number or one for each of the {channels} channels, found {len(numbers)}")
+    return numbers[:, None, None]
 
 
 def to_heatmap(values: npt.NDArray[np.float64], signed: bool) -> npt.NDArray[np.float64]:
-    """Scale a map ``[h, w]`` to [0, 1].
+    """Scale a map `[h, w]` to [0, 1].
 
     Args:
         values: Any map.
-        signed: From its least to its greatest value; otherwise from 0, and negative values are 0.
+        signed: Scale from its minimum to its maximum; otherwise from 0, and negative values become 0.
 
     Example:
         >>> to_heatmap(np.array([[-1.0, 0.0, 2.0]]), signed=False).tolist()
@@ -76,17 +76,12 @@ def to_heatmap(values: npt.NDArray[np.float64], signed: bool) -> npt.NDArray[np.
 
 
 def stretch(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Return a map ``[h, w]`` at another size, bilinearly."""
+    """Return a map `[h, w]` at another size, interpolated bilinearly."""
     return F.interpolate(values[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
 
 
 def to_img(picture: Image.Image, text: str) -> str:
-    """Return a picture as an HTML ``<img>`` that holds its PNG.
-
-    Args:
-        picture: Any picture.
-        text: What it shows, for those who cannot see it.
-    """
+    """Return a picture as an HTML `<img>` with its PNG inside and `text` as its alternative text."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     content = base64.b64encode(buffer.getvalue()).decode()

@@ -1,7 +1,4 @@
-"""An eli5 explanation of a network's prediction for one row.
-
-Signed weights of named features in eli5's form.
-"""
+"""An eli5 explanation of a network's prediction for one row: signed weights of named features."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,52 +9,19 @@ import torch
 from eli5.base import Explanation, FeatureWeight, FeatureWeights, TargetExplanation
 from torch import Tensor, nn
 
-from ..calibration.inputs import as_tensor
 from .integrated_gradients import Attribution, integrated_gradients
-from .network import display_names, find_target, probabilities, top_targets_of, undisturbed
+from .network import as_tensor, display_names, eval_mode, find_target, highest_targets, probabilities
 
 Top = int | tuple[int, int] | None
-
-
-def weights_of(
-    features: Sequence[str], weights: npt.NDArray[Any], values: Sequence[float] | None, top: Top
-) -> FeatureWeights:
-    """Put signed weights into eli5's form: the greatest first, zeros left out, the rest counted.
-
-    Raises:
-        ValueError: If ``top`` is not a number or a pair of numbers.
-    """
-    numbers = (top,) if isinstance(top, int) else (top or ())
-    if isinstance(top, bool) or not all(isinstance(n, int) and n >= 0 for n in numbers) or len(numbers) > 2:
-        raise ValueError(f"top must be a number, a pair (positive, negative) or None, got {top!r}")
-    order = np.argsort(-np.abs(weights), kind="stable")
-    if isinstance(top, int):
-        kept = [i for i in order if weights[i] != 0][:top]
-    else:
-        positive, negative = (None, None) if top is None else tuple(top)
-        kept = [i for i in order if weights[i] > 0][:positive] + [i for i in order if weights[i] < 0][:negative]
-
-    def feature(i: int) -> FeatureWeight:
-        return FeatureWeight(features[i], float(weights[i]), value=None if values is None else values[i])
-
-    pos, neg = ([feature(i) for i in kept if weights[i] * sign > 0] for sign in (1, -1))
-    return FeatureWeights(
-        pos,
-        neg,
-        pos_remaining=int((weights > 0).sum()) - len(pos),
-        neg_remaining=int((weights < 0).sum()) - len(neg),
-    )
-
-
-BIAS = "<BIAS>"  # eli5's name of what no feature contributes
+BIAS = "<BIAS>"  # eli5's name for what no feature contributes
 
 
 class RowExplanation(Explanation):
-    """An eli5 explanation with how near its contributions are to complete.
+    """An eli5 explanation that reports how close its contributions are to complete.
 
     Attributes:
         differences: For each target, the sum of all contributions minus the score.
-        steps: For each target, the points at which gradients were taken.
+        steps: For each target, the number of points at which gradients were computed.
     """
 
     differences: dict[Any, float]
@@ -79,86 +43,108 @@ def explain_row(
 ) -> RowExplanation:
     """Explain the prediction for a row by signed contributions of its features.
 
-    The contributions are those of integrated gradients
-    (:func:`evaluation.explanation.integrated_gradients.integrated_gradients`) from the
-    baseline; with ``<BIAS>``, the baseline's own score, they sum to the score. This is
-    what ``eli5.explain_prediction(model, row)`` calls.
+    The contributions are integrated gradients (`evaluation.explanation.integrated_gradients`) from the baseline; with
+    `<BIAS>`, the baseline's own score, they sum to the score. `eli5.explain_prediction(model, row)` calls this
+    function.
 
     Args:
-        model: Maps ``[N, D]`` to scores ``[N, K]`` or ``[N]``.
-        row: ``[D]`` or ``[1, D]``; the index of a pandas series gives the names.
-        feature_names: ``D`` names.
-        targets: Which scores, by index or by name; by default the highest one.
-        top_targets: Instead: so many of the highest scores (of the lowest ones, if negative).
-        target_names: ``K`` names, or new names by index.
-        top: Show so many features, those of greatest contribution, or ``(positive, negative)`` ones.
-        baseline: A number or a row from which contributions are counted.
-        is_regression: The scores are values and no logits; by default where there is only one.
-        max_steps: Greatest number of points at which gradients are taken.
+        model: Maps `[N, D]` to scores `[N, K]` or `[N]`.
+        row: `[D]` or `[1, D]`; a pandas series or frame provides the names.
+        feature_names: `D` names.
+        targets: The scores to explain, by index or by name; by default the highest one.
+        top_targets: Number of the highest scores to explain instead, or of the lowest ones if negative.
+        target_names: `K` names, or new names by index.
+        top: Number of features to show, those of greatest contribution, or a pair `(positive, negative)`.
+        baseline: The number or row relative to which contributions are counted.
+        is_regression: Whether the scores are values rather than logits; by default if there is only one.
+        max_steps: Maximum number of points at which gradients are computed.
 
     Returns:
-        The explanation; its ``description`` and ``differences`` say how much is missing from completeness.
+        The explanation; its `description` and `differences` report the error of completeness.
 
     Raises:
         ValueError: If an argument has a bad value.
     """
-    index: Any = getattr(row, "index", None) if hasattr(row, "iloc") else None
-    own = None if index is None else list(index)
     values = as_tensor(row)
     values = values[None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) != 1 or values.shape[1] == 0:
-        raise ValueError(f"give one row [D] or [1, D], got shape {list(values.shape)}: explain the rows one by one")
-    default = [f"x{i}" for i in range(values.shape[1])]
-    names = [str(name) for name in (own or default if feature_names is None else feature_names)]
-    if len(names) != values.shape[1]:
-        raise ValueError(f"feature_names must name each of the {values.shape[1]} features, got {len(names)} names")
-    with undisturbed(model) as network, torch.no_grad():
+        raise ValueError(f"row must be [D] or [1, D], found shape {list(values.shape)}: explain the rows one by one")
+    names = _feature_names(row, feature_names, values.shape[1])
+    with eval_mode(model) as network, torch.no_grad():
         scores = network.scores(network.place(values)).cpu().double()[0]
     is_regression = len(scores) == 1 if is_regression is None else is_regression
-    shown = display_names(len(scores), target_names, is_regression)
+    titles = display_names(len(scores), target_names, is_regression)
     if targets is not None and top_targets is not None:
-        raise ValueError("give targets or top_targets, not both")
-    if targets is not None:
-        chosen = [find_target(target, shown) for target in targets]
+        raise ValueError("pass targets or top_targets, not both")
+    if targets is None:
+        chosen = highest_targets(scores, 1 if top_targets is None else top_targets)
     else:
-        chosen = top_targets_of(scores, 1 if top_targets is None else top_targets)
+        chosen = [find_target(target, titles) for target in targets]
     if not chosen:
-        raise ValueError("targets must name at least one target, got none")
+        raise ValueError("targets must name at least one target, found none")
     proba = None if is_regression else probabilities(scores)
-    found = integrated_gradients(
+    attribution = integrated_gradients(
         model, values.expand(len(chosen), -1), chosen, baseline=baseline, max_steps=max_steps, batch_size=512
     )
-    explained = [
-        TargetExplanation(
-            shown[index],
-            feature_weights=_weights(names, found, place, values[0].double().cpu().numpy(), top),
-            proba=None if proba is None else float(proba[index]),
-            score=float(scores[index]),
+    shown_values = [*values[0].double().cpu().tolist(), 1.0]
+    explained = []
+    for place, index in enumerate(chosen):
+        contributions = np.append(attribution.values[place].numpy(), float(attribution.baseline_score[place]))
+        weights = weights_of([*names, BIAS], contributions, shown_values, top)
+        probability = None if proba is None else float(proba[index])
+        explained.append(
+            TargetExplanation(titles[index], feature_weights=weights, proba=probability, score=float(scores[index]))
         )
-        for place, index in enumerate(chosen)
-    ]
     explanation = RowExplanation(
         estimator=type(model).__name__,
         method="integrated gradients",
-        description=_description(found, [shown[index] for index in chosen]),
+        description=_description(attribution, [titles[index] for index in chosen]),
         targets=explained,
         is_regression=is_regression,
     )
-    explanation.differences = {shown[index]: float(found.difference[i]) for i, index in enumerate(chosen)}
-    explanation.steps = {shown[index]: int(found.steps[i]) for i, index in enumerate(chosen)}
+    explanation.differences = {titles[index]: float(attribution.difference[i]) for i, index in enumerate(chosen)}
+    explanation.steps = {titles[index]: int(attribution.steps[i]) for i, index in enumerate(chosen)}
     return explanation
 
 
-def _weights(names: list[str], found: Attribution, place: int, values: npt.NDArray[Any], top: Top) -> FeatureWeights:
-    weights = found.values[place].numpy()
-    features = [*names, BIAS]
-    contributions = np.append(weights, float(found.baseline_score[place]))
-    return weights_of(features, contributions, [*values.tolist(), 1.0], top)
+def _feature_names(row: Any, given: Sequence[str] | None, count: int) -> list[str]:
+    """Return the given names, those of a pandas frame or series, or numbers."""
+    own = getattr(row, "columns", row.index if hasattr(row, "iloc") else None)
+    names = given if given is not None else [f"x{i}" for i in range(count)] if own is None else own
+    if len(names) != count:
+        raise ValueError(f"feature_names must name each of the {count} features, found {len(names)} names")
+    return [str(name) for name in names]
 
 
-def _description(found: Attribution, shown: list[Any]) -> str:
-    lines = [f"Contributions of the features to the score, which with {BIAS}, the baseline's score, they sum to."]
-    for i, (name, complete) in enumerate(zip(shown, found.complete().tolist(), strict=True)):
-        gap = f"{float(found.difference[i]):+.2e} remains after {int(found.steps[i])} steps"
-        lines.append(f"{name}: {gap}" + ("" if complete else ", which is MORE than 1e-3 of what is explained"))
+def weights_of(
+    features: Sequence[str], weights: npt.NDArray[Any], values: Sequence[float] | None, top: Top
+) -> FeatureWeights:
+    """Return signed weights in eli5's form, sorted by magnitude, zeros dropped, the number of omitted features kept.
+
+    Raises:
+        ValueError: If `top` is not a number or a pair of numbers.
+    """
+    numbers = (top,) if isinstance(top, int) else (top or ())
+    if isinstance(top, bool) or not all(isinstance(n, int) and n >= 0 for n in numbers) or len(numbers) > 2:
+        raise ValueError(f"top must be a number, a pair (positive, negative) or None, found {top!r}")
+    order = np.argsort(-np.abs(weights), kind="stable")
+    if isinstance(top, int):
+        shown = [i for i in order if weights[i] != 0][:top]
+    else:
+        positive, negative = (None, None) if top is None else tuple(top)
+        shown = [i for i in order if weights[i] > 0][:positive] + [i for i in order if weights[i] < 0][:negative]
+
+    def feature(i: int) -> FeatureWeight:
+        return FeatureWeight(features[i], float(weights[i]), value=None if values is None else values[i])
+
+    pos, neg = ([feature(i) for i in shown if weights[i] * sign > 0] for sign in (1, -1))
+    pos_remaining, neg_remaining = int((weights > 0).sum()) - len(pos), int((weights < 0).sum()) - len(neg)
+    return FeatureWeights(pos, neg, pos_remaining=pos_remaining, neg_remaining=neg_remaining)
+
+
+def _description(attribution: Attribution, titles: list[Any]) -> str:
+    lines = [f"Contributions of the features; with {BIAS}, the score of the baseline, they sum to the score."]
+    for i, (title, complete) in enumerate(zip(titles, attribution.complete().tolist(), strict=True)):
+        gap = f"{float(attribution.difference[i]):+.2e} remains after {int(attribution.steps[i])} steps"
+        lines.append(f"{title}: {gap}" + ("" if complete else ", which is MORE than 1e-3 of the explained difference"))
     return "\n".join(lines)

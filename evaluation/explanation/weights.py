@@ -1,4 +1,4 @@
-"""An eli5 explanation of what a network looks at in general: permutation importance."""
+"""An eli5 explanation of a network as a whole: permutation importance."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,54 +21,54 @@ def explain_weights(
     batch_size: int = 1024,
     top: int | None = 20,
 ) -> Explanation:
-    """Explain a network by how much worse it gets when a part of its input is shuffled.
+    """Explain a network by how much its metric decreases when a part of the input is shuffled.
 
-    This is what ``eli5.explain_weights(model, data=...)`` calls; see
-    :func:`evaluation.explanation.permutation.permutation_importance`. eli5 prints each importance with twice its
-    standard deviation over the shuffles.
+    `eli5.explain_weights(model, data=...)` calls this function; see
+    `evaluation.explanation.permutation.permutation_importance`. eli5 prints each importance with twice its standard
+    deviation over the shuffles.
 
     Args:
-        model: Maps ``[N, ...]`` to ``[N, K]`` or ``[N]``.
-        data: A loader of ``(inputs, labels)``, or the pair ``(inputs, labels)``.
-        feature_names: Names of the columns, channels or cells.
-        patch: Side of the cells of a grid over images; without it, channels.
-        metric: What gets worse: ``"accuracy"``, ``"nll"``, ``"r2"`` or a function.
+        model: Maps `[N, ...]` to `[N, K]` or `[N]`.
+        data: A loader of `(inputs, labels)`, or the pair `(inputs, labels)`.
+        feature_names: Names of the columns, channels or cells; by default the columns of a data frame, or numbers.
+        patch: Side of the square cells into which images are divided; None: channels.
+        metric: `"accuracy"`, `"nll"`, `"r2"` or a function, see `permutation_importance`.
         repeats: Number of shuffles of each part.
-        seed: Of the shuffles.
-        batch_size: Examples evaluated at once.
-        top: Show so many parts; None for all.
+        seed: Random seed of the shuffles.
+        batch_size: Number of examples evaluated at once.
+        top: Number of parts to show; None for all.
 
     Returns:
-        The explanation, with ``feature_importances``.
+        The explanation, with `feature_importances`.
 
     Raises:
-        ValueError: If there are no data, they do not fit, or an argument has a bad value.
+        ValueError: If there are no data, they do not match, or an argument has a bad value.
     """
     if data is None:
-        raise ValueError("a network is explained by its data: give data=, a loader or a pair (inputs, labels)")
+        raise ValueError("a network is explained by its data: pass data=, a loader or a pair (inputs, labels)")
     if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 0):
-        raise ValueError(f"top must be a number or None, got {top!r}")
-    if feature_names is None and hasattr(data, "__getitem__") and isinstance(data, tuple):
+        raise ValueError(f"top must be a number or None, found {top!r}")
+    if feature_names is None and isinstance(data, tuple) and data:
         columns = getattr(data[0], "columns", None)  # of a data frame
         feature_names = None if columns is None else [str(column) for column in columns]
-    found = permutation_importance(
+    importance = permutation_importance(
         model, data, metric=metric, patch=patch, names=feature_names, repeats=repeats, seed=seed, batch_size=batch_size
     )
-    order = found.values.argsort(descending=True, stable=True).tolist()
-    kept = order[:top]
+    order = importance.values.argsort(descending=True, stable=True).tolist()
+    shown = order[:top]
     importances = FeatureImportances.from_names_values(
-        [found.names[i] for i in kept],
-        found.values[kept].tolist(),
-        found.std[kept].tolist(),
-        remaining=len(order) - len(kept),
+        [importance.names[i] for i in shown],
+        importance.values[shown].tolist(),
+        importance.std[shown].tolist(),
+        remaining=len(order) - len(shown),
     )
     return Explanation(
         estimator=type(model).__name__,
         method="permutation importance",
         description=(
-            f"Decrease of {found.metric} ({found.score:.4f} on {found.examples:,} examples) when a part of the input "
-            f"is shuffled among the examples, mean of {repeats}."
+            f"Decrease of {importance.metric} ({importance.score:.4f} on {importance.examples:,} examples) when a part "
+            f"of the input is shuffled among the examples, mean of {repeats}."
         ),
         feature_importances=importances,
-        is_regression=found.metric == "r2",
+        is_regression=importance.metric == "r2",
     )

@@ -1,7 +1,6 @@
 """Every scaler on the logits of a trained checkpoint: what ``calibrate.py --checkpoint`` does."""
 
 import copy
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,19 +13,17 @@ from torch import Tensor
 import evaluation
 from _common.names import backbones
 from _common.rebuild import AtPrecision, TrainedRun, rebuild
-from evaluation import bootstrap_interval, calibration_error, reliability_diagram
-from evaluation.calibration.calibrate import measure, split_logits
-from evaluation.calibration.scalers import Scaler
+from evaluation.calibration import CalibrationResult, Scaler
 from evaluation.figures import to_rgb
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 
 SCALERS = (
-    "TemperatureScaling",
-    "VectorScaling",
-    "PlattScaling",
-    "IsotonicCalibration",
-    "HistogramBinning",
-    "DirichletCalibration",
+    evaluation.TemperatureScaling,
+    evaluation.VectorScaling,
+    evaluation.PlattScaling,
+    evaluation.IsotonicCalibration,
+    evaluation.HistogramBinning,
+    evaluation.DirichletCalibration,
 )
 Norm = Literal["l1", "l2", "max"]
 
@@ -43,52 +40,47 @@ def calibrate_checkpoint(
 ) -> dict[str, Any]:
     """Fit every scaler, write the figures and the calibrated checkpoint, and return the results."""
     run = rebuild(checkpoint, accelerator)
-    network = AtPrecision(run.model, run.trainer)
-    fitted_on: Literal["train", "val"] = "train" if on_training_data else "val"
-    held_out = split_logits(network, run.datamodule, fitted_on)
-    logits, labels = split_logits(network, run.datamodule, "test")
-    options: dict[str, Any] = {"n_bins": n_bins, "norm": norm}
-
-    def row(preds: Tensor, parameters: str, from_logits: bool) -> dict[str, Any]:
-        interval = bootstrap_interval(
-            calibration_error, preds, labels, replicates=replicates, from_logits=from_logits, **options
-        )
-        found: dict[str, Any] = measure(preds, labels, from_logits=from_logits, **options)
-        return found | {"ece_interval": list(interval), "parameters": parameters}
-
-    methods = {"uncalibrated": row(logits, "", True)}
-    diagrams = [reliability_diagram(logits, labels, from_logits=True, title="uncalibrated", **options)]
-    scalers: dict[str, Scaler] = {}
-    for name in SCALERS:
-        scaler: Scaler = getattr(evaluation, name)()
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                scaler.fit(*held_out)
-        except ValueError as error:
-            methods[name] = {"error": f"not fitted: {error}"}
-            continue
-        scalers[name] = scaler
-        p = scaler.predict_proba(logits)
-        methods[name] = row(p, "; ".join([summary(scaler), *(str(warning.message) for warning in caught)]), False)
-        diagrams.append(reliability_diagram(p, labels, title=name, **options))
+    report = evaluation.calibrate(
+        AtPrecision(run.model, run.trainer),
+        run.datamodule,
+        [scaler() for scaler in SCALERS],
+        on_training_data=on_training_data,
+        n_bins=n_bins,
+        norm=norm,
+        replicates=replicates,
+    )
+    results = {"uncalibrated": report.uncalibrated}
+    results |= {scaler.__name__: result for scaler, result in zip(SCALERS, report.calibrated, strict=True)}
+    measured = {name: result for name, result in results.items() if result.metrics}
+    scalers = {name: result.scaler for name, result in measured.items() if result.scaler is not None}
     folder.mkdir(parents=True, exist_ok=True)
+    diagrams = [result.reliability_diagram(n_bins, norm, title=name) for name, result in measured.items()]
     grid(diagrams).savefig(folder / "reliability.png")
     files = {"figure": "reliability.png", "results": "results.json"}
     if keep in scalers:
         write_calibrated(run, checkpoint, keep, scalers[keep], folder)
         files["checkpoint"] = "checkpoints/calibrated.ckpt"
+    fit = f"fitted to {report.samples:,} samples ({report.fitted_on})"
     return {
-        "title": f"{checkpoint}: fitted to {len(held_out[1]):,} samples ({fitted_on}), test split of {len(labels):,}",
+        "title": f"{checkpoint}: {fit}, test split of {report.test_samples:,}",
         "checkpoint": str(checkpoint),
-        "fitted_on": fitted_on,
+        "fitted_on": report.fitted_on,
         "kept": keep if keep in scalers else None,
         "n_bins": n_bins,
         "norm": norm,
-        "methods": methods,
+        "methods": {name: row(result) for name, result in results.items()},
         "fitted": {name: plain(scaler) for name, scaler in scalers.items()},
         "files": files,
     }
+
+
+def row(result: CalibrationResult) -> dict[str, Any]:
+    """Return the row of a table for one result."""
+    if not result.metrics:
+        return {"error": f"not fitted: {result.remarks[0]}"}
+    parameters = "" if result.scaler is None else summary(result.scaler)
+    interval = list(result.ece_interval) if result.ece_interval else None
+    return result.metrics | {"ece_interval": interval, "parameters": "; ".join([parameters, *result.remarks])}
 
 
 def plain(scaler: Scaler) -> dict[str, Any]:

@@ -84,10 +84,10 @@ def test_confusion_matrix_of_no_example():
 @pytest.mark.parametrize(
     ("matrix", "classes", "words"),
     [
-        (np.zeros((2, 3)), ["a", "b"], r"square \[K, K\], got \[2, 3\]"),
-        (np.zeros((0, 0)), [], r"got \[0, 0\]"),
-        (np.zeros((2, 2)), ["a"], "2 rows of matrix, got 1 names"),
-        (-np.eye(2), ["a", "b"], "got -1"),
+        (np.zeros((2, 3)), ["a", "b"], r"square \[K, K\], found \[2, 3\]"),
+        (np.zeros((0, 0)), [], r"found \[0, 0\]"),
+        (np.zeros((2, 2)), ["a"], "2 rows of matrix, found 1 names"),
+        (-np.eye(2), ["a", "b"], "found -1"),
     ],
 )
 def test_confusion_matrix_refuses_what_is_none(matrix, classes, words):
@@ -154,9 +154,9 @@ def test_no_mistake_is_said():
 
 
 def test_mistakes_of_shapes_that_do_not_match():
-    with pytest.raises(ValueError, match=r"do not match: got \[2, 1, 8, 8\], \[2\], \[1\], \[2\]"):
+    with pytest.raises(ValueError, match=r"must match: found \[2, 1, 8, 8\], \[2\], \[1\], \[2\]"):
         mistakes_figure(torch.rand(2, 1, 8, 8), [0, 1], [0], [1.0, 1.0], CLASSES)
-    with pytest.raises(ValueError, match="do not match"):
+    with pytest.raises(ValueError, match="must match"):
         mistakes_figure(torch.rand(2, 8, 8), [0, 1], [0, 1], [1.0, 1.0], CLASSES)
 
 

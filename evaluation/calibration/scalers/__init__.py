@@ -1,7 +1,7 @@
-"""Scalers: what is put behind a trained classifier so that its probabilities are calibrated.
+"""Scalers, which stand behind a trained classifier and make its probabilities calibrated.
 
-All have one interface, ``fit(logits, labels)``, ``predict_proba(logits)``, ``get_params()``, and fitted attributes with
-a trailing underscore; each is also a module from logits to calibrated logits.
+All have one interface, `fit(logits, labels)`, `predict_proba(logits)`, `get_params()`, and fitted attributes with a
+trailing underscore; each is also a module from logits to calibrated logits.
 """
 
 from .base import Scaler as Scaler

@@ -10,7 +10,7 @@ multiclass probabilities with Dirichlet calibration" (NeurIPS 2019)::
 import torch
 from torch import Tensor
 
-from ..chunks import sum_over
+from ..inputs import Predictions
 from .base import Scaler, check_positive
 from .minimise import minimise, softmax_loss
 
@@ -18,16 +18,16 @@ from .minimise import minimise, softmax_loss
 class DirichletCalibration(Scaler):
     """Map the log-probabilities by a matrix and an offset, with off-diagonal and intercept regularisation (ODIR).
 
-    It has ``K (K + 1)`` parameters: with many classes and few samples the penalties matter, and are best chosen by
-    cross-validation. They leave the diagonal free, so that with infinite ones it would be a factor for each class.
+    It has `K (K + 1)` parameters: with many classes and few samples the penalties matter and are best chosen by
+    cross-validation. They do not touch the diagonal, so infinite penalties leave a factor for each class.
 
     Args:
         off_diagonal: Weight of the mean square of W outside its diagonal.
         intercept: Weight of the mean square of b.
 
     Attributes:
-        weight_: ``[K, K]`` W.
-        bias_: ``[K]`` b.
+        weight_: `[K, K]` W.
+        bias_: `[K]` b.
 
     Raises:
         ValueError: If a weight is negative.
@@ -48,9 +48,9 @@ class DirichletCalibration(Scaler):
         self.off_diagonal = check_positive("off_diagonal", off_diagonal, zero=True)
         self.intercept = check_positive("intercept", intercept, zero=True)
 
-    def _fit(self, logits: Tensor, labels: Tensor) -> None:
-        classes = logits.shape[1]
-        start = torch.eye(classes, classes + 1, dtype=torch.float64, device=logits.device)  # W and, as last column, b
+    def _fit(self, predictions: Predictions) -> None:
+        classes, device = predictions.scores.shape[1], predictions.scores.device
+        start = torch.eye(classes, classes + 1, dtype=torch.float64, device=device)  # W and, as last column, b
         penalty = torch.full_like(start, self.off_diagonal / (classes * (classes - 1)))
         penalty.fill_diagonal_(0.0)
         penalty[:, -1] = self.intercept / classes
@@ -58,18 +58,18 @@ class DirichletCalibration(Scaler):
         def loss(parameters: Tensor) -> tuple[Tensor, Tensor]:
             weight, bias = parameters[:, :-1], parameters[:, -1]
 
-            def sums(piece: Tensor, target: Tensor) -> Tensor:
-                log_q = piece.double().log_softmax(dim=1)
-                value, by_logits = softmax_loss(log_q @ weight.t() + bias, target)
+            def sums(chunk: Predictions) -> Tensor:
+                log_q = chunk.scores.double().log_softmax(dim=1)
+                value, by_logits = softmax_loss(log_q @ weight.t() + bias, chunk.labels)
                 gradient = torch.cat([by_logits.t() @ log_q, by_logits.sum(dim=0)[:, None]], dim=1)
                 return torch.cat([value[None], gradient.flatten()])
 
-            mean = sum_over(sums, logits, labels) / len(labels)
+            mean = predictions.sum(sums) / len(predictions)
             value = mean[0] + (penalty * parameters.square()).sum()
             return value, mean[1:].view_as(parameters) + 2 * penalty * parameters
 
-        found = minimise(loss, start)
-        self._set_fitted(weight_=found[:, :-1].clone(), bias_=found[:, -1].clone())
+        best = minimise(loss, start)
+        self._set_fitted(weight_=best[:, :-1].clone(), bias_=best[:, -1].clone())
 
     def _calibrate(self, logits: Tensor) -> Tensor:
         return logits.log_softmax(dim=1) @ self.weight_.to(logits.dtype).t() + self.bias_.to(logits.dtype)

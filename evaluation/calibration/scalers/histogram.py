@@ -13,20 +13,20 @@ from .one_vs_rest import OneVsRest, check_floor, laplace
 
 
 class HistogramBinning(OneVsRest):
-    """Replace each class's probability by the share of the class in its bin; a bin without a sample keeps its centre.
+    """Replace each class's probability by the share of the class in its bin; an empty bin keeps its centre.
 
-    With more than two classes the rows are divided by their sums. Samples in one bin get the same probability, so that
-    the predicted class may change.
+    With more than two classes each row is divided by its sum. Samples in one bin get the same probability, so the
+    predicted class may change.
 
     Args:
         n_bins: Number of bins of each class.
-        strategy: ``"uniform"`` (equal width) or ``"quantile"`` (equal numbers of samples).
-        floor: Probabilities are kept within ``[floor, 1 - floor]``; None: ``1 / (N + 2)`` for N samples.
+        strategy: `"uniform"` (equal width) or `"quantile"` (equal numbers of samples).
+        floor: Probabilities are kept within `[floor, 1 - floor]`; None: `1 / (N + 2)` for N samples.
 
     Attributes:
-        edges_: ``[K, n_bins - 1]`` probabilities between the bins, each belonging to the bin below; ``[1, n_bins - 1]``
-            for two classes.
-        values_: ``[K, n_bins]`` probabilities of the bins.
+        edges_: `[K, n_bins - 1]` probabilities between the bins, each part of the bin below; `[1, n_bins - 1]` for two
+            classes.
+        values_: `[K, n_bins]` probabilities of the bins.
 
     Raises:
         ValueError: For a bad option.
@@ -43,7 +43,7 @@ class HistogramBinning(OneVsRest):
 
     def __init__(self, n_bins: int = 15, strategy: Strategy = "uniform", floor: float | None = None) -> None:
         super().__init__()
-        check_options(n_bins, "l1", strategy)
+        check_options(n_bins, strategy=strategy)
         self.n_bins, self.strategy, self.floor = n_bins, strategy, check_floor(floor)
 
     def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
@@ -54,10 +54,10 @@ class HistogramBinning(OneVsRest):
             edges = torch.stack([quantile_edges(row, self.n_bins) for row in p])
         bins = torch.searchsorted(edges, p)
         count = torch.zeros(len(p), self.n_bins, dtype=p.dtype, device=p.device)
-        held = count.scatter_add(1, bins, torch.ones_like(p))
+        samples = count.scatter_add(1, bins, torch.ones_like(p))
         positive = count.scatter_add(1, bins, hits.t().contiguous())
         ends = torch.nn.functional.pad(edges, (1, 0), value=0.0), torch.nn.functional.pad(edges, (0, 1), value=1.0)
-        values = torch.where(held > 0, positive / held.clamp(min=1), (ends[0] + ends[1]) / 2)
+        values = torch.where(samples > 0, positive / samples.clamp(min=1), (ends[0] + ends[1]) / 2)
         floor = laplace(self.floor, len(hits))
         self._set_fitted(edges_=edges, values_=values.clamp(floor, 1 - floor))
 

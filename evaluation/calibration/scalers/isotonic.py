@@ -1,33 +1,32 @@
-"""Isotonic calibration: any rising curve for each class.
+"""Isotonic calibration: a non-decreasing curve for each class.
 
-Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability estimates" (KDD 2002): the rising
-function of the class's log-odds with the least squared distance to the labels (pool adjacent violators).
+Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability estimates" (KDD 2002): the
+non-decreasing function of the class's log-odds with the least squared distance to the labels (pool adjacent violators).
 """
 
 import torch
-from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from .one_vs_rest import OneVsRest, check_floor, laplace
 
 
 class IsotonicCalibration(OneVsRest):
-    """Fit a rising step function to each class against the rest, by scikit-learn's ``IsotonicRegression``.
+    """Fit a non-decreasing step function to each class against the rest, by scikit-learn's `IsotonicRegression`.
 
-    Between the steps it is linear in the log-odds; below the least and above the greatest it is constant. With more
-    than two classes the rows are divided by their sums. It needs more data than the scalings, some 1,000 samples.
+    Between the steps it is linear in the log-odds, outside of them constant. With more than two classes each row is
+    divided by its sum. It needs more data than the parametric scalers, about 1,000 samples.
 
     Args:
-        floor: Probabilities are kept within ``[floor, 1 - floor]``. A step without a sample of the class would else
-            have the probability 0, and one later sample there an infinite loss. None: ``1 / (N + 2)``, Laplace's
-            estimate for what never happened in N samples.
+        floor: Probabilities are kept within `[floor, 1 - floor]`. Otherwise a step without a sample of the class would
+            have the probability 0, and one later sample there an infinite loss. None: `1 / (N + 2)`, Laplace's
+            estimate for an event that never happened in N samples.
 
     Attributes:
-        thresholds_: ``[K, M]`` log-odds at the ends of the steps, the last one repeated; ``[1, M]`` for two classes.
+        thresholds_: `[K, M]` log-odds at the ends of the steps, the last one repeated; `[1, M]` for two classes.
         values_: The probabilities there.
 
     Raises:
-        ValueError: If ``floor`` is not in [0, 0.5).
+        ValueError: If `floor` is not in [0, 0.5).
 
     Example:
         >>> scaler = IsotonicCalibration(floor=0).fit([-3.0, -1.0, -2.0, 1.0, 3.0, 2.0], [0, 0, 1, 0, 1, 1])
@@ -44,6 +43,8 @@ class IsotonicCalibration(OneVsRest):
         self.floor = check_floor(floor)
 
     def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
+        from sklearn.isotonic import IsotonicRegression
+
         ends, values = [], []
         for score, hit in zip(scores.unbind(dim=1), hits.unbind(dim=1), strict=True):
             regression = IsotonicRegression(y_min=0, y_max=1).fit(score.cpu().numpy(), hit.cpu().numpy())

@@ -1,4 +1,4 @@
-"""Minimising a smooth convex loss of many parameters."""
+"""Minimisation of a smooth convex loss of many parameters."""
 
 import warnings
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 
@@ -14,27 +13,28 @@ def minimise(loss: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor) -> 
     """Minimise by scipy's L-BFGS-B, in float64.
 
     Args:
-        loss: Parameters, in the shape of ``start``, to the loss and its gradient.
-        start: Where to begin.
+        loss: Maps parameters, in the shape of `start`, to the loss and its gradient.
+        start: Initial parameters.
 
     Returns:
-        The minimum, in the shape and on the device of ``start``.
+        The minimum, in the shape and on the device of `start`.
     """
+    from scipy.optimize import minimize
 
     def evaluate(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         value, gradient = loss(torch.from_numpy(flat.copy()).to(start.device).view_as(start))
         return float(value), gradient.flatten().cpu().numpy()
 
-    # The limits are those of float64: what is left is the rounding of a mean.
+    # The limits are those of float64: what remains is the rounding of a mean.
     options = {"maxiter": 5000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 30}
-    found = minimize(evaluate, start.flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=options)
-    if np.abs(found.jac).max() > 1e-4:
-        warnings.warn(f"the fit did not converge: {found.message}", stacklevel=5)
-    return torch.from_numpy(found.x).to(start.device).view_as(start)
+    best = minimize(evaluate, start.flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=options)
+    if np.abs(best.jac).max() > 1e-4:
+        warnings.warn(f"the fit did not converge: {best.message}", stacklevel=5)
+    return torch.from_numpy(best.x).to(start.device).view_as(start)
 
 
 def softmax_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed negative log-likelihood of a batch, and its gradient by the logits."""
+    """Return the summed negative log-likelihood of a batch, and its gradient with respect to the logits."""
     log_p = logits.log_softmax(dim=1)
     loss = -log_p.gather(1, labels[:, None]).sum()
     gradient = log_p.exp_()

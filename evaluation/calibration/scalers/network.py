@@ -9,16 +9,16 @@ from .base import Scaler
 
 
 class CalibratedNetwork(nn.Module):
-    """Any network, and a scaler that calibrates its logits, as one network.
+    """Any network and a scaler that calibrates its logits, as one network.
 
-    It is built like the network inside, from factories, so that a classifier can be told to take it, and its checkpoint
-    holds both.
+    It is built from factories and takes the arguments of a backbone, so a classifier can use it as one, and the
+    checkpoint contains both.
 
     Args:
         num_classes: Number of logits K.
         image_shape: Shape of one example.
         activation: Factory of the activation modules.
-        backbone: Factory of the network, called with the keywords ``num_classes``, ``image_shape`` and ``activation``.
+        backbone: Factory of the network, called with the keywords `num_classes`, `image_shape` and `activation`.
         scaler: Factory of the scaler, called without arguments.
 
     Example:
@@ -43,7 +43,7 @@ class CalibratedNetwork(nn.Module):
         scaler: Callable[[], Scaler],
     ) -> None:
         super().__init__()
-        make: Any = backbone  # called by keywords, which the type of a Callable cannot say
+        make: Any = backbone  # called by keywords, which the type of a Callable cannot express
         self.network = make(num_classes=num_classes, image_shape=image_shape, activation=activation)
         self.scaler = scaler()
 

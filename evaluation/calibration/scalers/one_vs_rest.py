@@ -1,23 +1,25 @@
 """Binary calibration of each class against the rest, after Zadrozny and Elkan (KDD 2002).
 
-Each class's probability is calibrated by itself, as a function of its log-odds ``log(q / (1 - q))`` with
-``q = softmax(z)``, and the rows are divided by their sums. The log-odds are computed from the logits, so that nothing
-is lost to probabilities that round to 1. With two classes, one is the other's rest: class 1 is calibrated.
+The probability of each class is calibrated separately, as a function of its log-odds `log(q / (1 - q))` with
+`q = softmax(z)`, and each row is divided by its sum. The log-odds are computed from the logits, so nothing is lost to
+probabilities that round to 1. With two classes, only class 1 is calibrated; class 0 has the remaining probability.
 """
 
 import torch
 from torch import Tensor
 
+from ..inputs import Predictions
 from .base import Scaler
 
 
 class OneVsRest(Scaler):
-    """Base of the scalers that calibrate one class at a time."""
+    """Base of the scalers that calibrate one class at a time; subclasses implement `_fit_columns` and `_columns`."""
 
-    def _fit(self, logits: Tensor, labels: Tensor) -> None:
-        scores = _calibrated_columns(log_odds(logits.double()))
-        classes = [1] if logits.shape[1] == 2 else range(logits.shape[1])
-        self._fit_columns(scores, torch.stack([labels == k for k in classes], dim=1).double())
+    def _fit(self, predictions: Predictions) -> None:
+        scores = _calibrated_columns(log_odds(predictions.scores.double()))
+        count = predictions.scores.shape[1]
+        classes = [1] if count == 2 else range(count)
+        self._fit_columns(scores, torch.stack([predictions.labels == k for k in classes], dim=1).double())
 
     def _calibrate(self, logits: Tensor) -> Tensor:
         p = self._columns(_calibrated_columns(log_odds(logits)))
@@ -27,15 +29,14 @@ class OneVsRest(Scaler):
         return torch.where(total > 0, p / total, 1 / p.shape[1]).log()
 
     def _classes(self) -> int | None:
-        columns = len(self._buffers[self.fitted[0]])  # type: ignore[arg-type]  # fitted: no None
-        return max(columns, 2)
+        return max(len(getattr(self, self.fitted[0])), 2)
 
     def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
-        """Fit to the log-odds ``[N, C]`` of C classes, and 1 where a class is the label, else 0, all float64."""
+        """Fit to the log-odds `[N, C]` of C classes, and 1 where a class is the label, otherwise 0; all float64."""
         raise NotImplementedError
 
     def _columns(self, scores: Tensor) -> Tensor:
-        """Return the calibrated probability of each of the log-odds ``[N, C]``."""
+        """Return the calibrated probability of each of the log-odds `[N, C]`."""
         raise NotImplementedError
 
 
@@ -44,22 +45,22 @@ def _calibrated_columns(scores: Tensor) -> Tensor:
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """Return ``log(q / (1 - q))`` of ``q = softmax(logits)``: each logit less the logsumexp of the others."""
+    """Return `log(q / (1 - q))` of `q = softmax(logits)`: each logit minus the logsumexp of the others."""
     log_q = logits.log_softmax(dim=1)
     top = logits.argmax(dim=1, keepdim=True)
     others = logits.scatter(1, top, -float("inf")).logsumexp(dim=1, keepdim=True)
-    # Where q is at most 1/2, log(1 - q) loses nothing; only the largest is above.
+    # For q up to 1/2, log(1 - q) is exact enough; only the largest probability can be above.
     odds = log_q - torch.log1p(-log_q.exp().clamp(max=0.75))
     return odds.scatter(1, top, logits.gather(1, top) - others)
 
 
 def laplace(floor: float | None, count: int) -> float:
-    """Return the given probability, or Laplace's estimate of what never happened in ``count`` samples."""
+    """Return the given probability, or Laplace's estimate for an event that never happened in `count` samples."""
     return 1 / (count + 2) if floor is None else floor
 
 
 def check_floor(floor: float | None) -> float | None:
-    """Return a probability below 1/2, or None."""
+    """Return a probability below 1/2, or None, or raise a ValueError."""
     if floor is not None and not (isinstance(floor, int | float) and 0 <= floor < 0.5):
-        raise ValueError(f"floor must be None or a number in [0, 0.5), got {floor!r}")
+        raise ValueError(f"floor must be None or a number in [0, 0.5), found {floor!r}")
     return floor

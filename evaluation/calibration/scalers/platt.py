@@ -2,8 +2,8 @@
 
 Platt, "Probabilistic outputs for support vector machines" (1999)::
 
-    p = sigmoid(a s + c),   s: the class's log-odds
-    minimises the cross-entropy with the targets (N_+ + 1) / (N_+ + 2) for the class and 1 / (N_- + 2) for the rest
+    p = sigmoid(a s + c),   s: the log-odds of the class
+    a, c minimise the cross-entropy with the targets (N_+ + 1) / (N_+ + 2) for the class and 1 / (N_- + 2) for the rest
 """
 
 import torch
@@ -17,11 +17,11 @@ from .one_vs_rest import OneVsRest
 class PlattScaling(OneVsRest):
     """Fit a logistic curve to each class against the rest, by L-BFGS in float64.
 
-    Platt's targets are neither 0 nor 1, so that the curve is finite for separable and for constant labels too. With
-    more than two classes the rows are divided by their sums.
+    Platt's targets are neither 0 nor 1, so the curve is finite for separable and for constant labels too. With more
+    than two classes each row is divided by its sum.
 
     Attributes:
-        slope_: ``[K]`` a, or ``[1]`` for two classes.
+        slope_: `[K]` a, or `[1]` for two classes.
         intercept_: c, likewise.
 
     Example:
@@ -34,9 +34,6 @@ class PlattScaling(OneVsRest):
     fitted = ("slope_", "intercept_")
     slope_: Tensor
     intercept_: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
         positives = hits.sum(dim=0)

@@ -4,12 +4,9 @@ Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks" (ICML 2
 
     p = softmax(z / T),   T = argmin of the negative log-likelihood of held-out data
 
-With ``beta = 1/T`` the loss is convex (it is not in log T, where Newton's method from T = 1 diverges for a true T of
-0.02)::
+The loss is convex in `beta = 1/T` (it is not in log T), so its minimum is the root of an increasing function::
 
-    f(beta)   = mean_i [ log sum_k exp(beta z_ik) - beta z_iy ]
-    f'(beta)  = mean_i [ E_p z_i - z_iy ]
-    f''(beta) = mean_i [ Var_p z_i ]          p_i = softmax(beta z_i)
+    f'(beta) = mean_i [ E_p z_i - z_iy ]          p_i = softmax(beta z_i)
 """
 
 import math
@@ -18,21 +15,17 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..chunks import sum_over
+from ..inputs import Predictions
 from .base import Scaler, check_positive
 
-_SAMPLE = 1 << 15  # rows that the first guess is made from
-# Newton's last step is taken without looking at where it leads. A step from a loss d above the minimum leads to one
-# about d^2 above it, times a number that is seldom above 1000: far below the rounding of a mean.
-_TOLERANCE = 1e-8
+_SAMPLE = 1 << 15  # rows for the first estimate
 
 
 class TemperatureScaling(Scaler):
     """Divide the logits by a temperature, which never changes the predicted class.
 
-    ``f`` is minimised over ``1/T`` by Newton's method in float64, safeguarded by a bracket; the first steps look at
-    some of the rows only. T is always within ``bounds``; when the optimum is not, T is the bound, and a warning says
-    so.
+    The root of `f'` is found by scipy's `brentq` in log T, in float64; of many rows, some give a first estimate. T is
+    always within `bounds`; if the optimum is not, T is the bound, with a warning.
 
     Args:
         bounds: Least and greatest temperature.
@@ -41,8 +34,8 @@ class TemperatureScaling(Scaler):
         temperature_: T, a float64 scalar tensor.
 
     Raises:
-        ValueError: For bad bounds; from ``fit``, if every label has the largest logit of its row (the loss then falls
-            until T reaches 0), or if each row's logits are all equal (every T is as good).
+        ValueError: For bad bounds; from `fit`, if every label has the largest logit of its row (the loss then decreases
+            as T approaches 0), or if the logits of each row are all equal (every T gives the same loss).
 
     Example:
         >>> scaler = TemperatureScaling().fit([[4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [0.0, 4.0]], [0, 0, 0, 1])
@@ -58,30 +51,29 @@ class TemperatureScaling(Scaler):
     def __init__(self, bounds: tuple[float, float] = (1e-4, 1e4)) -> None:
         super().__init__()
         if len(bounds) != 2 or not check_positive("bounds", bounds[0]) < check_positive("bounds", bounds[1]):
-            raise ValueError(f"bounds must be two temperatures, the least first, got {bounds!r}")
+            raise ValueError(f"bounds must be two temperatures, the least first, found {bounds!r}")
         self.bounds = bounds
 
-    def _fit(self, logits: Tensor, labels: Tensor) -> None:
-        step = math.ceil(len(labels) / _SAMPLE)
-        if not _some_wrong(logits[::step], labels[::step]) and not _some_wrong(logits, labels):
-            if bool((logits.amax(dim=1) == logits.amin(dim=1)).all()):
-                raise ValueError("each row's logits are all equal: every temperature is as good")
+    def _fit(self, predictions: Predictions) -> None:
+        step = math.ceil(len(predictions) / _SAMPLE)
+        some = Predictions(predictions.scores[::step], predictions.labels[::step], from_logits=True)
+        if not _some_wrong(some) and not _some_wrong(predictions):
+            if bool((predictions.scores.amax(dim=1) == predictions.scores.amin(dim=1)).all()):
+                raise ValueError("each row's logits are all equal, so every temperature gives the same loss")
             raise ValueError(
-                "every label has the largest logit of its row, so that the loss falls until the temperature reaches 0: "
+                "every label has the largest logit of its row, so the loss decreases as the temperature approaches 0: "
                 "fit on held-out data, or on more of it, with some wrong predictions"
             )
-        low, high = 1 / self.bounds[1], 1 / self.bounds[0]
-        beta = min(max(1.0, low), high)
+        temperature, inside = _optimum(some, 1.0, 2.0, self.bounds)
         if step > 1:
-            beta, _ = _minimise(logits[::step], labels[::step], beta, low, high, 1e-7)
-        beta, inside = _minimise(logits, labels, beta, low, high, _TOLERANCE)
+            temperature, inside = _optimum(predictions, temperature, 1.05, self.bounds)
         if not inside:
             warnings.warn(
-                f"the best temperature lies beyond {1 / beta:g}, where bounds={self.bounds} end: "
-                "the labels do not go with the logits, or the logits have an unusual scale",
-                stacklevel=3,
+                f"the best temperature is beyond {temperature:g}, the end of bounds={self.bounds}: "
+                "the labels do not match the logits, or the logits have an unusual scale",
+                stacklevel=4,
             )
-        self._set_fitted(temperature_=torch.tensor(1 / beta, dtype=torch.float64, device=logits.device))
+        self._set_fitted(temperature_=torch.tensor(temperature, dtype=torch.float64, device=predictions.scores.device))
 
     def _calibrate(self, logits: Tensor) -> Tensor:
         return logits / self.temperature_.to(logits.dtype)
@@ -90,49 +82,45 @@ class TemperatureScaling(Scaler):
         return None
 
 
-def _some_wrong(logits: Tensor, labels: Tensor) -> bool:
-    return bool((logits.gather(1, labels[:, None]).squeeze(1) < logits.amax(dim=1)).any())
+def _some_wrong(predictions: Predictions) -> bool:
+    own = predictions.scores.gather(1, predictions.labels[:, None]).squeeze(1)
+    return bool((own < predictions.scores.amax(dim=1)).any())
 
 
-def _minimise(
-    logits: Tensor, labels: Tensor, beta: float, low: float, high: float, tolerance: float
-) -> tuple[float, bool]:
-    """Return the minimum of the loss over ``beta`` in ``[low, high]``, and whether it lies inside."""
-    ends = {low: False, high: False}  # whether the slope there is known
-    bracket = [low, high]
-    for _ in range(200):
-        slope, curvature = _derivatives(logits, labels, beta)
-        if (beta == low and slope >= 0) or (beta == high and slope <= 0):
-            return beta, slope == 0
-        bracket[slope > 0] = beta
-        if beta in ends:
-            ends[beta] = True
-        newton = beta - slope / curvature if curvature > 0 else math.copysign(math.inf, -slope)
-        if slope * slope <= 2 * tolerance * curvature:
-            return min(max(newton, low), high), True
-        if bracket[0] < newton < bracket[1]:
-            beta = newton
-        else:  # look at the end of the range once, then halve the bracket in log scale
-            end = bracket[slope < 0]
-            beta = end if ends.get(end) is False else math.sqrt(bracket[0] * bracket[1])
-            if bracket[1] - bracket[0] <= 1e-15 * bracket[1]:
-                break
-    return beta, True
+def _optimum(predictions: Predictions, start: float, factor: float, bounds: tuple[float, float]) -> tuple[float, bool]:
+    """Return the best temperature within bounds and whether it is inside, from a bracket widened by `factor`."""
+    from scipy.optimize import brentq
+
+    slopes: dict[float, float] = {}
+
+    def slope(log_temperature: float) -> float:
+        if log_temperature not in slopes:
+            slopes[log_temperature] = _slope(predictions, math.exp(-log_temperature))
+        return slopes[log_temperature]
+
+    least, greatest = math.log(bounds[0]), math.log(bounds[1])
+    near = min(max(math.log(start), least), greatest)
+    step, end = math.log(factor), least if slope(near) < 0 else greatest
+    while near != end:
+        far = max(near - step, end) if end == least else min(near + step, end)
+        if slope(near) * slope(far) <= 0:
+            # 1e-7 in log T leaves a loss within its own rounding of the minimum.
+            return math.exp(brentq(slope, near, far, xtol=1e-7, rtol=1e-12)), True
+        near, step = far, 2 * step
+    return bounds[end == greatest], slope(end) == 0
 
 
-def _derivatives(logits: Tensor, labels: Tensor, beta: float) -> tuple[float, float]:
-    """Return ``f'`` and ``f''``, summed in float64."""
+def _slope(predictions: Predictions, beta: float) -> float:
+    """Return `f'`, summed in float64."""
 
-    def sums(piece: Tensor, target: Tensor) -> Tensor:
-        # Classes first: sums over few classes are then sums of long rows.
-        below = torch.empty(piece.shape[::-1], dtype=torch.float64, device=piece.device).copy_(piece.t())
-        below -= below.amax(dim=0)
-        own = below.gather(0, target[None]).sum()
-        weight = (below * beta).exp_()
-        total = weight.sum(dim=0)
-        mean = weight.mul_(below).sum(dim=0).div_(total)
-        square = weight.mul_(below).sum(dim=0).div_(total)
-        return torch.stack([mean.sum() - own, square.addcmul_(mean, mean, value=-1).sum()])
+    def total(chunk: Predictions) -> Tensor:
+        # Classes first: sums over a few classes are then sums of long rows.
+        z = torch.empty(chunk.scores.shape[::-1], dtype=torch.float64, device=chunk.scores.device)
+        z.copy_(chunk.scores.t())
+        z -= z.amax(dim=0)
+        own = z.gather(0, chunk.labels[None]).sum()
+        weight = (z * beta).exp_()
+        scale = weight.sum(dim=0)
+        return weight.mul_(z).sum(dim=0).div_(scale).sum() - own
 
-    slope, curvature = (sum_over(sums, logits, labels) / len(labels)).tolist()
-    return slope, max(curvature, 0.0)
+    return float(predictions.sum(total)) / len(predictions)

@@ -9,26 +9,26 @@ Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks" (ICML 2
 import torch
 from torch import Tensor
 
-from ..chunks import sum_over
+from ..inputs import Predictions
 from .base import Scaler, check_positive
 from .minimise import minimise, softmax_loss
 
 
 class VectorScaling(Scaler):
-    """Scale and shift each class's logit; the loss is convex and is minimised by L-BFGS in float64.
+    """Scale and shift the logit of each class; the loss is convex and is minimised by L-BFGS in float64.
 
     The small penalty towards the identity keeps the fit finite where the data alone do not: for separable labels, and
-    for a class that has no label.
+    for a class that no label has.
 
     Args:
         l2: Weight of the penalty.
 
     Attributes:
-        scale_: ``[K]`` w.
-        bias_: ``[K]`` b.
+        scale_: `[K]` w.
+        bias_: `[K]` b.
 
     Raises:
-        ValueError: If ``l2`` is negative.
+        ValueError: If `l2` is negative.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
@@ -45,19 +45,20 @@ class VectorScaling(Scaler):
         super().__init__()
         self.l2 = check_positive("l2", l2, zero=True)
 
-    def _fit(self, logits: Tensor, labels: Tensor) -> None:
-        identity = torch.zeros(2, logits.shape[1], dtype=torch.float64, device=logits.device)
+    def _fit(self, predictions: Predictions) -> None:
+        scores = predictions.scores
+        identity = torch.zeros(2, scores.shape[1], dtype=torch.float64, device=scores.device)
         identity[0] = 1
 
         def loss(parameters: Tensor) -> tuple[Tensor, Tensor]:
             scale, bias = parameters
 
-            def sums(piece: Tensor, target: Tensor) -> Tensor:
-                z = piece.double()
-                value, by_logits = softmax_loss(z * scale + bias, target)
+            def sums(chunk: Predictions) -> Tensor:
+                z = chunk.scores.double()
+                value, by_logits = softmax_loss(z * scale + bias, chunk.labels)
                 return torch.cat([value[None], (by_logits * z).sum(dim=0), by_logits.sum(dim=0)])
 
-            mean = sum_over(sums, logits, labels) / len(labels)
+            mean = predictions.sum(sums) / len(predictions)
             away = parameters - identity
             return mean[0] + self.l2 * away.square().sum(), mean[1:].view(2, -1) + 2 * self.l2 * away
 

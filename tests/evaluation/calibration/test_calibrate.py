@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from evaluation import IsotonicCalibration, TemperatureScaling, calibrate, calibration_error, negative_log_likelihood
-from evaluation.calibration.calibrate import split_logits
+from evaluation.calibration.calibrate import split_predictions
 
 TEMPERATURE = {"train": 0.5, "val": 3.0, "test": 3.0}
 
@@ -81,8 +81,8 @@ def test_any_scaler_bins_and_norm():
 
 def test_the_network_is_evaluated_in_evaluation_mode_and_left_as_it_was():
     network = torch.nn.Sequential(torch.nn.Dropout(0.9), torch.nn.BatchNorm1d(3).eval(), torch.nn.Linear(3, 3))
-    logits, labels = split_logits(network, Data(), "test")
+    test = split_predictions(network, Data(), "test")
     assert [module.training for module in network] == [True, False, True]
-    torch.testing.assert_close(logits, split_logits(network, Data(), "test")[0], rtol=0, atol=0)
-    assert not logits.requires_grad
-    assert torch.equal(labels, answers("test")[1])
+    torch.testing.assert_close(test.scores, split_predictions(network, Data(), "test").scores, rtol=0, atol=0)
+    assert not test.scores.requires_grad
+    assert torch.equal(test.labels, answers("test")[1])

@@ -76,7 +76,7 @@ def test_a_wider_level_is_a_wider_band():
         whiskers = next(c for c in figure.axes[0].collections if isinstance(c, matplotlib.collections.LineCollection))
         widths.append(sum(segment[1][1] - segment[0][1] for segment in whiskers.get_segments()))
     assert widths[0] < 0.8 * widths[1]
-    with pytest.raises(ValueError, match=r"level must lie between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match=r"level must be between 0 and 1, found 1"):
         reliability_diagram(logits, labels, from_logits=True, level=1)
 
 

@@ -247,7 +247,7 @@ class Silent(FixedAnswers):
 @pytest.mark.parametrize("callback", [CalibrationMonitor(), MistakesMonitor()])
 def test_steps_without_logits_are_an_error(tmp_path, callback):
     logits, labels = answers(20)
-    words = rf"{type(callback).__name__} needs .* got a dictionary of \['loss'\]"
+    words = rf"{type(callback).__name__} needs .* found a dictionary of \['loss'\]"
     with pytest.raises(ValueError, match=words):
         trainer(tmp_path, [callback]).validate(Silent([logits]), Data([labels]), verbose=False)
 
@@ -255,11 +255,11 @@ def test_steps_without_logits_are_an_error(tmp_path, callback):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: CalibrationMonitor(n_bins=0), "n_bins must be a positive integer, got 0"),
-        (lambda: CalibrationMonitor(norm="mean"), "norm must be one of l1, l2, max, got 'mean'"),
-        (lambda: CalibrationMonitor(every_n_epochs=0), "every_n_epochs must be a positive integer, got 0"),
-        (lambda: MistakesMonitor(images=0), "images must be a positive integer, got 0"),
-        (lambda: MistakesMonitor(every_n_epochs=True), "every_n_epochs must be a positive integer, got True"),
+        (lambda: CalibrationMonitor(n_bins=0), "n_bins must be a positive integer, found 0"),
+        (lambda: CalibrationMonitor(norm="mean"), "norm must be one of l1, l2, max, found 'mean'"),
+        (lambda: CalibrationMonitor(every_n_epochs=0), "every_n_epochs must be a positive integer, found 0"),
+        (lambda: MistakesMonitor(images=0), "images must be a positive integer, found 0"),
+        (lambda: MistakesMonitor(every_n_epochs=True), "every_n_epochs must be a positive integer, found True"),
     ],
 )
 def test_bad_options_are_refused(make, words):

@@ -126,15 +126,15 @@ def test_steps_are_doubled_until_complete():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be a positive integer, got 0"),
-        ({"steps": 64, "max_steps": 8}, "steps must be at most max_steps, 8, got 64"),
+        ({"steps": 0}, "steps must be a positive integer, found 0"),
+        ({"steps": 64, "max_steps": 8}, "steps must be at most max_steps, 8, found 64"),
         ({"tolerance": 0.0}, "tolerance must be positive"),
-        ({"target": 3}, "target must lie in 0..2, got 3"),
+        ({"target": 3}, "target must be in 0..2, found 3"),
         ({"target": [0, 1, 2]}, "one for each of the 2 examples"),
         ({"baseline": torch.zeros(5)}, r"baseline must be a number or of shape \[4\]"),
         ({"inputs": torch.zeros(4)}, r"inputs must be examples \[N, ...\]"),
         ({"inputs": torch.full((1, 4), torch.nan)}, "the input must be finite"),
-        ({"model": nn.LSTM(4, 3)}, "must return a tensor of scores .* got tuple"),
+        ({"model": nn.LSTM(4, 3)}, "must return a tensor of scores .* found tuple"),
         ({"model": nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3)))}, r"must return scores \[N, K\]"),
         ({"model": nn.Sequential(nn.Linear(4, 3), nn.Threshold(torch.inf, torch.inf))}, "scores must be finite"),
     ],
@@ -145,7 +145,7 @@ def test_integrated_gradients_refuse(options, message):
         integrated_gradients(**arguments)
 
 
-def test_a_cut_graph_is_said():
+def test_a_detached_graph_is_refused():
     class Cut(nn.Module):
         def forward(self, rows):
             return rows.detach() * 2.0
@@ -243,10 +243,10 @@ def test_without_feature_maps_it_says_so():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer": "conv3"}, "no layer 'conv3'; near it are conv"),
-        ({"layer": nn.ReLU()}, "layer is no part of the network: ReLU"),
-        ({"layer": "head"}, r"layer 'head' must return feature maps \[N, C, h, w\] .* got \[3, 4\]"),
-        ({"target": 4}, "target must lie in 0..3, got 4"),
+        ({"layer": "conv3"}, "no layer 'conv3'; similar names are conv"),
+        ({"layer": nn.ReLU()}, "layer must be a part of the network, found ReLU"),
+        ({"layer": "head"}, r"layer 'head' must return feature maps \[N, C, h, w\] .* found \[3, 4\]"),
+        ({"target": 4}, "target must be in 0..3, found 4"),
         ({"images": torch.zeros(3, 9, 12)}, r"images must be \[N, C, H, W\]"),
     ],
 )
@@ -353,7 +353,7 @@ def test_a_compiled_network_is_run_eagerly(network, images):
 @pytest.mark.filterwarnings("ignore:.*is deprecated")
 def test_a_traced_network_is_refused(network, images):
     traced = torch.jit.trace(network.eval(), images)
-    with pytest.raises(ValueError, match="scripted or traced network cannot be looked into"):
+    with pytest.raises(ValueError, match="hooks do not work on scripted or traced modules"):
         grad_cam(traced, images)
 
 

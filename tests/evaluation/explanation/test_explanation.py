@@ -143,14 +143,14 @@ def test_targets_and_top():
 @pytest.mark.parametrize(
     ("doc", "options", "message"),
     [
-        (torch.zeros(2, 3), {}, "give one row .* explain the rows one by one"),
-        (torch.zeros(2, 1, 3, 3), {}, "give one image .* explain the images one by one"),
-        (torch.zeros(3), {"feature_names": ["a"]}, "must name each of the 3 features, got 1"),
-        (torch.zeros(3), {"targets": ["z"]}, "there is no target 'z': the targets are 0, 1"),
+        (torch.zeros(2, 3), {}, "row must be .* explain the rows one by one"),
+        (torch.zeros(2, 1, 3, 3), {}, "image must be .* explain the images one by one"),
+        (torch.zeros(3), {"feature_names": ["a"]}, "must name each of the 3 features, found 1"),
+        (torch.zeros(3), {"targets": ["z"]}, "target must be one of 0, 1, found 'z'"),
         (torch.zeros(3), {"targets": []}, "at least one target"),
         (torch.zeros(3), {"targets": [0], "top_targets": 1}, "targets or top_targets, not both"),
         (torch.zeros(3), {"top_targets": 0}, "top_targets must be an integer other than 0"),
-        (torch.zeros(3), {"target_names": ["a"]}, "each of the 2 scores, got 1"),
+        (torch.zeros(3), {"target_names": ["a"]}, "each of the 2 scores, found 1"),
         (torch.zeros(3), {"top": -1}, "top must be a number"),
         (torch.full((3,), torch.inf), {}, "the input must be finite"),
     ],
@@ -212,7 +212,7 @@ def test_mean_and_std_are_undone():
     found = eli5.explain_prediction(net, image, mean=mean, std=std, measure=False)
     shown = np.asarray(found.image)[::28, ::28]
     assert np.array_equal(shown, pixels.permute(1, 2, 0).numpy())
-    with pytest.raises(ValueError, match="std must be a number or one for each of the 3 channels, got 2"):
+    with pytest.raises(ValueError, match="std must be a number or one for each of the 3 channels, found 2"):
         eli5.explain_prediction(net, image, std=[1.0, 2.0], measure=False)
 
 
@@ -255,10 +255,10 @@ def test_a_constant_map_is_said_to_be_one():
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        (torch.zeros(1, 8, 8, dtype=torch.uint8), {}, "normalised as the network was trained, got torch.uint8"),
+        (torch.zeros(1, 8, 8, dtype=torch.uint8), {}, "normalised as in training, found torch.uint8"),
         (torch.zeros(1, 8, 8), {"targets": [0, 1]}, "targets must hold one target"),
         (torch.zeros(1, 8, 8), {"layer": "9"}, "no layer '9'"),
-        (torch.zeros(0, 8, 8), {}, "give one image"),
+        (torch.zeros(0, 8, 8), {}, "image must be"),
     ],
 )
 def test_images_refuse(image, options, message):
@@ -387,15 +387,15 @@ def test_the_network_is_left_as_it_was_by_permutation():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "give data="),
+        ({}, "pass data="),
         ({"data": 5}, "data must be a loader"),
         ({"data": []}, "data has no batch"),
         ({"data": [torch.zeros(4, 3)]}, r"must yield batches \(inputs, labels\)"),
         ({"data": (torch.zeros(4, 3), torch.zeros(5).long())}, "labels .N. of at least two"),
-        ({"data": (torch.zeros(4, 3), torch.full((4,), 2))}, r"labels must lie in 0..1, got 2..2"),
+        ({"data": (torch.zeros(4, 3), torch.full((4,), 2))}, r"labels must be in 0..1, found 2..2"),
         ({"data": (torch.zeros(4, 3), torch.zeros(4))}, "'r2' needs one output"),
-        ({"data": (torch.zeros(4, 3), torch.zeros(4).long()), "metric": "f1"}, "got 'f1'"),
-        ({"data": (torch.zeros(4, 3), torch.zeros(4).long()), "patch": 2}, "patch is for images"),
+        ({"data": (torch.zeros(4, 3), torch.zeros(4).long()), "metric": "f1"}, "found 'f1'"),
+        ({"data": (torch.zeros(4, 3), torch.zeros(4).long()), "patch": 2}, "patch needs images"),
         ({"data": (torch.zeros(4, 3), torch.zeros(4).long()), "feature_names": ["a"]}, "each of the 3 parts"),
         ({"data": (torch.zeros(4, 3), torch.zeros(4).long()), "repeats": 0}, "repeats must be a positive integer"),
     ],

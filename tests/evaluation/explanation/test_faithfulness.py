@@ -118,7 +118,7 @@ def test_the_same_seed_gives_the_same_numbers():
     ("options", "message"),
     [
         ({"steps": 0}, "steps must be a positive integer"),
-        ({"target": 2}, "target must lie in 0..1, got 2"),
+        ({"target": 2}, "target must be in 0..1, found 2"),
         ({"values": torch.zeros(8)}, r"image must be \[C, H, W\] and values \[h, w\]"),
     ],
 )

@@ -1,0 +1,37 @@
+"""A torchmetrics `Metric` whose sums stay float64: the one file here with private names of torch and torchmetrics."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from .inputs import accumulation_dtype
+
+
+class Float64Metric(Metric):
+    """Base of metrics with one state, `sums`.
+
+    It remains float64 when the module that owns the metric is converted to another dtype; on a device without float64
+    it remains on the CPU.
+
+    Args:
+        shape: Shape of the sums.
+        kwargs: Options of `torchmetrics.Metric`.
+    """
+
+    sums: Tensor
+
+    def __init__(self, shape: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("sums", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> Self:
+        # torchmetrics would let Module.to(dtype) round the sums, and cannot move float64 to a device without it.
+        super()._apply(fn, exclude_state=("sums",))  # type: ignore[arg-type, unused-ignore]  # a str in older torchmetrics
+        device = fn(torch.zeros(1)).device
+        device = device if accumulation_dtype(device) == torch.float64 else torch.device("cpu")
+        self.sums = self.sums.to(device)
+        self._defaults["sums"] = self._defaults["sums"].to(device)  # type: ignore[union-attr]  # no list: see __init__
+        return self

@@ -1,0 +1,148 @@
+"""The layers that Grad-CAM can map: feature maps of convolutions, or the tokens of a transformer's patches."""
+
+import difflib
+import math
+from collections import Counter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .network import Network
+
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_MOST_PREFIX_TOKENS = 8  # class, distillation and register tokens, which precede those of the patches
+_FEWEST_POSITIONS = 16
+
+
+class Call(NamedTuple):
+    """A module's last call in a forward pass.
+
+    Attributes:
+        name: The module's name in the network.
+        module: The module.
+        shape: Shape of its output.
+    """
+
+    name: str
+    module: nn.Module
+    shape: torch.Size
+
+
+class Grid(NamedTuple):
+    """The grid of tokens over an image, after `prefix` tokens that belong to no position."""
+
+    height: int
+    width: int
+    prefix: int
+
+
+def trace(network: Network, images: Tensor) -> list[Call]:
+    """Return the last calls of all modules inside a network that return a tensor, in the order in which they ended."""
+    names = {module: name for name, module in network.module.named_modules() if name}
+    calls: dict[nn.Module, Call] = {}
+
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            calls.pop(module, None)
+            calls[module] = Call(names[module], module, output.shape)
+
+    handles = [module.register_forward_hook(record) for module in names]
+    try:
+        with torch.no_grad():
+            network.scores(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(calls.values())
+
+
+def named_layer(network: Network, layer: str | nn.Module) -> Call:
+    """Return a layer given by its name or as the module, with an empty shape, or raise a ValueError."""
+    names = {name: module for name, module in network.module.named_modules() if name}
+    if isinstance(layer, nn.Module):
+        name = next((name for name, module in names.items() if module is layer), None)
+        if name is None:
+            raise ValueError(f"layer must be a part of the network, found {type(layer).__name__}")
+        return Call(name, layer, torch.Size())
+    if layer not in names:
+        near = difflib.get_close_matches(str(layer), names, n=5, cutoff=0.3) or list(names)[:5]
+        raise ValueError(f"the network has no layer {layer!r}; similar names are {', '.join(near) or 'none'}")
+    return Call(layer, names[layer], torch.Size())
+
+
+def candidate_layers(calls: list[Call], images: Tensor) -> list[Call]:
+    """Return the layers of tokens, otherwise the layer of feature maps; none if there are neither."""
+    convolutional = _convolutional_layer(calls, len(images))
+    return _token_layers(calls, images) or ([] if convolutional is None else [convolutional])
+
+
+def _convolutional_layer(calls: list[Call], count: int) -> Call | None:
+    """Return the layer of the last feature maps made by convolutions, or None.
+
+    A convolution counts if it makes maps for each of `count` images and is not a patch embedding, whose patches do not
+    overlap. Maps of fewer than 16 positions, with which networks end on very small images, are too coarse: they are
+    used only if there are no others. The layer is the last of all modules that end after that convolution with maps of
+    the same size (normalisations, activations, the block with its shortcut).
+    """
+    usable = [index for index, call in enumerate(calls) if _usable(call, count)]
+    if not usable:
+        return None
+    usable = [index for index in usable if math.prod(calls[index].shape[2:]) >= _FEWEST_POSITIONS] or usable
+    size = calls[usable[-1]].shape[2:]
+    after = [call for call in calls[usable[-1] :] if len(call.shape) == 4 and call.shape[2:] == size]
+    return [call for call in after if call.shape[0] == count][-1]
+
+
+def _usable(call: Call, count: int) -> bool:
+    if not isinstance(call.module, _CONVOLUTIONS) or len(call.shape) != 4 or call.shape[0] != count:
+        return False
+    embeds = call.module.kernel_size == call.module.stride and math.prod(call.module.stride) > 1
+    return math.prod(call.shape[2:]) > 1 and not embeds
+
+
+def _token_layers(calls: list[Call], images: Tensor) -> list[Call]:
+    """Return the layers after the last usable convolution whose outputs `[N, T, D]` are tokens of patches.
+
+    All have the length T of the last one and the width D of most of them, which leaves out the inner, wider layers of a
+    transformer.
+    """
+    count, size = len(images), images.shape[2:]
+    last = max((index for index, call in enumerate(calls) if _usable(call, count)), default=-1)
+    sequences = [call for call in calls[last + 1 :] if len(call.shape) == 3 and call.shape[0] == count]
+    tokens = [call for call in sequences if _token_grid(call.shape[1], calls, size) is not None]
+    shapes = Counter(call.shape for call in tokens if call.shape[1] == tokens[-1].shape[1])
+    return [call for call in tokens if call.shape == shapes.most_common(1)[0][0]]
+
+
+def _token_grid(tokens: int, calls: list[Call], size: torch.Size) -> Grid | None:
+    """Return the grid of so many tokens: that of the last convolution (of patches), or by the image's aspect ratio."""
+    convolved = [call.shape[2:] for call in calls if isinstance(call.module, _CONVOLUTIONS) and len(call.shape) == 4]
+    for height, width in convolved[-1:]:
+        if height * width > 1 and 0 <= tokens - height * width <= _MOST_PREFIX_TOKENS:
+            return Grid(height, width, tokens - height * width)
+    for prefix in range(min(_MOST_PREFIX_TOKENS, tokens - 2) + 1):
+        height = math.isqrt((tokens - prefix) * size[0] // size[1])
+        if height > 0 and height * height * size[1] == (tokens - prefix) * size[0]:
+            width = (tokens - prefix) // height
+            if height * width == tokens - prefix:
+                return Grid(height, width, prefix)
+    return None
+
+
+def to_maps(name: str, values: Tensor, calls: list[Call], images: Tensor) -> Tensor:
+    """Return a layer's output as maps `[N, K, h, w]`, or raise a ValueError.
+
+    Four dimensions are `[N, K, h, w]`, or `[N, h, w, K]` if only then the maps have the image's aspect ratio, as in
+    channels-last networks such as Swin.
+    """
+    if values.ndim == 4 and len(values) == len(images):
+        height, width = images.shape[2:]
+        first, last = (rows * width == columns * height for rows, columns in (values.shape[2:], values.shape[1:3]))
+        return values.permute(0, 3, 1, 2) if last and not first else values
+    if values.ndim == 3 and len(values) == len(images):
+        grid = _token_grid(values.shape[1], calls, images.shape[2:])
+        if grid is not None:
+            return values[:, grid.prefix :].transpose(1, 2).unflatten(2, (grid.height, grid.width))
+    wanted = "feature maps [N, C, h, w] or tokens [N, T, D] of image patches"
+    raise ValueError(f"layer {name!r} must return {wanted}, found {list(values.shape)}: choose another one")
