@@ -154,7 +154,7 @@ def test_no_mistake_is_said():
 
 
 def test_mistakes_of_shapes_that_do_not_match():
-    with pytest.raises(ValueError, match=r"must match: found \[2, 1, 8, 8\], \[2\], \[1\], \[2\]"):
+    with pytest.raises(ValueError, match=r"must match, found \[2, 1, 8, 8\], \[2\], \[1\], \[2\]"):
         mistakes_figure(torch.rand(2, 1, 8, 8), [0, 1], [0], [1.0, 1.0], CLASSES)
     with pytest.raises(ValueError, match="must match"):
         mistakes_figure(torch.rand(2, 8, 8), [0, 1], [0, 1], [1.0, 1.0], CLASSES)
