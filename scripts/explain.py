@@ -19,7 +19,7 @@ from _explain.text import text
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; default the process's own."""
+    """Run the command line `args`; by default the process's own."""
     return run_command_line({"image": image, "tabular": tabular, "text": text}, args, default="image")
 
 

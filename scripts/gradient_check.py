@@ -48,11 +48,11 @@ def run(
     """Check every gradient; exit with code 1 if one is wrong.
 
     Args:
-        data: Source of the three images, digits (scikit-learn's, no download) or mnist.
-        samples: Number of coordinates of each tensor of a layer or activation.
-        backbone_samples: Number of coordinates of each tensor of a backbone.
-        data_dir: Folder with MNIST; default the environment variable DATA_DIR, else data.
-        output: Output folder; default a new one under runs/.
+        data: Source of the three images: digits (scikit-learn's, no download) or mnist.
+        samples: Number of coordinates to check in each tensor of a layer or activation.
+        backbone_samples: Number of coordinates to check in each tensor of a backbone.
+        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
+        output: Output folder; by default a new one under runs/.
         seed: Random seed.
 
     Returns:
@@ -159,7 +159,7 @@ def table(rows: dict[str, dict[str, Any]], columns: dict[str, str]) -> dict[str,
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; default the process's own."""
+    """Run the command line `args`; by default the process's own."""
     return run_command_line(run, args)
 
 

@@ -66,8 +66,8 @@ def run(
     Args:
         sgd: Checkpoint trained with SGD; give both checkpoints, or neither to train both first.
         sam: Checkpoint trained with SAM; give both or neither.
-        data: Training data, digits (scikit-learn's, no download) or mnist.
-        data_dir: Folder with MNIST; default the environment variable DATA_DIR, else data.
+        data: Training data: digits (scikit-learn's, no download) or mnist.
+        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
         backbone: Network to train.
         epochs: Training epochs, for both optimizers.
         lr: Learning rate, for both optimizers; momentum is 0.9.
@@ -77,7 +77,7 @@ def run(
         points: Number of points on each side of the surface.
         iterations: Largest number of power iterations.
         accelerator: Device, as Lightning names it: auto, cpu, gpu ...
-        output: Output folder; default a new one under runs/.
+        output: Output folder; by default a new one under runs/.
         seed: Random seed.
 
     Returns:
@@ -121,14 +121,7 @@ def run(
 
 
 def train_both(root: Path, words: list[str], lr: float, rho: float) -> tuple[Path, Path]:
-    """Train a network by SGD and the same one by SAM; return their last checkpoints.
-
-    Args:
-        root: Folder of the runs.
-        words: Options of train.py for both.
-        lr: Learning rate.
-        rho: Radius of SAM's neighbourhood.
-    """
+    """Train with the same options of train.py by SGD and by SAM; return the last checkpoints."""
     shared = ["fit", *words, "--data.val_size", "0", "--trainer.enable_progress_bar", "false"]
     shared += ["--trainer.default_root_dir", str(root)]
     checkpoints = []
@@ -200,7 +193,7 @@ def write_tensorboard(folder: Path, networks: dict[str, Any]) -> None:
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; default the process's own."""
+    """Run the command line `args`; by default the process's own."""
     return run_command_line(run, args)
 
 

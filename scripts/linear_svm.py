@@ -50,14 +50,14 @@ def run(
     """Classify two digits by linear support vector machines, and show the weight of each pixel.
 
     Args:
-        data: Images, digits (scikit-learn's, no download) or mnist.
+        data: Data set: digits (scikit-learn's, no download) or mnist.
         digits: The two digits.
         grid: Values of C to try.
         folds: Number of cross-validation folds.
-        data_dir: Folder with MNIST; default the environment variable DATA_DIR, else data.
-        output: Output folder; default a new one under runs/.
+        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
+        output: Output folder; by default a new one under runs/.
         seed: Random seed.
-        jobs: Number of processes; default one for each core, or a single one for small data.
+        jobs: Number of processes; by default one for each core, or a single one for small data.
 
     Returns:
         The contents of results.json.
@@ -104,19 +104,7 @@ def run(
 def fit_all(
     pixels: Pixels, labels: Labels, grid: Sequence[float], folds: int, seed: int, jobs: int | None
 ) -> tuple[Scores, dict[str, LinearSVC]]:
-    """Search over C, then fit the L1 and the L2 machine at the best C.
-
-    Args:
-        pixels: `[N, D]`.
-        labels: `[N]`, two classes.
-        grid: Values of C.
-        folds: Number of cross-validation folds.
-        seed: Seed of all fits.
-        jobs: Number of processes; None uses one for each core, or a single one for small data.
-
-    Returns:
-        The scores of each C, and the machines `"L1"` and `"L2"`.
-    """
+    """Search over C, then fit the machines `"L1"` and `"L2"` at the best C to pixels `[N, D]` of two classes."""
     x = csr_matrix(pixels)  # liblinear's own format; dense rows would be converted for every fit
     decisions = machine("l2", seed, min(grid)).fit(x, labels).decision_function(x)
     order = np.argsort(np.where(labels == labels.max(), decisions, -decisions), kind="stable")  # by margin
@@ -135,15 +123,9 @@ def machine(penalty: Literal["l1", "l2"], seed: int, c: float = 1.0) -> LinearSV
 def search(
     x: csr_matrix, y: Labels, order: npt.NDArray[np.intp], grid: Sequence[float], folds: int, seed: int
 ) -> Scores:
-    """Cross-validate the L1 machine at each C.
+    """Cross-validate the L1 machine at each C; `order` holds each row's index in the data set.
 
-    Args:
-        x: Rows, in any order.
-        y: Their classes.
-        order: Index of each row in the data set; the folds are those of scikit-learn on the data set as it is.
-        grid: Values of C.
-        folds: Number of folds.
-        seed: Seed of all fits.
+    The folds are those of scikit-learn on the data set in its own order.
     """
     place = np.argsort(order)  # row of each example of the data set
     splits = StratifiedKFold(folds).split(order, y[place])
@@ -223,7 +205,7 @@ def report(results: dict[str, Any]) -> None:
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; default the process's own."""
+    """Run the command line `args`; by default the process's own."""
     return run_command_line(run, args)
 
 

@@ -45,15 +45,15 @@ def run(
 
     Args:
         parts: Experiments to run.
-        data: Training data of the networks, digits (scikit-learn's, no download) or mnist.
-        data_dir: Folder with MNIST; default the environment variable DATA_DIR, else data.
+        data: Training data of the networks: digits (scikit-learn's, no download) or mnist.
+        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
         epochs: Training epochs of each network.
         repeats: Number of networks of each kind; their seeds are consecutive.
         weight_decay: Weight decay of SGD, in the variant that has it.
         l1: Factor of the L1 norm of the weights in the loss, in the variant that has it.
         dropout: Probability of dropping a hidden unit, in the variant that has it.
         radius: Radius of the norm balls.
-        output: Output folder; default a new one under runs/.
+        output: Output folder; by default a new one under runs/.
         seed: Random seed of the noise on the points and of the first networks.
 
     Returns:
@@ -123,7 +123,7 @@ def network(
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; default the process's own."""
+    """Run the command line `args`; by default the process's own."""
     return run_command_line(run, args)
 
 

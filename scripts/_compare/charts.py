@@ -86,22 +86,17 @@ def _range(results: Mapping[str, Any]) -> list[float] | None:
 def curve_chart(
     quantity: str, splits: Mapping[str, Mapping[str, Curve]], axis: str, colours: Mapping[str, str]
 ) -> go.Figure:
-    """Draw a quantity's learning curves, with a panel for each split.
-
-    Args:
-        quantity: Name of the quantity.
-        splits: Split -> combination -> curve.
-        axis: `steps` or `seconds`.
-        colours: Colour of each combination.
-    """
+    """Draw a quantity's learning curves over `axis` (steps or seconds), with a panel for each split."""
     figure = make_subplots(1, len(splits), subplot_titles=[f"<b>{split}</b>" for split in splits])
     named: set[str] = set()
     for column, (split, by_name) in enumerate(splits.items(), 1):
         for name, curve in by_name.items():
             if getattr(curve, axis):
-                traces = _band(curve, axis, name, colours[name]) + _line(curve, axis, split, name, colours[name])
-                traces[-1].showlegend = name not in named
-                figure.add_traces(traces, rows=1, cols=column)
+                if curve.sd:
+                    figure.add_trace(_band(curve, axis, name, colours[name]), row=1, col=column)
+                line = _line(curve, axis, f"{name}, {split}", colours[name])
+                line.update(name=name, legendgroup=name, showlegend=name not in named)
+                figure.add_trace(line, row=1, col=column)
                 named.add(name)
         logarithmic = positive_over_decades([value for curve in by_name.values() for value in curve.mean])
         figure.update_xaxes(title_text=AXES[axis], rangemode="tozero", col=column)
@@ -112,41 +107,21 @@ def curve_chart(
     return figure
 
 
-def _line(curve: Curve, axis: str, split: str, name: str, colour: str) -> list[go.Scatter]:
-    x, spread = getattr(curve, axis), curve.sd or [0.0] * len(curve.mean)
-    text = f"{name}, {split}<br>%{{y:.4g}} ± %{{customdata[0]:.2g}}<br>step %{{customdata[1]}}<extra></extra>"
-    return [
-        go.Scatter(
-            mode="lines+markers" if len(x) < 30 else "lines",
-            x=x,
-            y=curve.mean,
-            name=name,
-            legendgroup=name,
-            line={"color": colour, "width": 2},
-            marker={"size": 5},
-            customdata=[list(pair) for pair in zip(spread, curve.steps, strict=True)],
-            hovertemplate=text,
-        )
-    ]
+def _line(curve: Curve, axis: str, title: str, colour: str) -> go.Scatter:
+    x = getattr(curve, axis)
+    points = [list(pair) for pair in zip(curve.sd or [0.0] * len(x), curve.steps, strict=True)]
+    text = f"{title}<br>%{{y:.4g}} ± %{{customdata[0]:.2g}}<br>step %{{customdata[1]}}<extra></extra>"
+    style = {"mode": "lines+markers" if len(x) < 30 else "lines", "marker": {"size": 5}}
+    line = {"color": colour, "width": 2}
+    return go.Scatter(x=x, y=curve.mean, customdata=points, hovertemplate=text, line=line, **style)
 
 
-def _band(curve: Curve, axis: str, name: str, colour: str) -> list[go.Scatter]:
-    """Return a band of one standard deviation, if there is one."""
-    if not curve.sd:
-        return []
+def _band(curve: Curve, axis: str, name: str, colour: str) -> go.Scatter:
+    """Return a band of one standard deviation."""
     x = getattr(curve, axis)
     low, high = ([mean + sign * sd for mean, sd in zip(curve.mean, curve.sd, strict=True)] for sign in (-1, 1))
     red, green, blue = (round(255 * part) for part in to_rgb(colour))
-    return [
-        go.Scatter(
-            mode="lines",
-            x=[*x, *reversed(x)],
-            y=[*high, *reversed(low)],
-            fill="toself",
-            fillcolor=f"rgba({red}, {green}, {blue}, 0.15)",
-            line={"width": 0},
-            hoverinfo="skip",
-            legendgroup=name,
-            showlegend=False,
-        )
-    ]
+    style = {"mode": "lines", "line": {"width": 0}, "fill": "toself"}
+    style["fillcolor"] = f"rgba({red}, {green}, {blue}, 0.15)"
+    around = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)]}
+    return go.Scatter(**around, **style, hoverinfo="skip", legendgroup=name, showlegend=False)

@@ -18,19 +18,12 @@ AXES = {"steps": "optimizer steps", "seconds": "seconds since the start"}
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric of one combination, at the steps that all its seeds have.
+    """A metric of one combination, at the steps that all its seeds have."""
 
-    Attributes:
-        steps: Number of optimizer steps.
-        seconds: Mean training time; empty if a run has not recorded it.
-        mean: Mean over the seeds.
-        sd: Standard deviation over the seeds; empty for a single seed.
-    """
-
-    steps: list[int]
-    seconds: list[float]
-    mean: list[float]
-    sd: list[float]
+    steps: list[int]  # optimizer steps
+    seconds: list[float]  # mean training time; empty if a run has not recorded it
+    mean: list[float]  # over the seeds
+    sd: list[float]  # standard deviation over the seeds; empty for a single seed
 
 
 def quantities(metric: str) -> dict[str, dict[str, str]]:
@@ -44,15 +37,7 @@ def quantities(metric: str) -> dict[str, dict[str, str]]:
 
 
 def read_curve(runs: Sequence[Path], column: str) -> Curve | None:
-    """Average a column of metrics.csv over runs.
-
-    Args:
-        runs: Folders of the runs of one combination.
-        column: Name of the column.
-
-    Returns:
-        The curve; None if the runs have no step of this column in common.
-    """
+    """Average a column of metrics.csv over the runs of a combination; None if they have no step of it in common."""
     values = [_column(run / "metrics.csv", column) for run in runs]
     common = sorted(set.intersection(*(set(one) for one in values))) if values else []
     if not common:
@@ -78,8 +63,7 @@ def _column(path: Path, name: str) -> dict[int, float]:
 def elapsed(folder: Path) -> dict[int, float]:
     """Return the training time of each logged step in seconds, without the pauses between a kill and a resume.
 
-    Args:
-        folder: Folder of a run's event files, one for each time that the run was started.
+    The folder has a run's event files, one for each time that the run was started.
     """
     seconds: dict[int, float] = {}
     for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda path: int(path.name.split(".")[3])):
@@ -110,13 +94,7 @@ def collect(runs: Mapping[str, Sequence[Path]], metric: str) -> dict[str, dict[s
 
 
 def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapping[str, str]) -> Figure:
-    """Draw curves with a band of one standard deviation: a column for each split, a row for steps and for seconds.
-
-    Args:
-        curves: Split -> combination -> curve; not empty.
-        quantity: Name of the quantity.
-        colours: Colour of each combination.
-    """
+    """Draw curves with a band of one standard deviation: a column for each split, a row for steps and for seconds."""
     timed = any(curve.seconds for by_name in curves.values() for curve in by_name.values())
     rows = ("steps", "seconds") if timed else ("steps",)
     figure = Figure(figsize=(4 * len(curves), 3.2 * len(rows)), layout="constrained")

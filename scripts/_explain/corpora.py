@@ -14,25 +14,15 @@ TEST_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents with their classes, split into a training and a test part.
-
-    Attributes:
-        name: The corpus's name.
-        classes: K class names.
-        texts: Training documents.
-        labels: Their classes, 0 to K - 1.
-        texts_test: Test documents.
-        labels_test: Their classes.
-        note: A remark for the page, or nothing.
-    """
+    """Documents with their classes, split into a training and a test part."""
 
     name: str
-    classes: list[str]
-    texts: list[str]
-    labels: list[int]
+    classes: list[str]  # K names
+    texts: list[str]  # for training
+    labels: list[int]  # their classes, 0 to K - 1
     texts_test: list[str]
     labels_test: list[int]
-    note: str = ""
+    note: str = ""  # a remark for the page
 
 
 def newsgroups() -> Corpus:
@@ -58,11 +48,7 @@ def newsgroups() -> Corpus:
 
 
 def folder(path: Path, seed: int) -> Corpus:
-    """Load `train/<class>/*` and `test/<class>/*`, or split `<class>/*`.
-
-    Args:
-        path: The folder.
-        seed: Seed of the split.
+    """Load `train/<class>/*` and `test/<class>/*`, or `<class>/*`, which is split by the seed.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -91,8 +77,8 @@ def _read(path: Path) -> tuple[list[str], list[str], list[int]]:
     classes = sorted(child.name for child in path.iterdir() if child.is_dir())
     if len(classes) < 2:
         raise ValueError(f"{path} has {len(classes)} folders; a corpus has one folder of texts for each class")
-    for name in classes:
-        if not any(child.is_file() for child in (path / name).iterdir()):
-            raise ValueError(f"{path / name} has no file; remove it or add texts")
+    empty = [name for name in classes if not any(child.is_file() for child in (path / name).iterdir())]
+    if empty:
+        raise ValueError(f"{path / empty[0]} has no file; remove it or add texts")
     bunch = load_files(path, categories=classes, encoding="utf-8", decode_error="replace", shuffle=False)
     return list(bunch.target_names), list(bunch.data), bunch.target.tolist()

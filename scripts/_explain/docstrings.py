@@ -1,8 +1,9 @@
 """The default corpus of `explain.py text`: docstrings, classified by the library that they come from.
 
-The libraries are four that this project installs, so that nothing is downloaded. Documents for testing come from other
-modules than those for training. A document is the description in a docstring, up to its first section, without what
-would merely name the library: code, names, and sentences that it repeats in several docstrings.
+The four libraries are dependencies of this project, so that nothing is downloaded. Test documents come from other
+packages than training documents; `torch.nn` and all modules below it count as one package. A document is the
+description in a docstring, up to its first section, without what would merely name the library: code, names, and
+sentences that the library repeats.
 """
 
 import inspect
@@ -15,22 +16,21 @@ from importlib import import_module
 from _explain.corpora import Corpus
 
 TRAIN = {
-    "torch": "torch torch.autograd torch.distributed torch.distributions torch.fx torch.nn torch.optim "
+    "torch": "torch torch.autograd torch.distributed torch.fx torch.nn torch.nn.functional torch.optim "
     "torch.utils.data",
-    "numpy": "numpy numpy.random numpy.polynomial.polynomial numpy.polynomial.chebyshev numpy.testing numpy.strings",
+    "numpy": "numpy numpy.linalg numpy.fft numpy.random numpy.strings numpy.testing",
     "scikit-learn": "sklearn.cluster sklearn.covariance sklearn.datasets sklearn.decomposition sklearn.ensemble "
-    "sklearn.feature_selection sklearn.linear_model sklearn.metrics sklearn.model_selection sklearn.utils",
-    "scipy": "scipy.integrate scipy.interpolate scipy.linalg scipy.ndimage scipy.optimize scipy.sparse scipy.special "
-    "scipy.stats",
+    "sklearn.linear_model sklearn.metrics sklearn.metrics.pairwise sklearn.model_selection sklearn.tree",
+    "scipy": "scipy.integrate scipy.interpolate scipy.linalg scipy.ndimage scipy.optimize scipy.special scipy.stats",
 }
 TEST = {
-    "torch": "torch.nn.functional torch.nn.init torch.linalg torch.fft torch.special torch.sparse torch.cuda torch.jit",
-    "numpy": "numpy.linalg numpy.fft numpy.ma numpy.lib.stride_tricks numpy.lib.recfunctions numpy.polynomial.legendre",
-    "scikit-learn": "sklearn.feature_extraction.text sklearn.gaussian_process.kernels sklearn.impute "
-    "sklearn.inspection sklearn.manifold sklearn.metrics.pairwise sklearn.mixture sklearn.naive_bayes "
-    "sklearn.neighbors sklearn.pipeline sklearn.preprocessing sklearn.svm sklearn.tree",
-    "scipy": "scipy.cluster.hierarchy scipy.fft scipy.io scipy.signal scipy.sparse.csgraph scipy.spatial "
-    "scipy.spatial.distance scipy.stats.qmc",
+    "torch": "torch.cuda torch.distributions torch.fft torch.jit torch.linalg torch.sparse torch.special",
+    "numpy": "numpy.ma numpy.polynomial.polynomial numpy.polynomial.legendre numpy.lib.stride_tricks",
+    "scikit-learn": "sklearn.feature_extraction.text sklearn.feature_selection sklearn.gaussian_process.kernels "
+    "sklearn.impute sklearn.inspection sklearn.manifold sklearn.mixture sklearn.naive_bayes sklearn.neighbors "
+    "sklearn.neural_network sklearn.pipeline sklearn.preprocessing sklearn.svm sklearn.utils",
+    "scipy": "scipy.cluster.hierarchy scipy.fft scipy.io scipy.signal scipy.sparse scipy.sparse.csgraph scipy.spatial "
+    "scipy.spatial.distance",
 }
 MIN_WORDS, MAX_WORDS = 15, 200
 """Shorter documents are left out, longer ones cut."""
@@ -53,11 +53,7 @@ LIBRARY = re.compile(r"(?:py)?torch|num-?py|np\b|sci-?py|scikit|sklearn|matplotl
 
 
 def docstrings(seed: int) -> Corpus:
-    """Collect the corpus; all classes have the same number of documents.
-
-    Args:
-        seed: Decides which documents are left out of the larger classes.
-    """
+    """Collect the corpus, with the same number of documents in each class; the seed draws those of larger classes."""
     used: set[str] = set()
     chance = random.Random(seed)
     texts: list[list[str]] = []

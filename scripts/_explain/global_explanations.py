@@ -22,19 +22,12 @@ MAX_ROWS = 1000
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight of each feature in a model.
+    """The weight of each feature in a model."""
 
-    Attributes:
-        values: Name -> weight; coefficients of a single target are signed, all others are sizes.
-        kind: `coefficients`, `importances` (of trees) or `permutation`.
-        note: Steps taken beyond eli5's own, or nothing.
-        explanation: The weights in eli5's form, for its formatters.
-    """
-
-    values: dict[str, float]
-    kind: str
-    note: str
-    explanation: Explanation
+    values: dict[str, float]  # name -> weight; coefficients of a single target are signed, all others are sizes
+    kind: str  # coefficients, importances (of trees) or permutation
+    note: str  # steps taken beyond eli5's own, or nothing
+    explanation: Explanation  # for eli5's formatters
 
     def shares(self) -> dict[str, float]:
         """Return each feature's share of the total, in [0, 1]; a negative permutation importance counts as 0."""
@@ -48,7 +41,7 @@ def weights(model: Any, names: Sequence[str], X: Array, y: Array, classes: Seque
 
     Args:
         model: A regressor, or a classifier of the classes 0 to K - 1.
-        names: D names of the features.
+        names: D feature names.
         X: Rows `[N, D]` that the model was not fitted to, for permutation importance.
         y: Their targets `[N]`.
         classes: K names; empty for regression.

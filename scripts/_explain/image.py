@@ -46,13 +46,13 @@ def image(
     """Draw heatmaps of the regions in test images that support a class, and measure their faithfulness.
 
     Args:
-        checkpoint: Checkpoint of a train.py run; default trains the digits default first.
-        index: Indices of the test images, such as [0,7]; default a random choice.
+        checkpoint: Checkpoint of a train.py run; by default, the digits default is trained first.
+        index: Indices of the test images, such as [0,7]; by default a random choice.
         count: Number of images in the random choice.
-        target: Class to explain; default the predicted one.
-        layer: Layer to map, by name; default the last feature maps, or a transformer's tokens.
+        target: Class to explain; by default the predicted one.
+        layer: Layer to map, by name; by default the last feature maps, or a transformer's tokens.
         relu: Hide regions that oppose the class.
-        output: Output folder; default a new one under runs/.
+        output: Output folder; by default a new one under runs/.
         seed: Random seed.
         accelerator: Device, as Lightning names it: auto, cpu, gpu ...
 
@@ -98,12 +98,6 @@ def image(
 
 def select(run: TrainedRun, index: list[int] | None, count: int, seed: int) -> dict[int, tuple[Tensor, int]]:
     """Return test images `[C, H, W]`, normalised as the network gets them, and their labels, by index.
-
-    Args:
-        run: The trained network with its data.
-        index: Indices of the images; None makes a random choice.
-        count: Number of images in the random choice.
-        seed: Seed of the choice.
 
     Raises:
         ValueError: If an index does not exist, or the data are not images.

@@ -34,21 +34,13 @@ class NotExplainedError(ValueError):
 
 @dataclass(frozen=True)
 class Contributions:
-    """Contributions of the features to a model's output for one row.
+    """Contributions of the features to a model's output for one row."""
 
-    Attributes:
-        values: Name -> contribution; `<BIAS>` is the part that no feature contributes.
-        output: The model's own output, to which they should sum.
-        unit: `value` (regression), `score` (signed for the explained class) or `probability` (of that class).
-        method: The name of the method.
-        note: Steps taken beyond eli5's own, or nothing.
-    """
-
-    values: dict[str, float]
-    output: float
-    unit: str
+    values: dict[str, float]  # name -> contribution; <BIAS> is the part that no feature contributes
+    output: float  # the model's own, to which the contributions should sum
+    unit: str  # value (regression), score (signed for the explained class) or probability (of that class)
     method: str
-    note: str = ""
+    note: str = ""  # steps taken beyond eli5's own
 
     @property
     def difference(self) -> float:

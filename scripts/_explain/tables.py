@@ -19,25 +19,14 @@ Task = Literal["auto", "classification", "regression"]
 
 @dataclass(frozen=True)
 class Table:
-    """A table, split into a training and a test part.
-
-    Attributes:
-        name: The table's name.
-        target_name: The target's name.
-        features: D feature names.
-        classes: K class names; empty for regression.
-        X: Training rows, float64 `[N, D]`.
-        y: Training targets `[N]`: float64 values or int64 classes.
-        X_test: Test rows.
-        y_test: Test targets.
-    """
+    """A table, split into a training and a test part."""
 
     name: str
     target_name: str
-    features: list[str]
-    classes: list[str]
-    X: Array
-    y: Array
+    features: list[str]  # D names
+    classes: list[str]  # K names; empty for regression
+    X: Array  # float64 [N, D]
+    y: Array  # [N], float64 values or int64 classes
     X_test: Array
     y_test: Array
 
@@ -70,17 +59,7 @@ def csv_table(
     test_size: float,
     seed: int,
 ) -> Table:
-    """Read a CSV file and split its rows.
-
-    Args:
-        path: The file.
-        target: Name or number of the target column.
-        names: Names separated by commas, of all columns or of all but the target.
-        no_header: Whether the first line holds values.
-        task: Kind of target; `auto` chooses regression for fractional values or more than 100 distinct ones.
-        missing: `error`, or `mean` to fill gaps with the column's mean in the training part.
-        test_size: Share of the rows in the test part.
-        seed: Seed of the split.
+    """Read a CSV file and split its rows; the parameters are options of `explain.py tabular`.
 
     Raises:
         FileNotFoundError: If the file does not exist.

@@ -44,12 +44,12 @@ def tabular(
         target: Name or number of its target column; -1 is the last.
         feature_names: Column names separated by commas, for all columns or for all but the target.
         no_header: The file's first line holds values instead of names.
-        task: Kind of target; auto chooses regression if a value is fractional or more than 100 values are distinct.
-        missing: Treatment of empty cells; error refuses them, mean fills in the mean of the training part.
-        models: Names of the models, such as [linear,forest]; default all.
-        rows: Indices of the test rows to explain, such as [0,5]; default three that differ.
+        task: Kind of target: auto chooses regression if a value is fractional or more than 100 values are distinct.
+        missing: Treatment of empty cells: error refuses them, mean fills in the mean of the training part.
+        models: Names of the models, such as [linear,forest]; by default all.
+        rows: Indices of the test rows to explain, such as [0,5]; by default three of different classes or values.
         test_size: Share of the rows in the test part, between 0 and 1.
-        output: Output folder; default a new one under runs/.
+        output: Output folder; by default a new one under runs/.
         seed: Random seed.
 
     Returns:

@@ -52,7 +52,7 @@ def text(
         documents: Number of test documents to explain; the last of them is a misclassified one.
         samples: Number of variations of each document, at least 50.
         words: Number of words to print for each class.
-        output: Output folder; default a new one under runs/.
+        output: Output folder; by default a new one under runs/.
         seed: Random seed.
 
     Returns:

@@ -28,18 +28,14 @@ MAX_DIVERGENCE, MIN_SCORE = 0.15, 0.9
 class LocalModel:
     """A linear approximation of a classifier around one document, as eli5's TextExplainer fits it.
 
-    Attributes:
-        divergence: Mean Kullback-Leibler divergence between the probabilities of classifier and local model, on
-            variations of the document that were held out of the fit.
-        score: Share of these variations for which both predict the same class.
-        words: Class -> word -> weight.
-        explanation: The explained class's weights in eli5's form, for its formatters.
+    Divergence and score measure its fidelity on variations of the document that were held out of the fit: the mean
+    Kullback-Leibler divergence of the class probabilities, and the share with the same predicted class.
     """
 
     divergence: float
     score: float
-    words: dict[str, dict[str, float]]
-    explanation: Explanation
+    words: dict[str, dict[str, float]]  # class -> word -> weight
+    explanation: Explanation  # of the explained class, for eli5's formatters
 
     @property
     def warning(self) -> str:
@@ -103,15 +99,7 @@ def exact_words(
 
 
 def local_model(model: Pipeline, text: str, classes: Sequence[str], label: int, samples: int, seed: int) -> LocalModel:
-    """Approximate any classifier with probabilities around one document.
-
-    Args:
-        model: The classifier.
-        text: The document.
-        classes: K class names.
-        label: The class to explain.
-        samples: Number of random variations of the document.
-        seed: Seed of the variations.
+    """Approximate any classifier with probabilities around one document, by its random variations.
 
     Raises:
         NotExplainedError: If all variations are classified alike.

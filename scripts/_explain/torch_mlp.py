@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from lightning_modules.backbones import MLP
 
 Array = npt.NDArray[Any]
-BATCH_SIZE = 64
-EVAL_INTERVAL = 25
-"""Steps between evaluations on the held-out rows."""
+BATCH_SIZE, MAX_LR, WEIGHT_DECAY = 64, 3e-3, 0.1
+HELD_OUT, EVAL_INTERVAL = 0.15, 25
+"""Share of the rows that are held out, and steps between evaluations on them."""
 
 
 class Affine(nn.Module):
@@ -35,16 +35,13 @@ class Affine(nn.Module):
 
 
 class _TorchMLP(BaseEstimator):
-    """Base of both estimators; the network standardises its input itself.
+    """Base of both estimators: AdamW with a one-cycle schedule; the network standardises its input itself.
 
     A share of the rows is held out of training, and the weights with the lowest loss on them are kept.
 
     Args:
         hidden: Widths of the hidden layers.
         steps: Optimizer steps, each on 64 rows.
-        lr: Highest learning rate of a one-cycle schedule.
-        weight_decay: Weight decay of AdamW.
-        held_out: Share of the rows that are held out.
         seed: Seed of the initial weights and of the order of the rows.
 
     Attributes:
@@ -54,17 +51,8 @@ class _TorchMLP(BaseEstimator):
 
     net_: nn.Sequential
 
-    def __init__(
-        self,
-        hidden: tuple[int, ...] = (64, 64),
-        steps: int = 1500,
-        lr: float = 3e-3,
-        weight_decay: float = 0.1,
-        held_out: float = 0.15,
-        seed: int = 0,
-    ) -> None:
-        self.hidden, self.steps, self.lr = hidden, steps, lr
-        self.weight_decay, self.held_out, self.seed = weight_decay, held_out, seed
+    def __init__(self, hidden: tuple[int, ...] = (64, 64), steps: int = 1500, seed: int = 0) -> None:
+        self.hidden, self.steps, self.seed = hidden, steps, seed
 
     def _train(self, X: Array, y: Tensor, outputs: int, loss: Any) -> nn.Sequential:
         rows = np.asarray(X, dtype=np.float64)
@@ -73,12 +61,12 @@ class _TorchMLP(BaseEstimator):
             torch.manual_seed(self.seed)
             body = MLP(outputs, (rows.shape[1],), hidden=self.hidden)
         net = nn.Sequential(Affine(self.baseline_, np.where(spread > 0, spread, 1.0)), body)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=MAX_LR, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=self.steps)
         inputs = torch.as_tensor(rows, dtype=torch.float32)
         generator = torch.Generator().manual_seed(self.seed)
         shuffled = torch.randperm(len(inputs), generator=generator)
-        count = max(1, round(self.held_out * len(inputs)))
+        count = max(1, round(HELD_OUT * len(inputs)))
         held_out, kept = shuffled[:count], shuffled[count:]
         lowest, weights = float("inf"), net.state_dict()
         for step in range(1, self.steps + 1):

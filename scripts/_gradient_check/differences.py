@@ -10,21 +10,13 @@ Loss = Callable[[], Tensor]
 
 
 class Difference(NamedTuple):
-    """Difference between the two gradients of a tensor.
+    """Difference between the two gradients of a tensor."""
 
-    Attributes:
-        coordinates: Number of coordinates compared.
-        kinks: Number of coordinates where the loss has a kink or a jump within the step, and so no single derivative.
-        mean: Mean absolute difference at the other coordinates.
-        largest: Largest absolute difference at the other coordinates.
-        scale: Largest absolute value of the backpropagated gradient.
-    """
-
-    coordinates: int
-    kinks: int
-    mean: float
-    largest: float
-    scale: float
+    coordinates: int  # number of coordinates compared
+    kinks: int  # number of them where the loss has a kink or a jump within the step, and so no single derivative
+    mean: float  # mean absolute difference at the others
+    largest: float  # largest absolute difference at the others
+    scale: float  # largest absolute value of the backpropagated gradient
 
 
 def compare(

@@ -12,17 +12,11 @@ from lightning_modules.backbones.named import own_backbones
 
 
 class Subject(NamedTuple):
-    """A function to differentiate.
-
-    Attributes:
-        name: Name in the table.
-        loss: Computes a number; every call returns the same one.
-        tensors: Parameters and inputs to differentiate by.
-    """
+    """A function to differentiate."""
 
     name: str
-    loss: Callable[[], Tensor]
-    tensors: dict[str, Tensor]
+    loss: Callable[[], Tensor]  # every call returns the same number
+    tensors: dict[str, Tensor]  # parameters and inputs
 
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {

@@ -8,17 +8,11 @@ from torch import Tensor
 
 
 class Eigenvalue(NamedTuple):
-    """Result of power iteration.
-
-    Attributes:
-        value: The eigenvalue.
-        residual: Norm `|H v - value v|` for the last unit vector v; an eigenvalue is within this distance of `value`.
-        history: The estimate after each iteration.
-    """
+    """Result of power iteration."""
 
     value: float
-    residual: float
-    history: list[float]
+    residual: float  # |H v - value v| for the last unit vector v; an eigenvalue is within this distance of the value
+    history: list[float]  # the estimate after each iteration
 
 
 def hessian_product(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:

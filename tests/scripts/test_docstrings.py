@@ -60,7 +60,8 @@ def test_classes_are_balanced_and_parts_are_separate(corpus):
     texts = [*corpus.texts, *corpus.texts_test]
     assert len(set(texts)) == len(texts)
     modules = [set(" ".join(part.values()).split()) for part in (TRAIN, TEST)]
-    assert not modules[0] & modules[1]
+    packages = [{".".join(name.split(".")[:2]) for name in part} for part in modules]
+    assert not packages[0] & packages[1]
     assert all(name in corpus.note for name in modules[1])
 
 
@@ -73,5 +74,5 @@ def test_both_models_clearly_beat_chance(corpus):
     scores = score_table({"linear": linear_svm(corpus, 0), "black box": svd_svm(corpus, 0)}, corpus)
     assert scores["most frequent class"]["accuracy"] == pytest.approx(0.25)
     for name in ("linear", "black box"):
-        assert 0.5 < scores[name]["accuracy"] < 0.85
-        assert 0.5 < scores[name]["macro F1"] < 0.85
+        assert 0.45 < scores[name]["accuracy"] < 0.85
+        assert 0.45 < scores[name]["macro F1"] < 0.85
