@@ -10,17 +10,12 @@ The default subcommand is `image`, which trains the digits default if no checkpo
 pictures, a web page and `results.json` into the output folder.
 """
 
-from typing import Any
-
-from _common.command_line import run_command_line
+from _common.cli import experiment
 from _explain.image import image
 from _explain.tabular import tabular
 from _explain.text import text
 
-
-def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; by default the process's own."""
-    return run_command_line({"image": image, "tabular": tabular, "text": text}, args, default="image")
+main = experiment({"image": image, "tabular": tabular, "text": text}, default="image")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from _common.command_line import run_command_line, warn
-from _common.console import print_files, print_rows, say
+from _common.cli import experiment
+from _common.console import print_rows, say
 from _common.digit_images import Source, read_digits
-from _common.runs import new_run, write_json
+from _common.errors import warn
+from _common.run import Run
 from _gradient_check.differences import compare
 from _gradient_check.figure import draw
 from _gradient_check.optimizer_twins import STEPS, optimizer_differences
@@ -85,12 +86,10 @@ def run(
     sections = ("TwoLayerNet", "layers", "activations", "backbones", "optimizers")
     wrong = [f"{section}: {name}" for section in sections for name, row in results[section].items() if not row["right"]]
     results["wrong"] = wrong
-    folder = output or new_run("runs")
-    folder.mkdir(parents=True, exist_ok=True)
-    draw(results, network).savefig(folder / "gradient_check.png", dpi=100)
-    write_json(folder / "results.json", results)
+    out = Run.at(output)
+    draw(results, network).savefig(out.folder / "gradient_check.png", dpi=100)
     report(results)
-    print_files(folder, results["files"])
+    out.finish(results)
     if wrong:
         verb = "is" if len(wrong) == 1 else "are"
         print(f"error: {len(wrong)} of the gradients {verb} wrong: {'; '.join(wrong)}", file=sys.stderr)
@@ -158,9 +157,7 @@ def table(rows: dict[str, dict[str, Any]], columns: dict[str, str]) -> dict[str,
     }
 
 
-def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; by default the process's own."""
-    return run_command_line(run, args)
+main = experiment(run)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 import train
-from _common.command_line import run_command_line, warn
-from _common.console import print_files, print_rows, say
+from _common.cli import experiment
+from _common.console import print_rows, say
 from _common.digit_images import Source
+from _common.errors import warn
 from _common.rebuild import TrainedRun, rebuild
-from _common.runs import new_run, shell, write_json
+from _common.run import Run
 from _landscape.figure import draw, draw_relief
 from _landscape.hessian import top_eigenvalue
 from _landscape.surface import filter_normalized, losses_along
@@ -90,13 +91,13 @@ def run(
         raise ValueError(f"--radius must be greater than 0, found {radius}")
     if (sgd is None) != (sam is None):
         raise ValueError("give two checkpoints, --sgd and --sam, or none to train both")
-    folder = output or new_run("runs")
+    out = Run.at(output)
     if sgd is None or sam is None:
         words = ["--data", DATA[data], "--model.backbone", backbone, "--trainer.max_epochs", str(epochs)]
         words += ["--trainer.accelerator", accelerator, "--seed_everything", str(seed)]
         words += [] if data_dir is None else ["--data.data_dir", data_dir]
         say(f"training    {backbone} on {data} by SGD and by SAM, {epochs} epochs each")
-        sgd, sam = train_both(folder / "runs", words, lr, rho)
+        sgd, sam = train_both(out.folder / "runs", words, lr, rho)
     line, grid = (np.linspace(-radius, radius, count).tolist() for count in (2 * points - 1, points))
     networks: dict[str, Any] = {}
     for name, checkpoint in (("SGD", sgd), ("SAM", sam)):
@@ -108,15 +109,13 @@ def run(
     files = {"figure": "landscape.png", "relief": "relief.png", "results": "results.json"}
     results = {"title": title, "seed": seed, "radius": radius, "line": line, "grid": grid}
     results |= {"networks": networks, "files": files}
-    folder.mkdir(parents=True, exist_ok=True)
-    draw(networks, line, grid, title).savefig(folder / "landscape.png", dpi=100)
-    draw_relief(networks, grid, title).savefig(folder / "relief.png", dpi=100)
-    write_tensorboard(folder / "tensorboard", networks)
-    write_json(folder / "results.json", results)
+    draw(networks, line, grid, title).savefig(out.folder / "landscape.png", dpi=100)
+    draw_relief(networks, grid, title).savefig(out.folder / "relief.png", dpi=100)
+    write_tensorboard(out.folder / "tensorboard", networks)
     rows = {name: {label: row[key] for key, label in COLUMNS.items()} for name, row in networks.items()}
     print_rows(title, rows, "network")
-    print_files(folder, files)
-    say(f"watch       {shell('tensorboard', '--logdir', folder / 'tensorboard')}")
+    out.finish(results)
+    out.watch(out.folder / "tensorboard")
     return results
 
 
@@ -192,9 +191,7 @@ def write_tensorboard(folder: Path, networks: dict[str, Any]) -> None:
                     writer.add_scalar(f"landscape/{tag}", value, step)
 
 
-def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; by default the process's own."""
-    return run_command_line(run, args)
+main = experiment(run)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from scipy.sparse import csr_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from _common.command_line import run_command_line, warn
-from _common.console import print_files, print_rows
+from _common.cli import experiment
+from _common.console import print_rows
 from _common.digit_images import Source, pair, read_digits
-from _common.runs import new_run, write_json
+from _common.errors import warn
+from _common.run import Run
 
 Pixels = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -75,8 +76,6 @@ def run(
     for name, model in machines.items():
         if model.n_iter_ >= model.max_iter:
             warn(f"the {name} machine did not converge in {model.max_iter} iterations")
-    folder = output or new_run("runs")
-    folder.mkdir(parents=True, exist_ok=True)
     results = {
         "title": f"{data}: {first} against {second}, {len(x):,} training and {len(x_test):,} test images",
         "data": data,
@@ -94,11 +93,10 @@ def run(
         "files": {"figure": "linear_svm.png", "results": "results.json"},
     }
     weights = {name: model.coef_.reshape(train.images.shape[1:]) for name, model in machines.items()}
-    draw(scores, weights, results).savefig(folder / "linear_svm.png", dpi=100)
-    write_json(folder / "results.json", results)
+    out = Run.at(output)
+    draw(scores, weights, results).savefig(out.folder / "linear_svm.png", dpi=100)
     report(results)
-    print_files(folder, results["files"])
-    return results
+    return out.finish(results)
 
 
 def fit_all(
@@ -204,9 +202,7 @@ def report(results: dict[str, Any]) -> None:
     print_rows(f"accuracy at C = {results['best_C']:g}, fitted to all training images", models, "penalty")
 
 
-def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; by default the process's own."""
-    return run_command_line(run, args)
+main = experiment(run)
 
 
 if __name__ == "__main__":

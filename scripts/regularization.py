@@ -12,10 +12,10 @@ dropout. The output folder gets `results.json`, a PNG for each part, and `tensor
 from pathlib import Path
 from typing import Any, Literal
 
-from _common.command_line import run_command_line
-from _common.console import print_files, print_rows, say
+from _common.cli import experiment
+from _common.console import print_rows, say
 from _common.digit_images import Source
-from _common.runs import new_run, shell, write_json
+from _common.run import Run
 from _regularization import norm_balls, polynomial_fits, regularized_networks
 from _regularization.regularized_networks import EXAMPLES, Strengths
 
@@ -66,21 +66,19 @@ def run(
         raise ValueError(f"--radius must be greater than 0, found {radius}")
     if not parts:
         raise ValueError("--parts names no experiment: give one or more of polynomial, geometry, network")
-    folder = output or new_run("runs")
-    folder.mkdir(parents=True, exist_ok=True)
+    out = Run.at(output)
     results: dict[str, Any] = {"seed": seed}
     if "polynomial" in parts:
-        results["polynomial"] = polynomial(folder, seed)
+        results["polynomial"] = polynomial(out.folder, seed)
     if "geometry" in parts:
-        results["geometry"] = geometry(folder, radius)
+        results["geometry"] = geometry(out.folder, radius)
     if "network" in parts:
         strengths = Strengths(weight_decay, l1, dropout)
-        results["network"] = network(data, data_dir, epochs, repeats, strengths, folder, seed)
+        results["network"] = network(data, data_dir, epochs, repeats, strengths, out.folder, seed)
     results["files"] = {part: f"{part}.png" for part in results if part != "seed"} | {"results": "results.json"}
-    write_json(folder / "results.json", results)
-    print_files(folder, results["files"])
+    out.finish(results)
     if "network" in parts:
-        say(f"watch       {shell('tensorboard', '--logdir', folder)}")
+        out.watch()
     return results
 
 
@@ -122,9 +120,7 @@ def network(
     return {"data": data, "images": EXAMPLES, "epochs": epochs, "repeats": repeats, "variants": rows}
 
 
-def main(args: list[str] | None = None) -> dict[str, Any]:
-    """Run the command line `args`; by default the process's own."""
-    return run_command_line(run, args)
+main = experiment(run)
 
 
 if __name__ == "__main__":

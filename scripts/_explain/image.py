@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import evaluation.explanation  # noqa: F401 - registers PyTorch with eli5
-from _common.console import print_files, print_rows, say
+from _common.console import print_rows, say
 from _common.page import page, picture
 from _common.rebuild import TrainedRun, rebuild, train_default
-from _common.runs import new_run, write_json
+from _common.run import Run
 from evaluation.explanation import ImageExplanation
 
 MEASURES = {
@@ -60,7 +60,7 @@ def image(
         The contents of results.json.
     """
     if checkpoint is None:
-        checkpoint = train_default("runs")
+        checkpoint = train_default()
     run = rebuild(checkpoint, accelerator)
     selected = select(run, index, count, seed)
     classes = [str(name) for name in getattr(run.datamodule, "classes", None) or range(run.model.num_classes)]
@@ -75,7 +75,6 @@ def image(
     }
     explained = {i: eli5.explain_prediction(run.model, pixels, **options) for i, (pixels, _) in selected.items()}
     rows = {i: _row(explanation, classes[selected[i][1]]) for i, explanation in explained.items()}
-    folder = output or new_run("runs")
     results = {
         "checkpoint": str(checkpoint),
         "method": next(iter(explained.values())).method,
@@ -85,15 +84,13 @@ def image(
         "files": {"figure": "explanations.png", "page": "explanations.html", "results": "results.json"},
     }
     figure = draw(explained, rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "explanations.png", dpi=100)
-    (folder / "explanations.html").write_text(_page(results, figure, explained), encoding="utf-8")
-    write_json(folder / "results.json", results)
+    out = Run.at(output)
+    figure.savefig(out.folder / "explanations.png", dpi=100)
+    (out.folder / "explanations.html").write_text(_page(results, figure, explained), encoding="utf-8")
     say(LEGEND)
     table = {name: _columns(row) for name, row in results["images"].items()} | {"mean": _columns(results["mean"])}
     print_rows(f"{checkpoint}: {results['method']}", table, "test image")
-    print_files(folder, results["files"])
-    return results
+    return out.finish(results)
 
 
 def select(run: TrainedRun, index: list[int] | None, count: int, seed: int) -> dict[int, tuple[Tensor, int]]:

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
 
-from _common.console import print_files, print_rows, say
+from _common.console import print_rows, say
 from _common.page import page, picture
-from _common.runs import new_run, write_json
+from _common.run import Run
 from _explain import html
 from _explain.global_explanations import weights
 from _explain.local_explanations import BIAS, Contributions, NotExplainedError, contributions, join
@@ -63,8 +63,7 @@ def tabular(
         tables = default_tables(test_size, seed)
     else:
         tables = [csv_table(csv, target, feature_names, no_header, task, missing, test_size, seed)]
-    folder = output or new_run("runs")
-    folder.mkdir(parents=True, exist_ok=True)
+    out = Run.at(output)
     for name in OPTIONAL:
         if models is None and not is_installed(name):
             say(f"{name} is not installed: {INSTALL}")
@@ -74,17 +73,15 @@ def tabular(
         title = f"{table.name}: {table.target_name}"
         explained, content = explain_table(table, models, rows, seed)
         figure, file = draw(title, explained), f"{table.name.replace(' ', '_')}.png"
-        figure.savefig(folder / file, dpi=150)
+        figure.savefig(out.folder / file, dpi=150)
         results["tables"][table.name] = explained
         results["files"][table.name] = file
         description = f"Feature weights of models of {table.name}, and contributions to single predictions"
         sections += [html.heading(title), picture(figure, description, dpi=130), *content]
     results["files"] |= {"page": "tabular.html", "results": "results.json"}
     whole = page("Explanations of models of a table", *sections, head=html.STYLES)
-    (folder / "tabular.html").write_text(whole, encoding="utf-8")
-    write_json(folder / "results.json", results)
-    print_files(folder, results["files"])
-    return results
+    (out.folder / "tabular.html").write_text(whole, encoding="utf-8")
+    return out.finish(results)
 
 
 def explain_table(

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from _common.command_line import warn
-from _common.console import print_files, print_rows, say
+from _common.console import print_rows, say
+from _common.errors import warn
 from _common.page import page, picture
-from _common.runs import new_run, write_json
+from _common.run import Run
 from _explain import html
 from _explain.corpora import Corpus, folder, newsgroups
 from _explain.docstrings import docstrings
@@ -62,8 +62,7 @@ def text(
         if value < least:
             raise ValueError(f"--{name} must be at least {least}, found {value}")
     data = _load(corpus, seed)
-    target = output or new_run("runs")
-    target.mkdir(parents=True, exist_ok=True)
+    out = Run.at(output)
     models = {LINEAR: linear_svm(data, seed), BLACK_BOX: svd_svm(data, seed)}
     scores = score_table(models, data)
     size = f"{len(data.texts):,} training and {len(data.texts_test):,} test documents"
@@ -92,17 +91,15 @@ def text(
     }
     title = f"{data.name}: words that support each class"
     figure = draw(title, results)
-    figure.savefig(target / "text.png", dpi=130)
+    figure.savefig(out.folder / "text.png", dpi=130)
     top = [
         html.paragraph(f"{size}. {data.note}"),
         html.table(scores, "classifier"),
         picture(figure, f"Words that support the classes of {data.name}", dpi=110),
         html.fold("Words of the linear SVM", html.explanation_html(weights)),
     ]
-    (target / "text.html").write_text(page(title, *top, *sections, head=html.STYLES), encoding="utf-8")
-    write_json(target / "results.json", results)
-    print_files(target, results["files"])
-    return results
+    (out.folder / "text.html").write_text(page(title, *top, *sections, head=html.STYLES), encoding="utf-8")
+    return out.finish(results)
 
 
 def _load(corpus: str, seed: int) -> Corpus:

@@ -12,8 +12,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from _common.command_line import quiet_lightning
 from _common.digit_images import Source
+from _common.errors import quiet_lightning
 from datamodules import DigitsDataModule, MNISTDataModule
 from lightning_modules import ImageClassifier
 from lightning_modules.backbones import MLP
