@@ -27,11 +27,11 @@ def report(
     """Return the page.
 
     Args:
-        results: Contents of results.json.
-        times: Contents of times.json.
+        results: The contents of results.json.
+        times: The contents of times.json.
         configs: Combination -> flat configuration.
         curves: Quantity -> split -> combination -> curve.
-        colours: Colour of each combination.
+        colours: Combination -> colour.
     """
     sections = [
         _lead(results),

@@ -64,12 +64,7 @@ def cards(content: dict[str, str]) -> str:
 
 
 def explanation_html(explanation: Explanation, values: bool = False) -> str:
-    """Format an explanation by eli5, without eli5's caveats and styles; `STYLES` has the latter.
-
-    Args:
-        explanation: The explanation.
-        values: Whether to show the features' values.
-    """
+    """Format an explanation by eli5, with or without the features' values; `STYLES` has eli5's styles."""
     return eli5.format_as_html(
         explanation, include_styles=False, force_weights=False, show=FIELDS, show_feature_values=values
     )

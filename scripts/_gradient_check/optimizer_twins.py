@@ -20,11 +20,7 @@ OPTIONS = {"LAMB": {"lr": 0.01}}
 
 
 def optimizer_differences(seed: int) -> dict[str, float | None]:
-    """Return the largest difference from its twin for each optimizer of `optim`; None for one without a twin.
-
-    Args:
-        seed: Seed of the initial weights.
-    """
+    """Return the largest difference from its twin for each optimizer of `optim`; None for one without a twin."""
     differences: dict[str, float | None] = {}
     for name in [name for name, member in vars(optim).items() if isinstance(member, type)]:
         module = f"optim.reference.{name.lower()}"

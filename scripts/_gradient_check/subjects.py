@@ -1,4 +1,4 @@
-"""What `gradient_check.py` differentiates: a loss and its tensors, for each layer, activation and backbone."""
+"""The functions that `gradient_check.py` differentiates: one for each layer, activation and backbone."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 SMALL = {"TimmModel": {"name": "test_resnet"}}
 """Extra options of a backbone that is large by default."""
 KINKS = (-3.0, -1.0, -0.5, 0.0, 0.1, 0.5, 1.0, 3.0, 6.0)
-"""Inputs at which activations have kinks; each activation is differentiated there too."""
+"""Inputs at which some activations have kinks; every activation is differentiated at them too."""
 
 
 def of_module(
@@ -43,12 +43,7 @@ def of_module(
 ) -> Subject:
     """Return a module in training mode with random input, under a random linear function of its output.
 
-    Args:
-        name: The subject's name.
-        module: The module.
-        shape: Shape of the input.
-        seed: Seed of the input, of the linear function, and of the module's own random numbers.
-        inputs: Values for the first elements of the input.
+    The first elements of the input are `inputs`.
     """
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -54,7 +54,7 @@ def within_l2(loss: Quadratic, radius: float) -> Array:
     def at(penalty: float) -> Array:
         return np.linalg.solve(loss.gram + penalty * np.eye(len(loss.moment)), loss.moment)
 
-    highest = float(np.linalg.norm(loss.moment)) / radius  # there the norm is below the radius
+    highest = float(np.linalg.norm(loss.moment)) / radius  # a penalty at which the norm is below the radius
     return at(float(brentq(lambda penalty: np.linalg.norm(at(penalty)) - radius, 0, highest, xtol=1e-14)))
 
 
@@ -78,7 +78,7 @@ def geometry(radius: float) -> tuple[Quadratic, dict[str, Any]]:
 
 
 def draw(loss: Quadratic, results: dict[str, Any]) -> Figure:
-    """Draw both balls and the loss's contours; the contour through the minimum touches the ball there."""
+    """Draw both balls and the loss's contours; the contour through the minimum touches the ball."""
     figure = Figure(figsize=(10.5, 5.2), layout="constrained")
     free, radius = loss.optimum, results["radius"]
     reach = 1.15 * max(radius, float(np.abs(free).max()))

@@ -39,7 +39,7 @@ def truth(x: Array) -> Array:
 
 
 def sample(seed: int) -> tuple[Array, Array]:
-    """Return the 50 equidistant points, and the curve there plus normal noise."""
+    """Return 50 equidistant points, and the curve at them plus normal noise."""
     x = np.linspace(-LIMIT, LIMIT, POINTS)
     noise = np.random.RandomState(seed).normal(0, NOISE, POINTS)  # the same numbers as after np.random.seed(seed)
     return x, truth(x) + noise

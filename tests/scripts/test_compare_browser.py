@@ -24,7 +24,7 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, report):
-    """The report as a user opens it; nothing may be asked from anywhere, and nothing may go wrong."""
+    """The report as a user opens it; without network requests and without errors."""
     opened = browser.new_page(viewport={"width": 1400, "height": 1000})
     wrong, requests = [], []
     opened.on("console", lambda message: wrong.append(message.text))
@@ -87,7 +87,7 @@ def test_what_is_on_the_page(page, report, tmp_path):
 
 
 @pytest.mark.browser
-def test_a_curve_says_what_it_is_and_can_be_zoomed_and_changed(page, report):
+def test_a_curve_has_a_label_and_can_be_zoomed_and_changed(page, report):
     results = json.loads((report / "results.json").read_text())
     place = page.locator("#accuracy-steps")
     place.scroll_into_view_if_needed()

@@ -50,7 +50,7 @@ def test_scores(results):
     assert len(second.X_test) == results["tables"]["breast cancer"]["test"] == 143
 
 
-def test_what_models_look_at(results):
+def test_importances(results):
     for table in results["tables"].values():
         for model in table["models"].values():
             assert sum(model["importance"]["shares"].values()) == pytest.approx(1)
@@ -158,7 +158,7 @@ def test_boston(tmp_path):
         assert set(sorted(shares, key=shares.get)[-2:]) == {"RM", "LSTAT"}
 
 
-def test_libraries_that_are_not_there_are_one_line(tmp_path, monkeypatch, capsys):
+def test_a_missing_library_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tabular_models, "find_spec", lambda name: None)
     assert "XGBoost" not in tabular_models.regressors()
     assert "LightGBM" not in tabular_models.classifiers()

@@ -131,7 +131,7 @@ def test_the_local_model_is_faithful_to_what_it_explains(corpus):
     assert text_models.LocalModel(0.05, 0.95, {}, found.explanation).warning == ""
 
 
-def test_a_poor_local_model_is_warned_of(texts, tmp_path, monkeypatch, capsys):
+def test_a_poor_local_model_causes_a_warning(texts, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(text_models, "MIN_SCORE", 1.1)
     words = ["text", "--corpus", str(texts), "--documents", "1", "--samples", "100", "--output", str(tmp_path)]
     results = explain.main(words)

@@ -1,4 +1,4 @@
-"""eli5 on models of every kind: what it reads rightly, what it is helped with, what it cannot explain."""
+"""Explanations of models of every kind: eli5's own, completed ones, and reasons why there is none."""
 
 import eli5
 import numpy as np
@@ -159,7 +159,7 @@ def test_a_network_starts_from_the_mean_row():
 
 
 @pytest.mark.parametrize("name", list(UNEXPLAINED))
-def test_what_cannot_be_explained_says_so_and_has_permutation_importance(name):
+def test_unexplained_models_have_a_reason_and_permutation_importance(name):
     chance = np.random.default_rng(0)
     X = chance.normal(size=(300, 4))
     y = (X[:, 2] > 0).astype(int)

@@ -1,4 +1,4 @@
-"""scripts/gradient_check.py: that it finds right gradients right, wrong ones wrong, and kinks neither."""
+"""scripts/gradient_check.py: correct gradients pass, wrong ones fail, kinks are recognised."""
 
 import json
 import math
@@ -138,7 +138,7 @@ def test_a_new_optimizer_is_checked_once_it_has_a_twin(quick, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.05, 0.2, 0.3, 0.333, 0.4, 0.49, 0.51, 0.7, 0.9, 1.5])
-def test_a_kink_is_told_from_a_wrong_gradient(distance):
+def test_a_kink_is_not_a_wrong_gradient(distance):
     h = 1e-4
     x = torch.tensor([0.3 + distance * h], dtype=torch.float64, requires_grad=True)
     loss = lambda: (x - 0.3).relu().sum() + x.square().sum()  # noqa: E731

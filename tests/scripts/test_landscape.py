@@ -1,4 +1,4 @@
-"""scripts/landscape.py: directions, surfaces and eigenvalues against what can be computed otherwise."""
+"""scripts/landscape.py: directions, surfaces and eigenvalues against independent computations."""
 
 import json
 from pathlib import Path
@@ -167,7 +167,7 @@ def test_the_numbers_are_those_of_the_checkpoints(trained):
         assert np.asarray(Image.open(folder / file).convert("L")).std() > 10
 
 
-def test_given_checkpoints_are_looked_at_and_left_alone(trained, tmp_path):
+def test_given_checkpoints_are_measured_and_unchanged(trained, tmp_path):
     results, _ = trained
     paths = [results["networks"][name]["checkpoint"] for name in ("SGD", "SAM")]
     before = [Path(path).read_bytes() for path in paths]
@@ -178,7 +178,7 @@ def test_given_checkpoints_are_looked_at_and_left_alone(trained, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_eigenvalue_that_is_not_found_yet_is_said_to_be_so(trained, tmp_path, capsys):
+def test_an_inaccurate_eigenvalue_causes_a_warning(trained, tmp_path, capsys):
     paths = [row["checkpoint"] for row in trained[0]["networks"].values()]
     words = ["--examples", "50", "--points", "2", "--iterations", "1", "--output", str(tmp_path)]
     landscape.main(["--sgd", paths[0], "--sam", paths[1], *words])
