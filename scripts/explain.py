@@ -6,8 +6,8 @@
     python scripts/explain.py text                     # docstrings, classified by library
     python scripts/explain.py text --corpus FOLDER
 
-The default subcommand is `image`, which trains the digits default if no checkpoint is given. Each subcommand writes
-pictures, a web page and `results.json` into the output folder.
+Commands: image (the default; it trains the digits default if no checkpoint is given), tabular, text. `explain.py
+COMMAND --help` lists the options of one. Each writes pictures, a web page and `results.json` into the output folder.
 """
 
 from _common.cli import experiment
@@ -15,8 +15,7 @@ from _explain.image import image
 from _explain.tabular import tabular
 from _explain.text import text
 
-main = experiment({"image": image, "tabular": tabular, "text": text}, default="image")
-
+main = experiment({"image": image, "tabular": tabular, "text": text}, default="image", description=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -115,6 +115,14 @@ def test_without_a_checkpoint_the_digits_are_trained(checkpoint, tmp_path, monke
     assert "explanations.png" in capsys.readouterr().out
 
 
+def test_the_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        explain.main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"explain.py {command}" in text for command in ("image", "tabular", "text"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
