@@ -1,4 +1,4 @@
-"""Put modules in the place of functional calls in one module's forward."""
+"""Replace the functional calls in one module's forward by submodules."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ Make = Callable[[bool, bool], nn.Module]
 
 
 class _OwnCalls(fx.Tracer):
-    """Traces what a forward does itself: every submodule stays a call."""
+    """Traces the operations of one forward only: every submodule stays a call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,47 +30,47 @@ class _OwnCalls(fx.Tracer):
 
 
 def rewrite_forward(module: nn.Module, functions: set[Callable[..., Any]], methods: set[str], make: Make) -> None:
-    """Give ``module`` a class whose forward calls new submodules instead of ``functions`` and tensor ``methods``.
+    """Give `module` a class whose forward calls new submodules instead of `functions` and tensor `methods`.
 
     Args:
-        module: The module, changed in place where it holds such calls.
-        functions: The functions to swap.
-        methods: The names of the tensor methods to swap.
-        make: Makes a module from an in-place flag and the training mode.
+        module: The module, changed in place if its forward contains such calls.
+        functions: Functions to replace.
+        methods: Names of the tensor methods to replace.
+        make: Factory of a module, called with an in-place flag and the training mode.
     """
     if type(module).__module__.startswith("torch.nn."):
         return
-    found: dict[bool, list[fx.Node]] = {}
+    sites: dict[bool, list[fx.Node]] = {}
     try:
         graphs = {mode: _trace(module, mode) for mode in (True, False)}
-        found = {mode: [n for n in graph.nodes if _is_site(n, functions, methods)] for mode, graph in graphs.items()}
-        if any(found.values()) and any(
+        sites = {mode: [n for n in graph.nodes if _is_site(n, functions, methods)] for mode, graph in graphs.items()}
+        if any(sites.values()) and any(
             _source(_trace(module, mode)) != _source(graph) for mode, graph in graphs.items()
         ):
             raise ValueError("it does something else each time")
-    except Exception as error:  # a forward may do anything with the proxies it is run on
-        _warn_untraceable(module, methods, any(found.values()), error)
+    except Exception as error:  # a forward may do anything with the proxies
+        _warn_untraceable(module, methods, any(sites.values()), error)
         return
-    if not any(found.values()):
+    if not any(sites.values()):
         return
-    longest = max(found.values(), key=len)
+    longest = max(sites.values(), key=len)
     names = _free_names(module, len(longest))
     for name, node in zip(names, longest, strict=True):
         module.add_module(name, make(_in_place(node), module.training))
     for mode, graph in graphs.items():
-        for name, node in zip(names, found[mode], strict=False):
+        for name, node in zip(names, sites[mode], strict=False):
             _swap(graph, node, name)
     _change_class(module, graphs)
 
 
 def _trace(module: nn.Module, training: bool) -> fx.Graph:
-    """The graph of the forward in training or in evaluation; the module is left as it was.
+    """Return the graph of the forward in training or in evaluation, and leave the module unchanged.
 
     Raises:
-        Exception: If the graph would not do what the forward does.
+        Exception: If the graph would not compute the same as the forward.
     """
     before, original = _contents(module), module.training
-    module.training = training  # this module's own flag: the submodules are not run
+    module.training = training  # not train(): the submodules are not run
     try:
         with torch.random.fork_rng(devices=[]):
             graph = _OwnCalls().trace(module)
@@ -78,7 +78,7 @@ def _trace(module: nn.Module, training: bool) -> fx.Graph:
         module.training = original
         changed = _restore_contents(module, before)
     if changed:
-        # A tensor made on the way becomes a new attribute: numbers fixed for ever, on one device.
+        # A tensor made during tracing becomes an attribute, with fixed values on one device.
         names = sorted(name for name in changed if not name.startswith("_tensor_constant"))
         raise ValueError(f"it changes {', '.join(names)}" if names else "it makes tensors")
     graph.lint()
@@ -86,13 +86,13 @@ def _trace(module: nn.Module, training: bool) -> fx.Graph:
 
 
 def _contents(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Every attribute, and a shallow copy of those that hold others."""
+    """Return every attribute, with a shallow copy of each container."""
     held = vars(module).items()
     return {name: (value, value.copy() if isinstance(value, (dict, list, set)) else None) for name, value in held}
 
 
 def _restore_contents(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> set[str]:
-    """Put back what :func:`_contents` noted; the names of what had changed."""
+    """Restore the attributes that `_contents` returned, and return the names of those that had changed."""
     changed = {name for name, value in vars(module).items() if name not in before or value is not before[name][0]}
     changed |= before.keys() - vars(module).keys()
     vars(module).clear()
@@ -118,7 +118,7 @@ def _context() -> tuple[bool, ...]:
 
 
 def _warn_untraceable(module: nn.Module, methods: set[str], certain: bool, error: Exception) -> None:
-    """Say that calls may have been kept, if there are any."""
+    """Warn that functional calls remain, if the forward may contain any."""
     kinds = [kind for kind in type(module).__mro__ if not kind.__module__.startswith("torch.nn.")]
     codes = [getattr(member, "__code__", None) for kind in kinds for member in vars(kind).values()]
     mentioned = {name for code in codes if code is not None for name in code.co_names}
@@ -150,13 +150,13 @@ def _free_names(module: nn.Module, count: int) -> list[str]:
 
 
 def _swap(graph: fx.Graph, node: fx.Node, name: str) -> None:
-    """Call the submodule ``name`` instead of ``node``."""
+    """Call the submodule `name` instead of `node`."""
     source = node.args[0] if node.args else node.kwargs["input"]
     with graph.inserting_before(node):
         call = graph.call_module(name, (source,))
     node.replace_all_uses_with(call)
     if _in_place(node) and isinstance(source, fx.Node):
-        # What reads the source afterwards sees the activation: keep it so if the new module is not in place.
+        # Later readers of the source see the activation, which must hold even if the new module is not in place.
         source.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call and call < user)
     graph.erase_node(node)
 
@@ -165,7 +165,7 @@ def _change_class(module: nn.Module, graphs: dict[bool, fx.Graph]) -> None:
     scope: dict[str, tuple[str, Any]] = {}
     for graph in graphs.values():
         graph.lint()
-        # A python module cannot be pickled: its name stands for it.
+        # A Python module cannot be pickled: store its name.
         names = graph.python_code("self").globals
         scope |= {k: ("import", v.__name__) if inspect.ismodule(v) else ("", v) for k, v in names.items()}
     sources = {mode: _source(graph) for mode, graph in graphs.items()}
@@ -177,7 +177,7 @@ def _source(graph: fx.Graph) -> str:
 
 
 def _merge(training: str, evaluation: str) -> str:
-    """One forward that does the one or the other, with the same arguments."""
+    """Merge the two bodies into one forward that branches on `self.training`."""
     if training == evaluation:
         return training
     head, _, first = training.partition("def forward(")
@@ -188,7 +188,7 @@ def _merge(training: str, evaluation: str) -> str:
 
 
 def _subclass(base: type[nn.Module], source: str, scope: dict[str, tuple[str, Any]]) -> type[nn.Module]:
-    """``base`` with the generated forward; it can be pickled although no python module holds it."""
+    """Return a subclass of `base` with the generated forward, which can be pickled although no module defines it."""
     namespace = {k: importlib.import_module(v) if how else v for k, (how, v) in scope.items()}
     exec(source, namespace)
 

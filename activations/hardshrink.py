@@ -1,4 +1,4 @@
-"""Hardshrink with two bounds of its own."""
+"""Hardshrink with two bounds."""
 
 import functools
 from collections.abc import Sequence
@@ -30,24 +30,7 @@ _HARDSHRINK = _elementwise.Elementwise(_value, _pull, _bend)
 
 
 def hardshrink(x: Tensor, lower: float = -0.5, upper: float = 0.5) -> Tensor:
-    """0 where ``lower <= x <= upper``, ``x`` elsewhere; NaN stays NaN.
-
-    Args:
-        x: Tensor of any shape; float16, bfloat16, float32 or float64.
-        lower: Lower bound, itself set to 0.
-        upper: Upper bound, itself set to 0; not less than ``lower``.
-
-    Returns:
-        A tensor of the shape, dtype and memory format of ``x``. The bounds are compared in this dtype.
-
-    Raises:
-        ValueError: If ``lower > upper`` or one is NaN, or ``x`` is complex or an integer tensor.
-
-    Example:
-        >>> import torch
-        >>> hardshrink(torch.tensor([-1.0, -0.5, 0.5, 2.0]), lower=-0.75, upper=0.5)
-        tensor([-1.,  0.,  0.,  2.])
-    """
+    """Set `x` to 0 where `lower <= x <= upper`; see `Hardshrink`."""
     if has_torch_function_unary(x):
         return handle_torch_function(hardshrink, (x,), x, lower=lower, upper=upper)
     check_floating(x, "hardshrink")
@@ -58,21 +41,21 @@ def hardshrink(x: Tensor, lower: float = -0.5, upper: float = 0.5) -> Tensor:
 
 
 class Hardshrink(nn.Module):
-    """Hardshrink with two bounds, as TensorFlow Addons defines it: 0 where ``lower <= x <= upper``, ``x`` elsewhere.
+    """Hardshrink with two bounds: 0 where `lower <= x <= upper`, `x` elsewhere, as TensorFlow Addons defines it.
 
-    Equal to ``torch.nn.Hardshrink(l)`` for the bounds ``(-l, l)``, forward and backward: the gradient is 0 on the
-    closed interval and 1 outside. NaN stays NaN.
+    With the bounds `(-l, l)` it equals `torch.nn.Hardshrink(l)`, forward and backward: the gradient is 0 on the closed
+    interval and 1 outside. NaN stays NaN.
 
     Args:
         lower: Lower bound, itself set to 0.
-        upper: Upper bound, itself set to 0; not less than ``lower``.
+        upper: Upper bound, itself set to 0; not less than `lower`.
 
     Shape:
-        Any shape; float16, bfloat16, float32 or float64. The output has the shape, dtype and memory format of
-        the input.
+        Any shape; float16, bfloat16, float32 or float64, the type in which the bounds are compared. The output has
+        the shape, dtype and memory format of the input.
 
     Raises:
-        ValueError: If ``lower > upper`` or one is NaN, or the input is complex or an integer tensor.
+        ValueError: If `lower > upper` or one is NaN, or the input is a complex or an integer tensor.
 
     Example:
         >>> import torch
@@ -87,11 +70,11 @@ class Hardshrink(nn.Module):
         self.upper = float(upper)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the function to each element of ``input``."""
+        """Apply the function to each element of `input`."""
         return hardshrink(input, self.lower, self.upper)
 
     def extra_repr(self) -> str:
-        """The bounds, as the constructor takes them."""
+        """Return the bounds, as the constructor takes them."""
         return f"lower={self.lower}, upper={self.upper}"
 
 

@@ -7,22 +7,7 @@ from ._check import check_floating
 
 
 def lisht(x: Tensor) -> Tensor:
-    """``x tanh(x)`` (Roy et al. 2019, https://arxiv.org/abs/1901.05894).
-
-    Args:
-        x: Floating-point tensor of any shape.
-
-    Returns:
-        A tensor of the same shape and dtype.
-
-    Raises:
-        ValueError: If ``x`` is complex or an integer tensor.
-
-    Example:
-        >>> import torch
-        >>> lisht(torch.tensor([-1.0, 0.0, 1.0]))
-        tensor([0.7616, 0.0000, 0.7616])
-    """
+    """Compute `x tanh(x)`; see `LiSHT`."""
     if has_torch_function_unary(x):
         return handle_torch_function(lisht, (x,), x)
     check_floating(x, "lisht")
@@ -30,7 +15,13 @@ def lisht(x: Tensor) -> Tensor:
 
 
 class LiSHT(nn.Module):
-    """Linearly scaled hyperbolic tangent, ``x tanh(x)`` (Roy et al. 2019, https://arxiv.org/abs/1901.05894).
+    """Linearly scaled hyperbolic tangent, `x tanh(x)` (Roy et al. 2019, https://arxiv.org/abs/1901.05894).
+
+    Shape:
+        Any floating-point tensor; the output has its shape and dtype.
+
+    Raises:
+        ValueError: If the input is a complex or an integer tensor.
 
     Example:
         >>> import torch
@@ -39,5 +30,5 @@ class LiSHT(nn.Module):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the function to each element of ``input``."""
+        """Apply the function to each element of `input`."""
         return lisht(input)

@@ -12,7 +12,7 @@ from ._rewrite import rewrite_forward
 
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 
-# What a module keeps its hooks in. The dictionaries are handed over, not copied, so that handles still remove them.
+# Where a module keeps its hooks. The dictionaries are moved, not copied, so handles still remove their hooks.
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -26,29 +26,27 @@ _HOOKS = (
 
 
 def replace(model: nn.Module, old: Kinds, new: Callable[..., nn.Module]) -> int:
-    """Swap the activations of a model, in place: modules, and functional calls such as ``F.relu(x)`` or ``x.relu()``.
+    """Swap the activations of a model, in place: modules, and functional calls such as `F.relu(x)` or `x.relu()`.
 
-    Functional calls are found by tracing the forward of each module on its own with ``torch.fx``: a forward that holds
-    one gets a new class with the traced code, one version for training and one for evaluation, so flags other than
-    ``training`` that it branches on are fixed at their present value. A forward that holds such a call keeps it, with
-    a RuntimeWarning, if it cannot be traced: it branches on values, makes tensors, changes attributes or buffers, or
-    switches gradients or autocast.
+    Functional calls are found by tracing the forward of each module with `torch.fx`. A forward that contains one gets a
+    new class with the traced code, one version for training and one for evaluation; any other flag that it branches on
+    is fixed at its present value. A forward that cannot be traced keeps its calls, with a RuntimeWarning: one that
+    branches on values, makes tensors, changes attributes or buffers, or switches gradients or autocast.
 
-    Every place where a module is registered and every functional call is one site and gets an instance of its own (a
-    module that is called twice in a forward is one site). The new module takes over the hooks, the training mode and,
-    if its constructor has an argument ``inplace``, the in-place flag of the old one; its parameters go to the device
-    and the type of the model.
+    Every registration of a module and every functional call is one site and gets an instance of its own (a module that
+    one forward calls twice is one site). The new module takes over the hooks, the training mode and, if its constructor
+    has an argument `inplace`, the in-place flag of the old one; its parameters get the device and dtype of the model.
 
     Args:
-        model: Any module; not itself an activation to be swapped.
-        old: The module class to swap, or several; subclasses count.
-        new: Makes an activation: a class, ``functools.partial`` of one, or any function that returns a new module.
+        model: Any module that is not itself an activation to be swapped.
+        old: The module class to swap, or a tuple of them, with their subclasses.
+        new: Factory of the activations: a class, `functools.partial` of one, or any function that returns a new module.
 
     Returns:
         The number of sites swapped.
 
     Raises:
-        ValueError: If there was nothing to swap, or ``new`` does not make a new module each time.
+        ValueError: If there is nothing to swap, or `new` does not return a new module each time.
 
     Example:
         >>> from torch import nn
@@ -93,7 +91,7 @@ def _check(model: nn.Module, kinds: tuple[Any, ...]) -> None:
 
 
 class _Maker:
-    """Makes the new modules of a model and counts them."""
+    """Creates the new modules of a model and counts them."""
 
     def __init__(self, model: nn.Module, new: Callable[..., nn.Module]) -> None:
         self.new = new
@@ -128,7 +126,7 @@ class _Maker:
 
 
 def _functional_names(kinds: tuple[type[nn.Module], ...]) -> tuple[set[Callable[..., Any]], set[str]]:
-    """The functions and the tensor methods that compute what the modules of ``kinds`` do, found by name."""
+    """Return the functions and the tensor methods that compute the same as the modules of `kinds`, by their names."""
     wanted = {kind.__name__.lower() for kind in kinds if kind.__module__.startswith("torch.nn")}
 
     def matching(namespace: Any) -> set[str]:
@@ -139,6 +137,6 @@ def _functional_names(kinds: tuple[type[nn.Module], ...]) -> tuple[set[Callable[
 
 
 def _forget_fast_path(parent: nn.Module) -> None:
-    """In evaluation nn.TransformerEncoderLayer would compute a ReLU or GELU that it remembers, not the new module."""
+    """Keep nn.TransformerEncoderLayer from computing the ReLU or GELU that it remembers for its evaluation."""
     if isinstance(parent, nn.TransformerEncoderLayer):
         parent.activation_relu_or_gelu = 0

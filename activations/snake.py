@@ -10,23 +10,7 @@ from ._check import check_floating
 
 
 def snake(x: Tensor, frequency: float = 1.0) -> Tensor:
-    """``x + (1 - cos(2 f x)) / (2 f)``, written ``x + sin(f x)^2 / f`` (Ziyin et al. 2020, https://arxiv.org/abs/2006.08195).
-
-    Args:
-        x: Floating-point tensor of any shape.
-        frequency: ``f``, not 0.
-
-    Returns:
-        A tensor of the same shape and dtype.
-
-    Raises:
-        ValueError: If the frequency is 0 or not finite, or ``x`` is complex or an integer tensor.
-
-    Example:
-        >>> import torch
-        >>> snake(torch.tensor([-1.0, 0.0, 1.0]))
-        tensor([-0.2919,  0.0000,  1.7081])
-    """
+    """Compute `x + sin(f x)^2 / f` for a `frequency` f; see `Snake`."""
     if has_torch_function_unary(x):
         return handle_torch_function(snake, (x,), x, frequency=frequency)
     check_floating(x, "snake")
@@ -35,13 +19,18 @@ def snake(x: Tensor, frequency: float = 1.0) -> Tensor:
 
 
 class Snake(nn.Module):
-    """``x + sin(f x)^2 / f``, a monotone function with a periodic part (Ziyin et al. 2020, https://arxiv.org/abs/2006.08195).
+    """Snake, `x + (1 - cos(2 f x)) / (2 f) = x + sin(f x)^2 / f`, monotone with a periodic part.
+
+    Paper: Ziyin et al. 2020, https://arxiv.org/abs/2006.08195.
 
     Args:
-        frequency: ``f``, not 0.
+        frequency: `f`, not 0.
+
+    Shape:
+        Any floating-point tensor; the output has its shape and dtype.
 
     Raises:
-        ValueError: If the frequency is 0 or not finite, or the input is complex or an integer tensor.
+        ValueError: If the frequency is 0 or not finite, or the input is a complex or an integer tensor.
 
     Example:
         >>> import torch
@@ -55,11 +44,11 @@ class Snake(nn.Module):
         self.frequency = float(frequency)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the function to each element of ``input``."""
+        """Apply the function to each element of `input`."""
         return snake(input, self.frequency)
 
     def extra_repr(self) -> str:
-        """The frequency, as the constructor takes it."""
+        """Return the frequency, as the constructor takes it."""
         return f"frequency={self.frequency}"
 
 

@@ -8,31 +8,14 @@ from ._check import check_floating
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
-    """Euclidean projection onto the probability simplex, ``max(x - tau(x), 0)`` (https://arxiv.org/abs/1602.02068).
-
-    Args:
-        x: Floating-point tensor with at least one dimension (a 0-d tensor counts as one of a single element).
-        dim: Dimension along which the result sums to 1.
-
-    Returns:
-        Probabilities, a tensor of the shape and dtype of ``x``; NaN along ``dim`` where a value there is NaN or
-        +inf, or all are -inf.
-
-    Raises:
-        ValueError: If ``x`` is complex or an integer tensor.
-
-    Example:
-        >>> import torch
-        >>> sparsemax(torch.tensor([0.5, 0.25, -1.0]))
-        tensor([0.6250, 0.3750, 0.0000])
-    """
+    """Project `x` along `dim` onto the probability simplex; see `Sparsemax`."""
     if has_torch_function_unary(x):
         return handle_torch_function(sparsemax, (x,), x, dim=dim)
     check_floating(x, "sparsemax")
     if x.numel() == 0:
         return x.clone()
     rows = x.unsqueeze(0) if x.dim() == 0 else x.movedim(dim, -1)
-    # In float32 at least: the sum of many half-precision values would not resolve the threshold.
+    # In float32 at least: a sum of many half-precision values is too coarse for the threshold.
     z = rows.to(torch.promote_types(x.dtype, torch.float32))
     z = z - z.amax(-1, keepdim=True).detach()
     ordered = z.sort(dim=-1, descending=True).values
@@ -46,10 +29,19 @@ def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
 
 
 class Sparsemax(nn.Module):
-    """Sparsemax, ``max(x - tau(x), 0)`` along one dimension (Martins and Astudillo 2016, https://arxiv.org/abs/1602.02068).
+    """Sparsemax, `max(x - tau(x), 0)`: the Euclidean projection onto the probability simplex.
+
+    Paper: Martins and Astudillo 2016, https://arxiv.org/abs/1602.02068.
 
     Args:
         dim: Dimension along which the result sums to 1.
+
+    Shape:
+        Any floating-point tensor (a 0-d tensor counts as one of a single element); the output has its shape and dtype.
+        It is NaN along `dim` where a value there is NaN or +inf, or all are -inf.
+
+    Raises:
+        ValueError: If the input is a complex or an integer tensor.
 
     Example:
         >>> import torch
@@ -62,9 +54,9 @@ class Sparsemax(nn.Module):
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        """Project ``input`` along ``dim``."""
+        """Project `input` along `dim`."""
         return sparsemax(input, self.dim)
 
     def extra_repr(self) -> str:
-        """The dimension, as the constructor takes it."""
+        """Return the dimension, as the constructor takes it."""
         return f"dim={self.dim}"

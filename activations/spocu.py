@@ -20,22 +20,9 @@ def spocu(
     gamma: float | Tensor = 4.437,
     c: float = math.inf,
 ) -> Tensor:
-    """Scaled polynomial constant unit, ``s(x) = alpha h(x / gamma + beta) - alpha h(beta)``.
+    """Compute `alpha h(x / gamma + beta) - alpha h(beta)`; see `SPOCU`.
 
-    See :class:`SPOCU` for the formula and its pitfalls.
-
-    Args:
-        x: Tensor of any shape; float16, bfloat16 (both computed in float32), float32 or float64.
-        alpha: Positive height. A 0-d tensor (as ``beta`` and ``gamma``) receives gradients and is not range-checked.
-        beta: Place of the origin on the polynomial, ``0 < beta < 1``.
-        gamma: Positive width.
-        c: Where the polynomial is cut off, ``1 <= c <= inf``.
-
-    Returns:
-        A tensor of the shape, dtype and memory format of ``x``.
-
-    Raises:
-        ValueError: If a parameter is out of its range, or ``x`` is complex or an integer tensor.
+    `alpha`, `beta` and `gamma` may be 0-d tensors, which receive gradients and are not checked for their range.
 
     Example:
         >>> import torch
@@ -62,29 +49,31 @@ class SPOCU(nn.Module):
     .. math::
         s(x) = \alpha\, h(x / \gamma + \beta) - \alpha\, h(\beta), \qquad r(z) = z^3 (z^5 - 2 z^4 + 2)
 
-    with ``h(z) = 0`` for ``z < 0``, ``r(z)`` for ``0 <= z < c`` and ``r(c)`` for ``z >= c``.
+    with `h(z) = 0` for `z < 0`, `r(z)` for `0 <= z < c` and `r(c)` for `z >= c`.
 
-    What to know before using it:
+    Before using it, note:
 
-    - With ``c = inf`` it is not monotone: it rises up to ``x = gamma (1 - beta)`` (1.49 for the defaults), falls to
-      negative values beyond, and then grows like ``x^8``. ``c = 1`` gives a bounded, monotone function.
-    - With ``c = inf`` it overflows float16 beyond about 13.9 (a RuntimeWarning, once); use a finite ``c``, bfloat16 or
+    - With `c = inf` it is not monotone: it rises up to `x = gamma (1 - beta)` (1.49 for the defaults), falls to
+      negative values beyond, and then grows like `x^8`. `c = 1` gives a bounded, monotone function.
+    - With `c = inf` it overflows float16 beyond about 13.9 (a RuntimeWarning, once); use a finite `c`, bfloat16 or
       float32.
+    - It is computed in float32 at least. Its error is a few roundings of the largest term of its Taylor series around
+      0: near 0 a relative error of 2e-6 in float32 and 1e-13 in float64.
 
     Args:
-        alpha: Positive height.
-        beta: Place of the origin on the polynomial, ``0 < beta < 1``.
-        gamma: Positive width.
-        c: Where the polynomial is cut off, ``1 <= c <= inf``.
-        trainable: Make alpha, beta and gamma (not c) parameters, one of each for the module. Training does not keep
-            them in their ranges.
+        alpha: Output scale, > 0.
+        beta: Offset of the origin on the polynomial, in (0, 1).
+        gamma: Input scale, > 0.
+        c: Cut-off, at least 1: the function is constant beyond `x = gamma (c - beta)`.
+        trainable: Make alpha, beta and gamma (not c) parameters, one of each for the module. Training may move them
+            out of their ranges.
 
     Shape:
         Any shape; float16, bfloat16, float32 or float64. The output has the shape, dtype and memory format of
         the input.
 
     Raises:
-        ValueError: If a parameter is out of its range, or the input is complex or an integer tensor.
+        ValueError: If a parameter is out of its range, or the input is a complex or an integer tensor.
 
     Example:
         >>> import torch
@@ -118,18 +107,18 @@ class SPOCU(nn.Module):
             setattr(self, name, held)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the function to each element of ``input``."""
+        """Apply the function to each element of `input`."""
         return spocu(input, self.alpha, self.beta, self.gamma, self.c)
 
     def extra_repr(self) -> str:
-        """The parameters, as the constructor takes them."""
+        """Return the parameters, as the constructor takes them."""
         held = {name: getattr(self, name) for name in ("alpha", "beta", "gamma", "c")}
         numbers = ", ".join(f"{k}={v.item() if isinstance(v, Tensor) else v:.6g}" for k, v in held.items())
         return f"{numbers}, trainable=True" if self.trainable else numbers
 
 
 def _check_parameters(alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> None:
-    """Refuse numbers out of range; tensors are let through, since reading them would wait for the device."""
+    """Refuse numbers out of range; tensors pass, since reading them would wait for the device."""
     for name, number in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         if isinstance(number, Tensor) and number.dim() > 0:
             raise ValueError(f"{name} must be a number or a 0-d tensor, found shape {list(number.shape)}")

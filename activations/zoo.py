@@ -51,13 +51,7 @@ def names() -> list[str]:
 def class_path(name: str) -> str:
     """Return the public import path of the class that `create(name)` instantiates.
 
-    timm is imported only if the name is neither ours nor torch's.
-
-    Args:
-        name: One of `names()`; case, `_` and `-` are ignored.
-
-    Raises:
-        ValueError: If there is no such activation; the message lists the nearest names.
+    timm is imported only if the name is neither ours nor torch's. The argument and the errors are those of `create`.
 
     Example:
         >>> class_path("SPOCU"), class_path("leaky_relu"), class_path("GELUTanh")

@@ -1,13 +1,15 @@
 """Activations by name, and each of ours against its definition."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 import activations
-from activations import create, names
+from activations import class_path, class_paths, create, names
 from activations.functional import lisht, snake, sparsemax
 
 
@@ -27,7 +29,7 @@ def r(z):
     return z**8 - 2 * z**7 + 2 * z**3
 
 
-# Each name's function as the literature writes it, with its usual constants; sparsemax has a test of its own.
+# Each function as the literature defines it, with its usual constants. A new one of ours has it in its own test file.
 DEFINITIONS = {
     "celu": lambda x: max(x, 0) + min(0, math.exp(x) - 1),
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
@@ -63,7 +65,7 @@ DEFINITIONS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "sparsemax"])
+@pytest.mark.parametrize("name", DEFINITIONS)
 def test_every_name_is_its_definition(name):
     module = create(name, **({"threshold": 0.1, "value": 0.2} if name == "threshold" else {})).double().eval()
     x = torch.linspace(-9, 9, 181, dtype=torch.float64)
@@ -71,14 +73,16 @@ def test_every_name_is_its_definition(name):
     torch.testing.assert_close(module(x.clone()).detach(), wanted, rtol=1e-9, atol=1e-9)
 
 
+def test_every_name_of_torchs_and_timms_has_a_definition():
+    assert {n for n in names() if not class_path(n).startswith("activations.")} <= set(DEFINITIONS) <= set(names())
+
+
 def test_names_hold_ours_torchs_and_timms():
-    found = names()
-    assert found == sorted(set(found))
-    assert {"spocu", "hardshrink", "lisht", "snake", "sparsemax", "relu", "leakyrelu", "prelu", "threshold"} <= set(
-        found
-    )
-    assert {"tanhshrink", "hardtanh", "logsigmoid", "gelutanh", "quickgelu", "hardmish", "swish"} <= set(found)
-    assert not {"softmax", "multiheadattention", "glu", "module"} & set(found)
+    assert names() == sorted(set(names()))
+    ours = {"spocu", "hardshrink", "lisht", "snake", "sparsemax"}
+    assert ours | {"relu", "leakyrelu", "prelu", "threshold"} <= set(names())
+    assert {"tanhshrink", "hardtanh", "logsigmoid", "gelutanh", "quickgelu", "hardmish", "swish"} <= set(names())
+    assert not {"softmax", "multiheadattention", "glu", "module"} & set(names())
 
 
 def test_ours_come_first_then_torchs():
@@ -87,6 +91,19 @@ def test_ours_come_first_then_torchs():
     assert type(create("Leaky_ReLU", negative_slope=0.2)) is nn.LeakyReLU
     assert type(create("gelu_tanh")).__module__.startswith("timm")
     assert create("spocu", c=1.0).c == 1.0
+
+
+def test_class_paths_are_where_the_classes_are():
+    for kind, path in class_paths().items():
+        assert path == class_path(kind)
+        assert path.endswith(f".{kind}")
+        assert type(create(kind, **({"threshold": 0.1, "value": 0.2} if kind == "Threshold" else {}))).__name__ == kind
+
+
+def test_timm_is_imported_for_its_own_names_only():
+    code = "import sys, activations as a; a.create('relu'); a.create('spocu'); print('timm' in sys.modules, end=' ')"
+    code += "; print('torch._dynamo' in sys.modules, end=' '); a.create('gelutanh'); print('timm' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False", "True"]
 
 
 @pytest.mark.parametrize(("wrong", "near"), [("spocy", "spocu"), ("hard-shrunk", "hardshrink"), ("gellu", "gelu")])
