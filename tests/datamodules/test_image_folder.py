@@ -13,6 +13,26 @@ from datamodules import ImageFolderDataModule
 from datamodules.files import image_files
 
 
+def small(folder, monkeypatch):
+    """Three classes with 12 + 4 PNG images of 10x8 pixels each."""
+    rng = np.random.default_rng(3)
+    for part, count in (("train", 12), ("test", 4)):
+        for name in ("cat", "dog", "owl"):
+            files = folder / part / name
+            files.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(files / f"{i:02}.png")
+                os.utime(files / f"{i:02}.png", (1_600_000_000, 1_600_000_000))
+    return {"data_dir": str(folder), "val_size": 6}
+
+
+@pytest.fixture
+def image_folder(tmp_path, monkeypatch):
+    small(tmp_path, monkeypatch)
+    return tmp_path
+
+
 def ready(folder, **options):
     data = ImageFolderDataModule(data_dir=str(folder), **{"val_size": 6, "batch_size": 64, **options})
     data.prepare_data()

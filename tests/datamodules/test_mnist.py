@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,25 @@ from datamodules import MNISTDataModule
 
 # Read when pytest collects: the tests themselves run without DATA_DIR.
 REAL = os.environ.get("DATA_DIR", "data")
+
+
+def small(folder, monkeypatch):
+    """120 + 40 images in MNIST's format."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for stem, count in (("train", 120), ("t10k", 40)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, count, 28, 28) + images.tobytes())
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
+    return {"data_dir": str(folder), "val_size": 20}
+
+
+@pytest.fixture
+def mnist_folder(tmp_path, monkeypatch):
+    small(tmp_path, monkeypatch)
+    return tmp_path
 
 
 def test_images_and_labels_are_those_of_the_files(mnist_folder):

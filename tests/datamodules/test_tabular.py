@@ -20,6 +20,11 @@ CSV = """height,colour,weight,kind
 SIZES = {"test_size": 2, "val_size": 2}
 
 
+def small(folder, monkeypatch):
+    """scikit-learn's wine, 178 rows."""
+    return {"table": "wine"}
+
+
 @pytest.fixture
 def table(tmp_path):
     """A function that writes a CSV file and gives its data module."""
