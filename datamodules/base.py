@@ -74,7 +74,7 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         drop_last: Drop the last incomplete training batch.
 
     Attributes:
-        num_classes: Number of classes, known before `setup`; 1 when the target is a number.
+        num_classes: Number of classes, known before `setup`.
         image_shape: Shape of one example, (C, H, W) or (D,), known before `setup`.
         classes: Class names, known before `setup`.
         mean: Mean per channel (in units of the full scale) or column, known after `setup`.
@@ -215,15 +215,13 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         if self._indices:
             return
         labels = self.labels().cpu().numpy()
-        if labels.dtype.kind == "f":
-            labels = labels.astype("int64") * 0
         sizes = {"test": self.test_size} if self.test_size is not None else {}
         parts = stratified_split(
             labels,
             sizes={**sizes, "val": self.val_size, "train": self.train_size},
             rest="train",
             seed=self.split_seed,
-            class_names=self.classes or None,
+            class_names=self.classes,
         )
         self._indices = {name: torch.from_numpy(indices) for name, indices in parts.items()}
         if self.mean is None or self.std is None:

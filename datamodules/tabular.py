@@ -7,45 +7,36 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn import datasets
 from torch import Tensor
 
 from ._checks import one_of, size
 from .base import SplitDataModule
-from .files.csv_table import read_csv
+from .files.csv_table import read_table
 from .pipeline.batch import FlatBatch
 
-Task = Literal["auto", "classification", "regression"]
-MAX_CLASSES = 100  # numbers with more different values are taken for a quantity
-TABLES = {
-    "iris": datasets.load_iris,
-    "wine": datasets.load_wine,
-    "breast_cancer": datasets.load_breast_cancer,
-    "digits": datasets.load_digits,
-    "diabetes": datasets.load_diabetes,
-}
+MAX_CLASSES = 100  # a column of numbers with more distinct values is taken for a quantity, not for classes
+TABLES = ("iris", "wine", "breast_cancer", "digits", "diabetes")
 
 
 class TabularDataModule(SplitDataModule):
     """One of scikit-learn's tables, or a CSV file: float32 `[N, D]`, standardised by the training part.
 
-    Labels are int64 `[N]` for a class; for a number (regression) they are the numbers themselves, float32 `[N]`, and
-    `num_classes` is 1. In a CSV file a column of words becomes one column of 0 and 1 for each word.
+    In a CSV file a column of words becomes one 0/1 column per word.
 
     Args:
-        table: `"iris"`, `"wine"`, `"breast_cancer"`, `"digits"`, `"diabetes"`, or the path of a CSV file, absolute or
-            below `data_dir`. The first line of the file is its header if it holds a word where the second has a number.
-        target: column of a CSV file to predict, by name or number (-1 is the last).
-        task: whether the target is a class or a number; `"auto"` takes the target for a number if one of its values is
-            not whole, or if it has more than 100 different values.
-        missing: what to do about an empty cell or `NA` in a CSV file: `"error"`, or `"mean"` of the training part.
-        test_size: test examples, a count or a fraction of all.
-        val_size: validation examples, a count or a fraction of all; 0 or None is no validation part.
-        **options: see `SplitDataModule`.
+        table: `"iris"`, `"wine"`, `"breast_cancer"`, `"digits"`, or the path of a CSV file, absolute or relative to
+            `data_dir`. The first line of the file is its header if it has a word where the second line has a number.
+        target: Column of a CSV file with the class, by name or number (-1 is the last).
+        task: `"classification"`: every distinct value of the target is a class. `"auto"`: a target of numbers is
+            refused as a quantity if one of them is not whole, or if it has more than 100 distinct values.
+        missing: How to treat an empty cell or `NA` in a CSV file: `"error"`, or `"mean"` of the training part.
+        test_size: Test examples, a count or a fraction of all.
+        val_size: Validation examples, a count or a fraction of all; 0 or None: no validation part.
+        **options: See `SplitDataModule`.
 
     Raises:
-        FileNotFoundError: if there is no such table.
-        ValueError: if an option is out of its range, or the file is not a table of numbers.
+        FileNotFoundError: If there is no such table.
+        ValueError: If an option is out of range, the file is not a table of numbers, or the target is a quantity.
 
     >>> data = TabularDataModule(table="wine", batch_size=16)
     >>> data.setup()
@@ -59,7 +50,7 @@ class TabularDataModule(SplitDataModule):
         *,
         table: str = "iris",
         target: str | int = -1,
-        task: Task = "auto",
+        task: Literal["auto", "classification"] = "auto",
         missing: Literal["error", "mean"] = "error",
         test_size: int | float = 0.2,
         val_size: int | float | None = 0.1,
@@ -68,28 +59,23 @@ class TabularDataModule(SplitDataModule):
         super().__init__(val_size=val_size, **options)
         self.test_size = size("test_size", test_size)
         self.table, self.target = table, target
-        one_of("task", task, ("auto", "classification", "regression"))
+        one_of("task", task, ("auto", "classification"))
         one_of("missing", missing, ("error", "mean"))
-        self._target: NDArray[Any]
-        rows, values, names = self._sklearn() if table in TABLES else self._csv(missing)
-        self._rows = rows
-        if task == "auto":
-            is_number = values.dtype.kind == "f" and ((values % 1 != 0).any() or len(np.unique(values)) > MAX_CLASSES)
-            task = "regression" if is_number else "classification"
-        self.task = task
-        if task == "regression":
-            if values.dtype.kind not in "if":
-                raise ValueError(f"the target {target!r} of {table} is not a number; use task classification")
-            self.classes, self._target = [], values.astype(np.float32)
-        else:
-            if values.dtype.kind == "f" and (values % 1 == 0).all():
-                values = values.astype(np.int64)
-            levels, self._target = np.unique(values, return_inverse=True)
-            self.classes = names or [str(level) for level in levels.tolist()]
-            if len(levels) > len(values) / 2:
-                raise ValueError(f"{len(values)} rows of {table} have {len(levels)} classes; use task regression")
-        self.num_classes = max(1, len(self.classes))
-        self.image_shape = (rows.shape[1],)
+        # Read here: the network needs the number of classes and columns.
+        self._rows, values, names = self._sklearn() if table in TABLES else self._csv(missing)
+        if task == "auto" and _is_quantity(values):
+            raise ValueError(
+                f"the target of {table} is a quantity, not a class: TabularDataModule trains classifiers; "
+                "choose another target, or set task to classification"
+            )
+        if values.dtype.kind == "f" and (values % 1 == 0).all():
+            values = values.astype(np.int64)
+        levels, self._target = np.unique(values, return_inverse=True)
+        if len(levels) > len(values) / 2:
+            raise ValueError(f"{len(values)} rows of {table} have {len(levels)} classes; choose another target")
+        self.classes = names or [str(level) for level in levels.tolist()]
+        self.num_classes = len(self.classes)
+        self.image_shape = (self._rows.shape[1],)
 
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor] | None:
         """Return all rows, float32 `[N, D]`, and labels as the training set; None for the test set."""
@@ -116,12 +102,14 @@ class TabularDataModule(SplitDataModule):
 
     def batch_maker(self, training: bool) -> FlatBatch:
         """Return a `FlatBatch`."""
-        assert self.mean is not None  # since the split is made
+        assert self.mean is not None  # set by the split
         assert self.std is not None
         return FlatBatch(self.mean, self.std)
 
     def _sklearn(self) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
-        bunch = TABLES[self.table]()
+        from sklearn import datasets  # takes a second, and a CSV file does not need it
+
+        bunch = getattr(datasets, f"load_{self.table}")()
         return bunch.data, bunch.target, [str(name) for name in bunch.get("target_names", [])]
 
     def _csv(self, missing: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
@@ -131,5 +119,9 @@ class TabularDataModule(SplitDataModule):
         if not path.is_file():
             known = ", ".join(TABLES)
             raise FileNotFoundError(f"there is no table {self.table!r}: it is neither one of {known} nor a file {path}")
-        rows, values = read_csv(path, self.target, missing == "mean")
-        return rows, values, []
+        content = read_table(path, self.target, missing == "mean")
+        return content.features, content.target, []
+
+
+def _is_quantity(values: NDArray[Any]) -> bool:
+    return values.dtype.kind == "f" and bool((values % 1 != 0).any() or len(np.unique(values)) > MAX_CLASSES)

@@ -1,5 +1,6 @@
-"""The image classifier: any backbone, activation and optimizer under one Lightning module."""
+"""The image classifier: a Lightning module for any backbone, activation and optimizer."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal
@@ -7,38 +8,17 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule
-from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
+from . import factories
 from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
-from .factories import (
-    ActivationFactory,
-    BackboneFactory,
-    OptimizerFactory,
-    Plain,
-    SchedulerFactory,
-    build_backbone,
-    compile_in_place,
-    factory,
-    plain,
-    plain_backbone,
-)
-from .optimization import build_optimizer, house_optimizer, house_scheduler, penalty
+from .hooks import skip_unused_hooks
+from .optimization import build_optimizer, default_optimizer, default_scheduler, penalty, with_schedule
 from .two_pass import TwoPass, evaluates_repeatedly
-
-# Lightning passes over a hook that is not callable, but wraps an empty one in a profiler context for every batch.
-_BATCH_HOOKS = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-)
 
 Batch = tuple[Tensor, Tensor] | list[Tensor]
 
@@ -50,41 +30,40 @@ class ImageClassifier(LightningModule):
 
         cross_entropy(logits, labels, label_smoothing) + l1 * sum |w| + l2 * sum w^2
 
-    where w runs over the trainable tensors with at least two dimensions (weights; not biases and norm scales). Logged
-    at the end of each epoch, as means over examples (over all processes): `train/loss` (the loss above) and
+    where w runs over the trainable tensors with at least two dimensions (weights, not biases or norm scales). Logged at
+    the end of each epoch, as means over the examples of all processes: `train/loss` (the loss above) and
     `train/accuracy`; on validation `val/nll` (plain cross-entropy), `val/accuracy` and, with more than five classes,
-    `val/top5_accuracy`; on test the same as `test/...`. A second validation loader is taken for a test set that is
-    watched while training, and is logged as `test/...` too.
+    `val/top5_accuracy`; on test the same as `test/...`. A second validation loader is treated as a test set that is
+    watched during training, and is logged as `test/...` too.
 
-    `backbone`, `activation`, `optimizer` and `lr_scheduler` are factories: a class, a function annotated with what it
-    returns, a `functools.partial` of one, an import path, or `{"class_path": path, "init_args": {...}}`. They are kept
-    as plain data in `hparams` and in checkpoints, so `ImageClassifier.load_from_checkpoint` rebuilds the same network
-    and `torch.load(weights_only=True)` reads the file. A subclass that adds arguments needs nothing more than to pass
-    the others on.
+    `backbone`, `activation`, `optimizer` and `lr_scheduler` are factories: a class, a function annotated with its
+    return type, a `functools.partial` of one, an import path, or `{"class_path": path, "init_args": {...}}`. They are
+    kept as plain data in `hparams` and in checkpoints, so that `ImageClassifier.load_from_checkpoint` rebuilds the same
+    network and `torch.load(weights_only=True)` reads the file. A subclass with arguments of its own only has to pass on
+    the others.
 
-    Optimizers that evaluate the loss more than once a step (SAM and its kind, LBFGS) need nothing special: see
-    `two_pass.TwoPass`.
+    Optimizers that evaluate the loss more than once per step (SAM, LBFGS) work too: see `two_pass.TwoPass`.
 
     Args:
-        backbone: A name (ours, what `backbones` exports, else any timm model) or a factory called with the keywords
-            `num_classes`, `image_shape` and `activation`.
+        backbone: A name (one of ours, which `backbones` exports, or any timm model) or a factory called with the
+            keywords `num_classes` and `image_shape`, and `activation` if one is given.
         num_classes: Number of classes, at least 2.
         image_shape: Shape of one example: `(C, H, W)`, or `(D,)` for tables.
-        activation: Factory of the activation modules, called without arguments once for each site. None: the
-            backbone's own default.
+        activation: Factory of the activation modules, called without arguments once per site. None: the backbone's own
+            (ReLU in ours; a factory that requires an activation gets ReLU too).
         optimizer: Factory called with the parameters (or parameter groups). None: AdamW.
-        lr_scheduler: Factory called with the optimizer. None: one cycle over the whole training if the optimizer is
-            None too, else a constant rate.
+        lr_scheduler: Factory called with the optimizer. None: one cycle over the whole training if `optimizer` is None
+            too, otherwise a constant rate.
         lr_interval: Whether a given `lr_scheduler` counts epochs or steps. `ReduceLROnPlateau` watches `val/nll`, or
             its own `monitor`.
         label_smoothing: Share of each label spread over all classes, in [0, 1).
         l1: Weight of the sum of absolute weights.
-        l2: Weight of the sum of squared weights (apart from the optimizer's weight decay).
-        no_decay_on_1d: Keep biases and norm scales out of weight decay, as a second parameter group.
+        l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
+        no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
         channels_last: Keep images and kernels in channels-last memory format.
-        compile: Compile the backbone with `torch.compile` when a Trainer starts; without a working compiler a warning
-            says so and training goes on uncompiled.
-        ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1), which is then what is
+        compile: Compile the backbone with `torch.compile` when a Trainer starts. Without a working compiler it stays
+            uncompiled, with a warning.
+        ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1). The average is then
             validated, tested and saved. None: no average.
 
     Raises:
@@ -99,12 +78,12 @@ class ImageClassifier(LightningModule):
 
     def __init__(
         self,
-        backbone: BackboneFactory | str = "resnet20",
+        backbone: factories.BackboneFactory | str = "resnet20",
         num_classes: int = 10,
         image_shape: tuple[int, ...] = (3, 32, 32),
-        activation: ActivationFactory | None = nn.ReLU,
-        optimizer: OptimizerFactory | None = None,
-        lr_scheduler: SchedulerFactory | None = None,
+        activation: factories.ActivationFactory | None = None,
+        optimizer: factories.OptimizerFactory | None = None,
+        lr_scheduler: factories.SchedulerFactory | None = None,
         *,
         lr_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
@@ -116,38 +95,39 @@ class ImageClassifier(LightningModule):
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
-        _check(num_classes, image_shape, lr_interval, label_smoothing, l1, l2, ema_decay)
-        network = plain_backbone(backbone)
-        given = {
-            "backbone": network,
-            "activation": _plain_or_none(activation, "activation", nn.Module),
-            "optimizer": _plain_or_none(optimizer, "optimizer", Optimizer),
-            "lr_scheduler": _plain_or_none(lr_scheduler, "lr_scheduler", LRScheduler),
-        }
-        self.save_hyperparameters()
-        # The command line adds what rebuilds its own form of the arguments; ours are enough for the constructor.
-        self.hparams.pop("_instantiator", None)
-        self.save_hyperparameters({**given, "image_shape": list(image_shape)})
-
-        self.image_shape = tuple(image_shape)
-        self.num_classes = num_classes
+        self.num_classes, self.image_shape, self.lr_interval = num_classes, tuple(image_shape), lr_interval
         self.label_smoothing, self.l1, self.l2 = label_smoothing, l1, l2
         self.channels_last, self.ema_decay = channels_last, ema_decay
-        self.backbone = build_backbone(network, num_classes, self.image_shape, given["activation"])
+        self._check_arguments()
+        network = factories.plain_backbone(backbone)
+        if activation is None and factories.requires_activation(network):
+            activation = nn.ReLU
+        given: dict[str, Any] = {"backbone": network, "image_shape": list(image_shape)}
+        for name, value, product in (
+            ("activation", activation, nn.Module),
+            ("optimizer", optimizer, Optimizer),
+            ("lr_scheduler", lr_scheduler, LRScheduler),
+        ):
+            given[name] = None if value is None else factories.plain(value, name, product)
+        self.save_hyperparameters()
+        # Lightning's command line adds private entries that rebuild its own form of the arguments.
+        for name in [name for name in self.hparams if name.startswith("_")]:
+            self.hparams.pop(name)
+        self.save_hyperparameters(given)
+        self.backbone = factories.build_backbone(network, num_classes, self.image_shape, given["activation"])
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         self._train_sums = EpochSums("loss", "accuracy")
         self._eval_sums: dict[str, EpochSums] = {}
         self._average: WeightAverage | None = None
         self._two_pass: TwoPass | None = None
+        self._loaded_sums: Tensor | None = None
         self._compile_tried = False
-        for hook in _BATCH_HOOKS:
-            if getattr(type(self), hook) is getattr(LightningModule, hook):
-                setattr(self, hook, None)
+        skip_unused_hooks(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, the one that Lightning sets twice around each hook without nn.Module's search."""
-        if name == "_current_fx_name":  # some thirty times a step, a tenth of the step of a small network
+        """Bypass `nn.Module.__setattr__` for `_current_fx_name`, which Lightning sets around every hook."""
+        if name == "_current_fx_name":  # some thirty times per step, a tenth of the step of a small network
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -168,7 +148,7 @@ class ImageClassifier(LightningModule):
         return self.backbone(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss; keep the sums of loss and of correct predictions for the epoch's end."""
+        """Return the loss, and add loss and correct predictions to the epoch's sums."""
         images, labels = batch
         logits = _at_least_float32(self(images))
         loss = self._cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
@@ -179,13 +159,13 @@ class ImageClassifier(LightningModule):
             self._train_sums.add(count, loss.detach() * count, (logits.argmax(1) == labels).sum())
         return {"loss": loss}
 
-    # Lightning looks at the signature for every batch, and inspect would put it together anew each time.
+    # Lightning inspects the signature for every batch; without this, inspect would build it each time.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # mypy knows no attributes of functions
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Take a step; SAM's and LBFGS's evaluate the loss again without leaving traces."""
+        """Take a step. SAM and LBFGS re-evaluate the loss without logging it again."""
         if self._two_pass is None or optimizer_closure is None:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         else:
@@ -225,49 +205,65 @@ class ImageClassifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and the scheduler, after the model has been placed and sharded."""
         make = self._factory("optimizer", Optimizer)
-        optimizer = build_optimizer(make or house_optimizer, self, self.hparams["no_decay_on_1d"])
+        optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"])
         self._two_pass = TwoPass() if evaluates_repeatedly(optimizer) else None
         make_scheduler = self._factory("lr_scheduler", LRScheduler)
-        if make_scheduler is None:
-            if make is not None:
-                return optimizer
-            scheduler: LRScheduler = house_scheduler(optimizer, lambda: self.trainer.estimated_stepping_batches)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        scheduler = make_scheduler(optimizer)
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": self.hparams["lr_interval"]}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            config["monitor"] = getattr(scheduler, "monitor", "val/nll")
-        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]  # its type knows no ReduceLROnPlateau
+        if make_scheduler is not None:
+            return with_schedule(optimizer, make_scheduler, self.lr_interval)
+        if make is not None:
+            return optimizer
+        cycle = functools.partial(default_scheduler, total_steps=lambda: self.trainer.estimated_stepping_batches)
+        return with_schedule(optimizer, cycle, "step")
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the average of the weights."""
+        """Add the callback that averages the weights, if `ema_decay` is set."""
         if self.ema_decay is None:
             return []
         self._average = WeightAverage(self.ema_decay, self.trainer.strategy.root_device)
         return [self._average]
 
     def setup(self, stage: str) -> None:
-        """Forget an earlier training's sums; compile."""
+        """Reset the sums of an earlier training; compile the backbone if `compile` is set."""
         self._train_sums.reset()
+        self._loaded_sums = None
         if self.hparams["compile"] and not self._compile_tried:
             self._compile_tried = True
-            compile_in_place(self.backbone, self.trainer.strategy.root_device)
+            factories.compile_in_place(self.backbone, self.trainer.strategy.root_device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the sums of the epoch so far, over all processes."""
         checkpoint["epoch_sums"] = self._reduced(self._train_sums).cpu()
         if self._average is not None and "current_model_state" not in checkpoint:
-            self._average.replace_weights(checkpoint)  # Lightning does not ask it when it saves the weights alone
+            self._average.replace_weights(checkpoint)  # Lightning skips the callback when it saves weights only
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the saved sums, which one process takes."""
-        resuming = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        if resuming and "epoch_sums" in checkpoint and self.trainer.is_global_zero:
-            self._train_sums.load(checkpoint["epoch_sums"].to(self.trainer.strategy.root_device))
+        """Keep the saved sums until training starts."""
+        self._loaded_sums = checkpoint.get("epoch_sums")
+
+    def on_train_start(self) -> None:
+        """Continue from the saved sums, on one process."""
+        if self._loaded_sums is not None and self.trainer.is_global_zero:
+            self._train_sums.load(self._loaded_sums.to(self.device))
+
+    def _check_arguments(self) -> None:
+        rules = {
+            f"num_classes must be at least 2, found {self.num_classes}": self.num_classes >= 2,
+            f"image_shape must be (C, H, W) or (D,) with positive sizes, found {self.image_shape}": (
+                len(self.image_shape) in (1, 3) and all(size >= 1 for size in self.image_shape)
+            ),
+            f"lr_interval must be 'epoch' or 'step', found {self.lr_interval!r}": self.lr_interval in ("epoch", "step"),
+            f"label_smoothing must be in [0, 1), found {self.label_smoothing}": 0 <= self.label_smoothing < 1,
+            f"l1 must be finite and not negative, found {self.l1}": 0 <= self.l1 < float("inf"),
+            f"l2 must be finite and not negative, found {self.l2}": 0 <= self.l2 < float("inf"),
+            f"ema_decay must be in (0, 1), found {self.ema_decay}": self.ema_decay is None or 0 < self.ema_decay < 1,
+        }
+        for message, holds in rules.items():
+            if not holds:
+                raise ValueError(message)
 
     def _evaluate(self, batch: Batch, stages: tuple[str, ...], dataloader_idx: int) -> dict[str, Tensor]:
         if dataloader_idx >= len(stages):
-            raise ValueError(f"expected at most {len(stages)} loaders ({', '.join(stages)}), found another one")
+            raise ValueError(f"expected at most {len(stages)} loaders ({', '.join(stages)}), found more")
         images, labels = batch
         logits = _at_least_float32(self(images))
         values = [self._cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()]
@@ -281,7 +277,7 @@ class ImageClassifier(LightningModule):
     def _cross_entropy(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
         try:
             return F.cross_entropy(logits, labels, **options)
-        except IndexError:  # the CPU's own check, which costs nothing here
+        except IndexError:  # torch's own check, on the CPU
             raise ValueError(
                 f"labels must be below {logits.shape[1]}, the number of logits, found labels from {int(labels.min())} "
                 f"to {int(labels.max())}: set num_classes (now {self.num_classes}) to the data's"
@@ -289,46 +285,17 @@ class ImageClassifier(LightningModule):
 
     def _log_means(self, stage: str, sums: EpochSums) -> None:
         for name, mean in sums.means(self._reduced(sums)).items():
-            # batch_size=1: the value is a mean already, and Lightning need not look for a size in the batch.
+            # batch_size=1: the value is a mean already, and Lightning does not search the batch for its size.
             self.log(f"{stage}/{name}", mean, prog_bar=name == "accuracy", batch_size=1)
         sums.reset()
 
     def _reduced(self, sums: EpochSums) -> Tensor:
-        vector = sums.vector(self.device)
-        return vector if self._trainer is None else self.trainer.strategy.reduce(vector, reduce_op="sum")
+        return self.trainer.strategy.reduce(sums.vector(self.device), reduce_op="sum")
 
     def _factory(self, name: str, product: type) -> Callable[..., Any] | None:
         spec = self.hparams[name]
-        return None if spec is None else factory(spec, name, product)
-
-
-def _plain_or_none(value: Any, where: str, product: type) -> Plain | None:
-    return None if value is None else plain(value, where, product)
+        return None if spec is None else factories.factory(spec, name, product)
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-
-
-def _check(
-    num_classes: int,
-    image_shape: tuple[int, ...],
-    lr_interval: str,
-    label_smoothing: float,
-    l1: float,
-    l2: float,
-    ema_decay: float | None,
-) -> None:
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, found {num_classes}")
-    if len(image_shape) not in (1, 3) or any(size < 1 for size in image_shape):
-        raise ValueError(f"image_shape must be (C, H, W) or (D,) with positive sizes, found {tuple(image_shape)}")
-    if lr_interval not in ("epoch", "step"):
-        raise ValueError(f"lr_interval must be 'epoch' or 'step', found {lr_interval!r}")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must be in [0, 1), found {label_smoothing}")
-    for name, weight in (("l1", l1), ("l2", l2)):
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"{name} must be a finite number that is not negative, found {weight}")
-    if ema_decay is not None and not 0 < ema_decay < 1:
-        raise ValueError(f"ema_decay must be in (0, 1), found {ema_decay}")

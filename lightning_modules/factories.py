@@ -1,9 +1,7 @@
-"""Factories as plain data: what a checkpoint can hold and `torch.load(weights_only=True)` can read.
+"""Factories as plain data, which a checkpoint can hold and `torch.load(weights_only=True)` can read.
 
-A factory is something that is called to build a part of a network or of its training: a class, a function or a
-`functools.partial` of one. `plain` writes it as strings, numbers, lists and dictionaries; `factory` reads that back.
-
-From a backbone's name or factory to the network, and its compilation.
+A factory builds a part of a network or of its training: a class, a function or a `functools.partial` of one. `plain`
+writes it as strings, numbers, lists and dictionaries, and `factory` reads it back. `build_backbone` builds the network.
 """
 
 import functools
@@ -38,15 +36,15 @@ def plain(value: Any, where: str, product: type | tuple[type, ...] = _PRODUCTS) 
         value: A class, a function, a `functools.partial` of one, an import path, or a dictionary
             `{"class_path": path, "init_args": {...}}` (what the command line writes).
         where: The argument's name, for messages.
-        product: What the factory makes. A class must be a subclass of it and a function must be annotated as returning
+        product: Type of the product. A class must be a subclass of it and a function must be annotated as returning
             it, so that a checkpoint from elsewhere cannot name an arbitrary callable such as `os.system`.
 
     Returns:
-        An import path, or such a dictionary where arguments are bound. The same as the input if that is plain already.
+        The shortest public import path, or such a dictionary if arguments are bound.
 
     Raises:
-        ValueError: If the value cannot be rebuilt from an import path (a lambda, a closure, an object), or makes
-            something else.
+        ValueError: If the value cannot be rebuilt from an import path (a lambda, a closure, an object), or has another
+            product.
 
     >>> plain(nn.ReLU, "activation")
     'torch.nn.ReLU'
@@ -74,18 +72,18 @@ def plain(value: Any, where: str, product: type | tuple[type, ...] = _PRODUCTS) 
 
 
 def factory(spec: Plain, where: str, product: type | tuple[type, ...] = _PRODUCTS) -> Callable[..., Any]:
-    """Read plain data back as a callable.
+    """Return the callable that `plain` wrote.
 
     Args:
-        spec: What `plain` returned.
+        spec: Result of `plain`.
         where: The argument's name, for messages.
-        product: What the factory makes; see `plain`.
+        product: Type of the product; see `plain`.
 
     Returns:
         The class or function, with its arguments bound.
 
     Raises:
-        ValueError: If the path cannot be imported or makes something else.
+        ValueError: If the path cannot be imported or has another product.
 
     >>> factory({"class_path": "torch.nn.LeakyReLU", "init_args": {"negative_slope": 0.2}}, "activation")()
     LeakyReLU(negative_slope=0.2)
@@ -114,7 +112,7 @@ def _with_arguments(base: Plain, arguments: Mapping[str, Any], where: str) -> Pl
 
 
 def _data(value: Any, where: str) -> Any:
-    """Plain data for one bound argument; a factory among them becomes a dictionary, so that strings stay strings."""
+    """Return plain data for a bound argument; a factory becomes a dictionary, to tell it from a string."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -134,7 +132,7 @@ def _revive(value: Any, where: str) -> Any:
 
 
 def _unbind(value: functools.partial, where: str) -> tuple[Any, dict[str, Any]]:
-    """The target of a partial and all its bound arguments by name."""
+    """Return the target of a partial and all its bound arguments by name."""
     target, positional = value.func, value.args
     if getattr(target, "__module__", "").startswith("jsonargparse."):
         # The command line's factories are `partial(instantiate, instantiator, target, **arguments)`.
@@ -152,16 +150,15 @@ def _unbind(value: functools.partial, where: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _path(value: Any, where: str) -> str:
-    """The shortest public import path of a class or function."""
-    name, module = getattr(value, "__qualname__", ""), getattr(value, "__module__", None) or ""
-    if "<" in name:
+    if "<" in getattr(value, "__qualname__", ""):
         raise ValueError(
             f"{where}: {_shown(value)} is a lambda or defined inside a function: define it at the top level of a module"
         )
     path = public_path(value)
     if path is None:
         raise ValueError(
-            f"{where}: {_shown(value)} cannot be imported from {module or 'any module'}: give its import path"
+            f"{where}: {_shown(value)} cannot be imported from {getattr(value, '__module__', None) or 'any module'}: "
+            "give its import path"
         )
     return path
 
@@ -200,10 +197,10 @@ def _shown(value: Any) -> str:
 
 
 def plain_backbone(backbone: BackboneFactory | str | dict[str, Any]) -> Plain:
-    """Write a backbone as its name or as plain data; see `factories.plain`.
+    """Return a backbone's name, or its factory as plain data; see `plain`.
 
     Raises:
-        ValueError: If it is unknown, or has one of the arguments bound that the classifier gives it.
+        ValueError: If it is unknown, or binds an argument that the classifier sets.
     """
     if isinstance(backbone, str) and not _is_path(backbone):
         named(backbone)
@@ -216,24 +213,29 @@ def plain_backbone(backbone: BackboneFactory | str | dict[str, Any]) -> Plain:
     return spec
 
 
-def build_backbone(spec: Plain, num_classes: int, image_shape: tuple[int, ...], activation: Plain | None) -> nn.Module:
-    """Build the network that `plain_backbone` wrote down.
+def requires_activation(spec: Plain) -> bool:
+    """Return whether the backbone has an argument `activation` without a default."""
+    parameter = inspect.signature(_backbone_factory(spec)).parameters.get("activation")
+    return parameter is not None and parameter.default is parameter.empty
 
-    Returns:
-        The network, whose state is the only state of the classifier.
-    """
-    make = named(spec) if isinstance(spec, str) and not _is_path(spec) else factory(spec, "backbone", nn.Module)
+
+def build_backbone(spec: Plain, num_classes: int, image_shape: tuple[int, ...], activation: Plain | None) -> nn.Module:
+    """Build the network from the result of `plain_backbone`; without an activation it keeps its own."""
     options: dict[str, Any] = {"num_classes": num_classes, "image_shape": image_shape}
     if activation is not None:
         options["activation"] = factory(activation, "activation", nn.Module)
-    return make(**options)
+    return _backbone_factory(spec)(**options)
+
+
+def _backbone_factory(spec: Plain) -> Callable[..., nn.Module]:
+    return named(spec) if isinstance(spec, str) and not _is_path(spec) else factory(spec, "backbone", nn.Module)
 
 
 def compile_in_place(module: nn.Module, device: torch.device) -> None:
-    """Compile a module in place, so that the names in its state stay the same, if a compiler works for the device."""
+    """Compile a module in place, which keeps the names in its state; warn if no compiler works for the device."""
     try:
         torch.compile(_probe)(torch.ones(2, device=device))
-    except Exception as error:  # each missing part of the tool chain raises its own
+    except Exception as error:  # each missing part of the tool chain raises its own error
         reason = str(error).strip().splitlines()[0]
         warnings.warn(f"compile=True has no effect, torch.compile does not work on {device} ({reason})", stacklevel=2)
     else:
@@ -245,7 +247,7 @@ def _probe(values: Tensor) -> Tensor:
 
 
 def _is_path(name: str) -> bool:
-    # timm's names may have a tag after a dot, but what stands before it is no module.
-    # find_spec refuses some modules that are there, such as a script's __main__.
+    # timm's names may have a tag after a dot, but the part before the dot is no module.
+    # find_spec refuses some imported modules, such as a script's __main__.
     module = name.split(".")[0]
     return "." in name and (module in sys.modules or importlib.util.find_spec(module) is not None)

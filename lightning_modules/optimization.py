@@ -1,4 +1,4 @@
-"""How the classifier builds its optimizer and its learning rate schedule."""
+"""The classifier's optimizer, learning rate schedule and weight penalty."""
 
 import functools
 import math
@@ -7,48 +7,45 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-HOUSE_LR = 5e-3
-HOUSE_WEIGHT_DECAY = 0.05
-# The cycle's first and last learning rate over its peak.
+DEFAULT_LR = 5e-3
+DEFAULT_WEIGHT_DECAY = 0.05
+# First and last learning rate of the cycle, relative to its peak.
 START = 1 / 25
 END = START / 1e4
 
 
-def house_optimizer(params: list[Any]) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), what `optimizer=None` means.
+def default_optimizer(params: list[Any]) -> Optimizer:
+    """Build AdamW (Loshchilov and Hutter 2019), the optimizer of `optimizer=None`.
 
     Args:
-        params: What `parameter_groups` returns.
-
-    Returns:
-        The optimizer.
+        params: Result of `parameter_groups`.
     """
     first = params[0]["params"][0] if isinstance(params[0], dict) else params[0]
-    # On the CPU torch's default is a loop over the tensors, five times slower. Elsewhere Lightning refuses to clip
-    # gradients with a fused optimizer in float16.
-    return AdamW(params, lr=HOUSE_LR, weight_decay=HOUSE_WEIGHT_DECAY, fused=True if first.is_cpu else None)
+    # On the CPU torch's default is a loop over the tensors, five times slower. On other devices Lightning refuses to
+    # clip gradients with a fused optimizer in float16.
+    return AdamW(params, lr=DEFAULT_LR, weight_decay=DEFAULT_WEIGHT_DECAY, fused=True if first.is_cpu else None)
 
 
-def house_scheduler(optimizer: Optimizer, total_steps: Callable[[], float]) -> LambdaLR:
-    """One cycle over the whole training, stepped after every optimizer step.
+def default_scheduler(optimizer: Optimizer, total_steps: Callable[[], float]) -> LambdaLR:
+    """Build the schedule of `lr_scheduler=None`: one cycle over the whole training, stepped after each optimizer step.
 
-    A function of step and total, not torch's `OneCycleLR`: that one keeps its total in the checkpoint and refuses to
-    go on when a run is resumed with more epochs.
+    A function of step and total, not torch's `OneCycleLR`, which keeps its total in the checkpoint and refuses to
+    continue when a run is resumed with more epochs.
 
     Args:
         optimizer: The optimizer; its learning rates are the peaks.
-        total_steps: Says the number of optimizer steps of the whole training. It is asked after the first step only:
-            Lightning's answer sets the training data up, and done before a checkpoint is restored that would lose the
-            position of the loader.
+        total_steps: Returns the number of optimizer steps of the whole training. It is called after the first step
+            only: Lightning sets up the training data to count them, and doing so before a checkpoint is restored
+            would lose the loader's position.
 
     Returns:
-        The scheduler. Its first step after an optimizer step raises a ValueError if the number has no limit.
+        The scheduler. Its first step after an optimizer step raises a ValueError if the number is not finite.
     """
     total = functools.cache(lambda: _finite(total_steps()))
 
-    # A function, which the scheduler keeps out of its state, and not an object, whose attributes it would save.
+    # A function, which the scheduler leaves out of its state, not an object, whose attributes it would save.
     def factor(step: int) -> float:
         return START if step == 0 else one_cycle(step, total=total())
 
@@ -56,12 +53,12 @@ def house_scheduler(optimizer: Optimizer, total_steps: Callable[[], float]) -> L
 
 
 def one_cycle(step: int, *, total: int, warmup: float = 0.3) -> float:
-    """Learning rate over its peak, after Smith and Topin 2018 with cosine parts, as in torch's `OneCycleLR`.
+    """Return the learning rate relative to its peak (Smith and Topin 2018), with cosine parts as in `OneCycleLR`.
 
     Args:
         step: Number of steps taken, from 0; beyond the last step the rate stays at its end.
         total: Number of steps of the cycle.
-        warmup: Share of the steps that rise.
+        warmup: Share of the steps in which the rate rises.
 
     Returns:
         A factor in (0, 1].
@@ -88,12 +85,27 @@ def _cosine(first: float, last: float, progress: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
+def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler], interval: str) -> Any:
+    """Return an optimizer and its schedule in the form that Lightning takes.
+
+    Args:
+        optimizer: The optimizer.
+        make: Factory of the scheduler.
+        interval: Whether the scheduler counts epochs or steps.
+    """
+    scheduler = make(optimizer)
+    config: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        config["monitor"] = getattr(scheduler, "monitor", "val/nll")
+    return {"optimizer": optimizer, "lr_scheduler": config}
+
+
 def parameter_groups(module: nn.Module, no_decay_on_1d: bool) -> list[Any]:
-    """Trainable parameters for an optimizer.
+    """Return the trainable parameters for an optimizer.
 
     Args:
         module: The network.
-        no_decay_on_1d: Whether tensors with fewer than two dimensions (biases, norm scales, activations' parameters)
+        no_decay_on_1d: Whether tensors with fewer than two dimensions (biases, norm scales, parameters of activations)
             get a group of their own with `weight_decay=0`.
 
     Returns:
@@ -113,21 +125,19 @@ def build_optimizer(make: Callable[..., Optimizer], module: nn.Module, no_decay_
     """Build the optimizer of a network.
 
     Args:
-        make: Factory called with the parameters or groups.
+        make: Factory, called with the parameters or groups.
         module: The network.
         no_decay_on_1d: See `parameter_groups`.
 
-    Returns:
-        The optimizer.
-
     Raises:
-        ValueError: If the network has nothing to train, or `no_decay_on_1d` is asked of an optimizer without decay.
+        ValueError: If the network has no trainable parameter, or `no_decay_on_1d` is set for an optimizer without
+            weight decay.
     """
     params = parameter_groups(module, no_decay_on_1d)
     if not params:
         raise ValueError("the network has no parameter with requires_grad=True: there is nothing to train")
     optimizer = make(params)
-    if not all("weight_decay" in group for group in optimizer.param_groups if no_decay_on_1d):
+    if no_decay_on_1d and not all("weight_decay" in group for group in optimizer.param_groups):
         raise ValueError(
             f"no_decay_on_1d needs an optimizer with weight_decay, {type(optimizer).__name__} has none: drop the option"
         )
@@ -135,7 +145,7 @@ def build_optimizer(make: Callable[..., Optimizer], module: nn.Module, no_decay_
 
 
 def penalty(module: nn.Module, l1: float, l2: float) -> Tensor | float:
-    """`l1 * sum |w| + l2 * sum w^2` over the trainable tensors with at least two dimensions.
+    """Return `l1 * sum |w| + l2 * sum w^2` over the trainable tensors with at least two dimensions.
 
     Weight matrices and kernels are penalised; biases and norm scales are not.
 

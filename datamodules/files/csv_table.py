@@ -28,12 +28,6 @@ class Table(NamedTuple):
     target_name: str
 
 
-def read_csv(path: Path, target: str | int, allow_missing: bool) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """The features and the target of `read_table`."""
-    table = read_table(path, target, allow_missing)
-    return table.features, table.target
-
-
 def read_table(
     path: Path,
     target: str | int,

@@ -53,15 +53,12 @@ def test_classification_tables(name):
     assert torch.equal(labels, torch.from_numpy(bunch.target).long())
 
 
-def test_regression_table():
-    data = TabularDataModule(table="diabetes")
-    _, labels = everything(data)
-    assert (data.task, data.num_classes, data.classes) == ("regression", 1, [])
-    assert labels.dtype == torch.float32
-    np.testing.assert_array_equal(labels, datasets.load_diabetes().target)
-    rows, targets = next(iter(data.train_dataloader()))
-    assert targets.dtype == torch.float32
-    assert rows.shape == (128, 10)
+@pytest.mark.parametrize("name", ["diabetes", "house prices"])
+def test_a_numeric_target_is_refused_in_one_line(name, table):
+    prices = "\n".join(f"{i / 7},{i * 1000}" for i in range(300))
+    with pytest.raises(ValueError, match=r"target of .* is a quantity, not a class: .* classifiers") as caught:
+        TabularDataModule(table="diabetes") if name == "diabetes" else table(prices)
+    assert "\n" not in str(caught.value)
 
 
 def test_only_the_training_part_scales():
@@ -85,9 +82,10 @@ def test_csv(table):
 
 
 def test_csv_target_by_name_or_number(table):
-    assert everything(table(target="weight", task="regression"))[1].tolist() == [10.0 * i for i in range(1, 9)]
-    assert everything(table(target="2", task="regression"))[1].tolist() == [10.0 * i for i in range(1, 9)]
-    assert everything(table(target=0))[1].dtype == torch.float32  # 1.5 is not whole
+    for target in ("colour", "1", 1, -3):
+        assert table(target=target, test_size=0, val_size=0).classes == ["blue", "green", "red"]
+    with pytest.raises(ValueError, match="is a quantity"):
+        table(target=0)  # 1.5 is not whole
 
 
 def test_csv_without_header(table):
@@ -99,7 +97,10 @@ def test_whole_numbers_are_classes_unless_there_are_many(table):
     text = "\n".join(f"{i / 7},{i % 3 + 5}" for i in range(30))
     data = table(text, test_size=6, val_size=6)
     assert data.classes == ["5", "6", "7"]
-    assert table("\n".join(f"{i / 7},{i}" for i in range(300))).task == "regression"
+    many = "\n".join(f"{i / 7},{i % 101}" for i in range(303))
+    with pytest.raises(ValueError, match="is a quantity"):
+        table(many)
+    assert table(many, task="classification", test_size=101, val_size=101).num_classes == 101
 
 
 def test_missing_values(table):
@@ -124,9 +125,8 @@ def data_in_order(data):
     [
         (CSV, {"target": "size"}, "target 'size' is not a column of .*; its columns are height, colour, weight, kind"),
         (CSV, {"target": 4}, "target 4 is not a column of .*, which has 4 columns"),
-        (CSV, {"task": "guess"}, "task must be one of auto, classification, regression, but is 'guess'"),
-        (CSV, {"task": "regression"}, "the target -1 of table.csv is not a number; use task classification"),
-        (CSV, {"target": 0, "task": "classification"}, "8 rows of table.csv have 8 classes; use task regression"),
+        (CSV, {"task": "guess"}, "task must be one of auto, classification, but is 'guess'"),
+        (CSV, {"target": 0, "task": "classification"}, "8 rows of table.csv have 8 classes; choose another target"),
         (CSV + "1,2\n", {}, "line 10 of .* has 2 cells, the first has 4"),
         (CSV + "1,red,2,\n", {}, "row 8 of .* has no target 'kind'; remove the row"),
         (CSV + "1,red,inf,a\n", {}, "column 'weight' of .* holds an infinite number"),

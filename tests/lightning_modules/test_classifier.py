@@ -25,6 +25,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_modules import ImageClassifier
 from lightning_modules.backbones import MLP, TwoLayerNet
+from lightning_modules.backbones.named import own_backbones
 from lightning_modules.epoch_sums import EpochSums
 from lightning_modules.optimization import one_cycle
 
@@ -362,6 +363,31 @@ def test_checkpoints_rebuild_the_network(tmp_path, activation, kind):
     assert loaded.hparams.label_smoothing == 0.1
     trainer().fit(loaded, Points())  # its optimizer is rebuilt too
     assert ImageClassifier.load_from_checkpoint(path, l2=0.5).hparams.l2 == 0.5
+
+
+def kinds(model: nn.Module) -> set[type[nn.Module]]:
+    return {type(module) for module in model.modules()}
+
+
+def test_a_named_network_keeps_its_own_activation_unless_one_is_given():
+    make = functools.partial(ImageClassifier, "vit_tiny_patch16_224", 3, (3, 32, 32))
+    assert nn.GELU in kinds(make())
+    assert nn.ReLU not in kinds(make())
+    assert nn.SiLU in kinds(make(activation=nn.SiLU))
+    assert nn.GELU not in kinds(make(activation="torch.nn.ReLU"))  # as checkpoints of before have it
+    for name in own_backbones():
+        assert nn.ReLU in kinds(ImageClassifier(name, 3, (1, 8, 8)))
+
+
+def needs_activation(num_classes: int, image_shape: tuple[int, ...], activation: Any) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), activation(), nn.LazyLinear(num_classes))
+
+
+def test_a_factory_that_requires_an_activation_gets_relu():
+    model = ImageClassifier(needs_activation, 3, SHAPE)
+    assert nn.ReLU in kinds(model)
+    assert model.hparams.activation == "torch.nn.ReLU"
+    assert ImageClassifier("TwoLayerNet", 3, SHAPE).hparams.activation is None
 
 
 class WithMargin(ImageClassifier):

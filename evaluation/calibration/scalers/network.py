@@ -17,7 +17,7 @@ class CalibratedNetwork(nn.Module):
     Args:
         num_classes: Number of logits K.
         image_shape: Shape of one example.
-        activation: Factory of the activation modules.
+        activation: Factory of the activation modules. None: the network's own.
         backbone: Factory of the network, called with the keywords `num_classes`, `image_shape` and `activation`.
         scaler: Factory of the scaler, called without arguments.
 
@@ -37,14 +37,15 @@ class CalibratedNetwork(nn.Module):
         self,
         num_classes: int,
         image_shape: tuple[int, ...],
-        activation: Callable[[], nn.Module],
+        activation: Callable[[], nn.Module] | None = None,
         *,
         backbone: Callable[[int, tuple[int, ...], Callable[[], nn.Module]], nn.Module],
         scaler: Callable[[], Scaler],
     ) -> None:
         super().__init__()
         make: Any = backbone  # called by keywords, which the type of a Callable cannot express
-        self.network = make(num_classes=num_classes, image_shape=image_shape, activation=activation)
+        options = {} if activation is None else {"activation": activation}
+        self.network = make(num_classes=num_classes, image_shape=image_shape, **options)
         self.scaler = scaler()
 
     def forward(self, images: Tensor) -> Tensor:
