@@ -1,4 +1,4 @@
-"""Data modules whose batches are made from one uint8 tensor, on the device that trains."""
+"""Data modules that keep the set as one uint8 tensor and make batches from it on the training device."""
 
 from .cifar import CIFAR10DataModule as CIFAR10DataModule
 from .digits import DigitsDataModule as DigitsDataModule

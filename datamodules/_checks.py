@@ -1,4 +1,4 @@
-"""Checks of constructor arguments: one line that says what is wrong, the value found and what to do."""
+"""Checks of constructor arguments, each with a one-line error: the argument, the constraint, the value found."""
 
 import os
 from collections.abc import Sequence
@@ -6,38 +6,29 @@ from pathlib import Path
 
 
 def at_least(name: str, value: int, minimum: int) -> int:
-    """Return `value` when it is a whole number of at least `minimum`.
-
-    Raises:
-        ValueError: if it is not.
+    """Return `value`, or raise a ValueError if it is not an integer of at least `minimum`.
 
     >>> at_least("batch_size", 32, 1)
     32
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, but is {value!r}")
+        raise ValueError(f"{name} must be an integer of at least {minimum}, found {value!r}")
     return value
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
-    """Return `value` when it is one of `choices`.
-
-    Raises:
-        ValueError: if it is not.
+    """Return `value`, or raise a ValueError if it is not one of `choices`.
 
     >>> one_of("flip", "none", ("none", "random"))
     'none'
     """
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, found {value!r}")
     return value
 
 
 def size(name: str, value: int | float | None) -> int | float | None:
-    """Return `value` when it can be the size of a part: None, a count of examples >= 0, or a fraction in [0, 1].
-
-    Raises:
-        ValueError: if it can not.
+    """Return `value`, or raise a ValueError if it is no size of a part: None, a count >= 0, or a fraction in [0, 1].
 
     >>> size("val_size", 0.1)
     0.1
@@ -45,14 +36,14 @@ def size(name: str, value: int | float | None) -> int | float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{name} must be a count of examples or a fraction between 0 and 1, but is {value!r}")
+        raise ValueError(f"{name} must be a count of examples or a fraction between 0 and 1, found {value!r}")
     if isinstance(value, float) and value > 1:
-        raise ValueError(f"{name} as a fraction must lie between 0 and 1, but is {value!r}; give a count as an integer")
+        raise ValueError(f"{name} must be between 0 and 1 as a fraction, found {value!r}; give a count as an integer")
     return value
 
 
 def data_folder(data_dir: str | None) -> str:
-    """Return `data_dir`, else the environment's `DATA_DIR`, else `"data"`.
+    """Return `data_dir`; without it the environment's `DATA_DIR`, and without that `"data"`.
 
     >>> data_folder("somewhere")
     'somewhere'
@@ -63,11 +54,7 @@ def data_folder(data_dir: str | None) -> str:
 
 
 def existing_folder(path: Path, hint: str) -> Path:
-    """Return `path` when it is a folder.
-
-    Raises:
-        FileNotFoundError: if it is missing, or is not a folder; the message ends with `hint`.
-    """
+    """Return `path`, or raise a FileNotFoundError that ends with `hint` if it is not an existing folder."""
     if not path.exists():
         raise FileNotFoundError(f"there is no folder {path}; {hint}")
     if not path.is_dir():

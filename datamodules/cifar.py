@@ -74,4 +74,4 @@ class CIFAR10DataModule(ImageDataModule):
                     f"CIFAR-10's file {folder / name} is corrupt: its MD5 is not {md5}; "
                     "fetch it with --data.download true"
                 )
-        return ValueError(f"CIFAR-10 in {folder} can not be read; delete it and fetch it with --data.download true")
+        return ValueError(f"CIFAR-10 in {folder} cannot be read; delete it and fetch it with --data.download true")

@@ -5,10 +5,10 @@ from torch import Tensor
 
 
 class EpochSums:
-    """Running sums of per-batch scalars on the device of the first batch, and the number of examples.
+    """Running sums of per-batch scalars, on the device of the first batch, and the number of examples.
 
-    No value is read back before the end of the epoch, so a GPU is never waited for. Sums are float64 where the device
-    has it (Apple's GPU has not), which makes the mean of a long epoch independent of its length's rounding.
+    No value is read back before the end of the epoch, so that a GPU is never waited for. Sums are float64 where the
+    device supports it (Apple's GPU does not), so that rounding does not grow with the epoch's length.
 
     Args:
         names: Names of the sums.
@@ -25,7 +25,7 @@ class EpochSums:
         self.reset()
 
     def reset(self) -> None:
-        """Start again from zero."""
+        """Restart from zero."""
         self.count = 0.0
         self._sums: list[Tensor] | None = None
 
@@ -34,7 +34,7 @@ class EpochSums:
 
         Args:
             count: Number of examples.
-            values: One detached 0-d tensor a name: that batch's sum.
+            values: One detached 0-d tensor per name: the batch's sum.
         """
         if self._sums is None:
             self._sums = [_zeros((), value.device) for value in values]
@@ -43,7 +43,7 @@ class EpochSums:
         self.count += count
 
     def vector(self, device: torch.device | str) -> Tensor:
-        """All sums and the count as one tensor of shape `[len(names) + 1]`, to be summed over processes."""
+        """Return the sums and the count as a tensor `[len(names) + 1]`, which can be summed over processes."""
         vector = _zeros((len(self.names) + 1,), torch.device(device))
         if self._sums is not None:
             vector[:-1] = torch.stack(self._sums)
@@ -51,12 +51,12 @@ class EpochSums:
         return vector
 
     def load(self, vector: Tensor) -> None:
-        """Go on from a tensor that `vector` made."""
+        """Continue from the result of `vector`."""
         self._sums = [_zeros((), vector.device) + value for value in vector[:-1]]
         self.count = float(vector[-1])
 
     def means(self, vector: Tensor) -> dict[str, float]:
-        """Divide each sum in a tensor that `vector` made by the count; empty where nothing was counted."""
+        """Divide each sum in the result of `vector` by the count; return {} if the count is 0."""
         *sums, count = vector.tolist()
         return {name: value / count for name, value in zip(self.names, sums, strict=True)} if count else {}
 

@@ -1,1 +1,1 @@
-"""Reading files of a user's own: images in folders, tables, and a cache of decoded arrays."""
+"""Readers of the user's own files: images in folders, tables, and a cache of decoded arrays."""

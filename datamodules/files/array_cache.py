@@ -1,4 +1,4 @@
-"""Arrays kept on disk beside checksums, for a fast second start."""
+"""Arrays on disk with checksums, for a fast second start."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 
 class ArrayCache:
-    """Arrays on disk, each valid as long as the listing and its own bytes have the checksums that stand beside them.
+    """Arrays on disk, each valid if the checksums of its source and of its own bytes match the recorded ones.
 
     Args:
-        folder: where the files lie; made when it is missing.
-        name: begins the file names.
-        checksum: of what the arrays were made from.
-        required: raise when the files can not be written, instead of a warning.
+        folder: Folder of the files, created if it is missing.
+        name: Prefix of the file names.
+        checksum: Checksum of the source.
+        required: Raise an error if the files cannot be written, instead of a warning.
     """
 
     def __init__(self, folder: Path, name: str, checksum: str, required: bool) -> None:
@@ -28,7 +28,7 @@ class ArrayCache:
         return self.folder / f"{self.name}.{array}.npy"
 
     def read(self, array: str, into: NDArray[np.generic]) -> bool:
-        """Fill `into` from the disk; False if there is no valid array of its shape and type."""
+        """Fill `into` from the disk; return False if there is no valid array of its shape and type."""
         try:
             record = json.loads((self.folder / f"{self.name}.json").read_text())
             if record["source"] != self.checksum:
@@ -40,14 +40,14 @@ class ArrayCache:
                     return False
                 file.readinto(into.data.cast("B"))
             return bool(record[array] == _digest(into))
-        except (OSError, ValueError, KeyError, TypeError):  # missing, truncated or garbled: as if it were not there
+        except (OSError, ValueError, KeyError, TypeError):  # missing, truncated or damaged files count as absent
             return False
 
     def write(self, **arrays: NDArray[np.generic]) -> None:
         """Write the arrays and their checksums, each file atomically, the checksums last.
 
         Raises:
-            OSError: if that fails and the cache is required.
+            OSError: If writing fails and the cache is required.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class ArrayCache:
             text = json.dumps(record).encode()
             _write(self.folder / f"{self.name}.json", lambda file: file.write(text))
         except OSError as error:
-            message = f"the decoded images can not be kept in {self.folder} ({error.strerror or error})"
+            message = f"the decoded images cannot be kept in {self.folder} ({error.strerror or error})"
             if self.required:
                 raise OSError(f"{message}; name another folder with --data.cache_dir") from error
             warnings.warn(f"{message}; every start decodes them again, unless --data.cache_dir is set", stacklevel=2)
@@ -69,7 +69,7 @@ def _digest(array: NDArray[np.generic]) -> str:
 
 
 def _write(path: Path, write: Callable[..., object]) -> None:
-    """Write beside the target, flush to the disk, and put it in place: the target is never half written."""
+    """Write a file next to the target, sync it, and rename it: the target is never half written."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

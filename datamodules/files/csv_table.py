@@ -1,4 +1,4 @@
-"""A CSV file as numbers."""
+"""A CSV file as numbers, with names."""
 
 import csv
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 MISSING = {"", "na", "nan", "null", "none", "?"}
-MAX_WORDS = 100  # a column with more different words is refused: probably names, or a mistyped number
+MAX_WORDS = 100  # a column with more distinct words is refused: it holds names, or a mistyped number
 
 
 class Table(NamedTuple):
-    """What a CSV file holds.
+    """The contents of a CSV file.
 
     Attributes:
         features: float64 `[N, D]`.
         target: float64 `[N]`, or words `[N]`.
-        names: D names; the 0/1 column of a word is called `column=word`.
-        target_name: the target column's name.
+        names: Names of the D columns; the 0/1 column of a word is called `column=word`.
+        target_name: Name of the target column.
     """
 
     features: NDArray[np.float64]
@@ -35,17 +35,17 @@ def read_table(
     header: bool | None = None,
     names: Sequence[str] = (),
 ) -> Table:
-    """Read a table with a target column; columns of words become one 0/1 column for each word.
+    """Read a table with a target column; a column of words becomes one 0/1 column per word.
 
     Args:
-        path: the file, separated by commas.
-        target: name or number of the target column.
-        allow_missing: give missing numbers as NaN.
-        header: whether the first line holds names; by default it does if it has a word where the second has a number.
-        names: names of all columns, or of all but the target, instead of the file's.
+        path: The file, separated by commas.
+        target: Name or number of the target column.
+        allow_missing: Return missing numbers as NaN instead of raising an error.
+        header: Whether the first line holds names; None: if it has a word where the second line has a number.
+        names: Names of all columns, or of all but the target, instead of the file's.
 
     Raises:
-        ValueError: if the file is not such a table.
+        ValueError: If the file is not such a table.
     """
     lines = _read_lines(path)
     width = len(lines[0])
@@ -54,7 +54,7 @@ def read_table(
     own = lines.pop(0) if header else [str(number) for number in range(width)]
     given = list(names)
     if len(given) not in (0, width - 1, width):
-        raise ValueError(f"{path} has {width} columns, but {len(given)} names are given; name all, or all features")
+        raise ValueError(f"{path} has {width} columns, found {len(given)} names; name all, or all features")
     which = _position(path, target, given if len(given) == width else own, header or len(given) == width)
     if len(given) == width - 1:
         given.insert(which, own[which] if header else "target")
@@ -78,7 +78,7 @@ def read_table(
 
 
 def _read_lines(path: Path) -> list[list[str]]:
-    """The cells of a file, at least two lines, all of the same length."""
+    """Return the cells of a file: at least two lines, all of the same length."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
@@ -94,7 +94,7 @@ def _read_lines(path: Path) -> list[list[str]]:
 
 
 def _is_word(cell: str) -> bool:
-    """Whether a cell is neither a number nor missing."""
+    """Return whether a cell is neither a number nor missing."""
     if cell.lower() in MISSING:
         return False
     try:
@@ -120,7 +120,7 @@ def _position(path: Path, target: str | int, header: list[str], has_header: bool
 def _encode(
     path: Path, name: str, cells: tuple[str, ...], allow_missing: bool
 ) -> list[tuple[str, NDArray[np.float64]]]:
-    """One column of numbers, or one column of 0 and 1 for each word, each with its name."""
+    """Return one column of numbers, or one 0/1 column per word, each with its name."""
     gaps = sum(cell.lower() in MISSING for cell in cells)
     if gaps and not allow_missing:
         raise ValueError(f"column {name!r} of {path} lacks {gaps} values; fill them, or set missing to mean")

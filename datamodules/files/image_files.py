@@ -1,4 +1,4 @@
-"""Images of a folder: listed, and decoded in parallel threads."""
+"""Images of a folder, listed and decoded in parallel threads."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from .._checks import existing_folder
 from ..pipeline.scaling import Pixels, sums_of
 
-CHUNK = 64  # images of one task of a thread
+CHUNK = 64  # images per task of a thread
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Listing:
     """The images below a folder of class folders.
 
     Attributes:
-        root: the folder.
-        files: paths relative to it.
-        labels: class of each file, `[N]`.
-        checksum: of the paths, sizes and times of the files.
+        root: The folder.
+        files: Paths relative to it.
+        labels: Class of each file, `[N]`.
+        checksum: Checksum of the paths, sizes and times of the files.
     """
 
     root: Path
@@ -39,11 +39,11 @@ class Listing:
 
 
 def class_names(root: Path) -> list[str]:
-    """The names of the class folders in `root`, sorted.
+    """Return the names of the class folders in `root`, sorted.
 
     Raises:
-        FileNotFoundError: if `root` is missing.
-        ValueError: if it has no folder.
+        FileNotFoundError: If `root` is missing.
+        ValueError: If it has no folder.
     """
     existing_folder(root, "images are expected in train/<class>/ and test/<class>/ below --data.data_dir")
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
@@ -53,11 +53,11 @@ def class_names(root: Path) -> list[str]:
 
 
 def list_images(root: Path, classes: list[str]) -> Listing:
-    """List the images of every class, recursively and sorted; other files are left out.
+    """List the images of every class, recursively and sorted; other files are ignored.
 
     Raises:
-        FileNotFoundError: if `root` is missing.
-        ValueError: if a class has no image, or a folder is not one of `classes`.
+        FileNotFoundError: If `root` is missing.
+        ValueError: If a class has no image, or a folder is not one of `classes`.
     """
     files: list[str] = []
     labels: list[int] = []
@@ -102,18 +102,23 @@ def decode(path: Path, image_size: int | None) -> Pixels:
     """Read an image as RGB: uint8 `[3, H, W]`.
 
     Args:
-        path: the file.
-        image_size: scale the shorter side to this length and keep the square in the middle; None leaves it as it is.
+        path: The file.
+        image_size: Scale the shorter side to this length and keep the square in the middle. None: keep the size.
 
     Raises:
-        OSError: if the file can not be read as an image.
+        OSError: If the file cannot be read as an image.
     """
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
         reason = str(error).replace(f" {str(path)!r}", "")
-        raise OSError(f"image {path} can not be read ({reason}); replace it or remove it") from error
+        raise OSError(f"image {path} cannot be read ({reason}); replace it or remove it") from error
     if image_size is not None and image.size != (image_size, image_size):
         factor = image_size / min(image.size)
         width, height = (max(image_size, round(side * factor)) for side in image.size)
@@ -124,12 +129,12 @@ def decode(path: Path, image_size: int | None) -> Pixels:
 
 
 class FolderImages(Dataset[Tensor]):
-    """The images of a listing, decoded when they are asked for.
+    """The images of a listing, decoded on access.
 
     Args:
-        listing: the files.
-        image_size: see `decode`.
-        image_shape: the shape that every image must have; `()` for any.
+        listing: The files.
+        image_size: See `decode`.
+        image_shape: Shape that every image must have.
     """
 
     def __init__(self, listing: Listing, image_size: int | None, image_shape: tuple[int, ...]) -> None:
@@ -142,15 +147,15 @@ class FolderImages(Dataset[Tensor]):
         return torch.from_numpy(self.read(index))
 
     def read(self, index: int) -> Pixels:
-        """One image, uint8 `[C, H, W]`.
+        """Return one image, uint8 `[C, H, W]`.
 
         Raises:
-            OSError: if the file can not be read as an image.
-            ValueError: if its shape is another.
+            OSError: If the file cannot be read as an image.
+            ValueError: If its shape is not `image_shape`.
         """
         path = self.listing.root / self.listing.files[index]
         pixels = decode(path, self.image_size)
-        if self.image_shape and pixels.shape != self.image_shape:
+        if pixels.shape != self.image_shape:
             raise ValueError(
                 f"image {path} has {pixels.shape[2]}x{pixels.shape[1]} pixels, another has "
                 f"{self.image_shape[2]}x{self.image_shape[1]}; make them equal with --data.image_size"
@@ -158,7 +163,7 @@ class FolderImages(Dataset[Tensor]):
         return pixels
 
     def sums(self, pixels: Pixels | None) -> NDArray[np.int64]:
-        """Decode everything, into `pixels` `[N, C, H, W]` unless it is None, and return `sums_of` each image."""
+        """Decode all images, into `pixels` `[N, C, H, W]` if given, and return `sums_of` each image."""
         sums = np.empty((len(self), self.image_shape[0], 2), dtype=np.int64)
 
         def work(start: int) -> None:

@@ -1,1 +1,1 @@
-"""What every data set shares, in the order of a batch's life: split, augment, batch, loader, scaling, placement."""
+"""From a set to its batches, for every data module: split, augment, batch, loader, scaling, placement."""

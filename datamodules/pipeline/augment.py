@@ -1,8 +1,8 @@
-"""Batched augmentation in which every image gets its own crop, flip and cutout.
+"""Batched augmentation that crops, flips and cuts out each image independently.
 
-All random numbers of an epoch are drawn beforehand (`draw_plan`), as a pure function of (seed, epoch); `ImageBatch`
-then makes any batch of it without drawing anything. So a batch does not depend on the batches before it, on the number
-of processes, or on where it is computed.
+All random numbers of an epoch are drawn in advance (`draw_plan`), as a pure function of (seed, epoch); `ImageBatch`
+makes any batch of the epoch from them. A batch thus depends neither on earlier batches nor on the number of processes
+or the device.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ Flip = Literal["none", "random", "alternating"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each training image.
+    """Augmentation of the training images.
 
     Attributes:
-        crop_padding: crop of the image's own size at a random place after padding with this many black pixels.
-        flip: mirror left and right: `"random"` with probability 1/2, or `"alternating"`: random in the first epoch and
-            the other way in each next one (Jordan 2024, https://arxiv.org/abs/2404.00498), so that two epochs show
-            every image once each way.
-        cutout: side in pixels of a square, centred at a random pixel and clipped at the border, that is set to the mean
+        crop_padding: Crop the image to its own size at a random place after padding it with this many black pixels.
+        flip: Mirror left and right: `"random"` with probability 1/2, or `"alternating"`: random in the first epoch and
+            the other way in each following one (Jordan 2024, https://arxiv.org/abs/2404.00498), so that two epochs
+            show every image once each way.
+        cutout: Side in pixels of a square, centred at a random pixel and clipped at the border, that is set to the mean
             (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).
     """
 
@@ -41,26 +41,26 @@ class Augmentation:
 
 
 class Plan(NamedTuple):
-    """An epoch, or a slice of it: what happens at each position. Fields that are not used are None."""
+    """Example and random draws at each position of an epoch, or of a slice of it. Unused fields are None."""
 
-    order: Tensor  # int64 [n], index of the example
-    top: Tensor | None = None  # int64 [n], rows that the crop lies below the image's top, -padding..padding
-    left: Tensor | None = None  # int64 [n], columns that it lies right of the image's left
+    order: Tensor  # int64 [n], example at each position
+    top: Tensor | None = None  # int64 [n], rows from the image's top down to the crop's, -padding..padding
+    left: Tensor | None = None  # int64 [n], columns from the image's left to the crop's
     flip: Tensor | None = None  # bool [n]
     cut_row: Tensor | None = None  # int64 [n], centre of the square
     cut_column: Tensor | None = None  # int64 [n]
 
     def slice(self, start: int, stop: int) -> "Plan":
-        """The positions `start..stop-1`."""
+        """Return the positions `start..stop-1`."""
         return Plan._make(None if field is None else field[start:stop] for field in self)
 
     def to(self, device: torch.device) -> "Plan":
-        """The plan on another device."""
+        """Return the plan on another device."""
         return Plan._make(None if field is None else field.to(device) for field in self)
 
 
 def generator(*key: int) -> torch.Generator:
-    """A CPU generator whose stream is a pure function of the key's numbers (each >= 0).
+    """Return a CPU generator whose stream is a pure function of the key's numbers (each >= 0).
 
     >>> torch.rand(1, generator=generator(0, 1)) == torch.rand(1, generator=generator(0, 1))
     tensor([True])
@@ -78,14 +78,14 @@ def draw_plan(
     seed: int = 0,
     epoch: int = 0,
 ) -> Plan:
-    """Draw the order and the augmentation of a whole epoch, a pure function of the arguments.
+    """Draw the order and the augmentation of an epoch, as a pure function of the arguments.
 
     Args:
-        indices: examples of the epoch, int64 `[n]`.
-        shuffle: draw a permutation; otherwise the order is that of `indices`.
-        augmentation: None for none.
-        image_size: height and width.
-        seed: with `epoch` the key of all random numbers.
+        indices: Examples of the epoch, int64 `[n]`.
+        shuffle: Draw a permutation; otherwise keep the order of `indices`.
+        augmentation: Augmentation, or None.
+        image_size: Height and width.
+        seed: Key of all random numbers, together with `epoch`.
         epoch: 0, 1, ...
 
     Returns:

@@ -1,4 +1,4 @@
-"""From stored examples to a batch: the same few tensor operations for every kind of loader and device."""
+"""From stored examples to a batch, by the same tensor operations for every loader and device."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,22 +9,22 @@ from torch import Tensor
 from .augment import Augmentation, Plan
 from .scaling import normalisation
 
-# Above this many bytes the masks of all shifts are not held, but computed for each batch.
+# Masks of all shifts that need more bytes are computed for each batch instead.
 TABLE_BYTES = 1 << 22
 
 
 class ImageStore:
-    """N uint8 images, held once, in one flat tensor with a margin at either end.
+    """N uint8 images, stored once, in one flat tensor with a margin at either end.
 
-    A crop that is shifted by whole rows and columns is one run of bytes of this tensor, apart from the pixels outside
-    the image, which `ImageBatch` blackens afterwards. So cropping costs one copy per image, and no padded copy of the
-    set is held; the margin keeps the runs of the first and the last image inside the tensor.
+    A crop shifted by whole rows and columns is one run of bytes of this tensor, apart from the pixels outside the
+    image, which `ImageBatch` blackens afterwards. Cropping thus costs one copy per image, without a padded copy of the
+    set; the margin keeps the runs of the first and the last image inside the tensor.
 
     Args:
-        count: number of images.
-        shape: channels, height and width.
-        margin: largest shift in rows and columns.
-        device: where the tensor lies.
+        count: Number of images.
+        shape: Channels, height and width.
+        margin: Largest shift in rows and columns.
+        device: Device of the tensor.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class ImageStore:
 
     @property
     def images(self) -> Tensor:
-        """The images as a view `[N, C, H, W]`: write into it to fill the store."""
+        """Return the images as a view `[N, C, H, W]`; write into it to fill the store."""
         body = self.flat[self._edge : self._edge + self.count * self._bytes]
         return body.view(self.count, self.channels, self.height, self.width)
 
     def to(self, device: torch.device) -> "ImageStore":
-        """This store, or a copy of it on another device."""
+        """Return this store, or a copy of it on another device."""
         if self.flat.device == device:
             return self
         copy = ImageStore(0, (self.channels, self.height, self.width), self.margin)
@@ -58,16 +58,16 @@ class ImageStore:
         return copy
 
     def crops(self, plan: Plan) -> Tensor:
-        """The images `plan.order`, shifted by `plan.top` and `plan.left`: uint8 `[B, C, H, W]`.
+        """Return the images `plan.order`, shifted by `plan.top` and `plan.left`: uint8 `[B, C, H, W]`.
 
-        Pixels from outside the image have arbitrary values.
+        Pixels outside the image have arbitrary values.
         """
         starts = plan.order * self._bytes
         starts += self._edge
         if plan.top is not None and plan.left is not None:
             starts += plan.top * self.width
             starts += plan.left
-        # Every run of the tensor as a row of a matrix; the rows overlap, and only those that are asked for are read.
+        # Every run of the tensor as a row of a matrix. The rows overlap; only the selected ones are read.
         runs = self.flat.as_strided((len(self.flat) - self._bytes + 1, self._bytes), (1, 1))
         return runs.index_select(0, starts).view(-1, self.channels, self.height, self.width)
 
@@ -76,12 +76,12 @@ class ImageBatch:
     """Makes a float32 batch `[B, C, H, W]` from a store: crop, flip, normalise, cut out.
 
     Args:
-        image_shape: channels, height and width.
-        mean: mean of each channel, in units of the full scale 255.
-        std: standard deviation of each channel, likewise.
-        augmentation: what the plans hold; it must be the one that they were drawn with.
-        compile_for: number of images of the batches that are made by compiled code; others, such as a smaller last one,
-            are made by plain code with the same bits. None compiles nothing.
+        image_shape: Channels, height and width.
+        mean: Mean of each channel, in units of the full scale 255.
+        std: Standard deviation of each channel, likewise.
+        augmentation: The augmentation with which the plans were drawn.
+        compile_for: Number of images of the batches that compiled code makes; others, such as a smaller last one, are
+            made by plain code with the same bits. None: compile nothing.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class ImageBatch:
         return self
 
     def collate(self, raw: Tensor) -> ImageStore:
-        """A small store that holds one batch of raw images `[B, C, H, W]`."""
+        """Return a small store with one batch of raw images `[B, C, H, W]`."""
         return ImageStore.of(raw, self.augmentation.crop_padding)
 
     def __call__(self, store: ImageStore, plan: Plan) -> Tensor:
-        """The batch of the positions in `plan`."""
+        """Return the batch of the positions in `plan`."""
         crops = store.crops(plan)
         if plan.top is not None and plan.left is not None:
             crops *= self._inside_mask(plan.top, plan.left)
@@ -123,14 +123,14 @@ class ImageBatch:
             return normalise(*arguments)
         try:
             return self._compiled(*arguments)
-        except torch._dynamo.exc.BackendCompilerFailed as error:
+        except Exception as error:  # each missing part of the tool chain raises its own; plain code raises real ones
             reason = " ".join(str(error).split("\n\n")[0].split())
             warnings.warn(f"compile=True has no effect, batches are made by plain code: {reason}", stacklevel=2)
             self._compile_for = None
             return normalise(*arguments)
 
     def _inside_table(self) -> Tensor | None:
-        """The masks of all shifts, or None if they would take much memory or are not needed."""
+        """Return the masks of all shifts, or None if they are not needed or need too much memory."""
         pad, (_, height, width) = self.augmentation.crop_padding, self.image_shape
         side = 2 * pad + 1
         if not pad or side * side * height * width > TABLE_BYTES:
@@ -146,7 +146,7 @@ class ImageBatch:
 
 
 def inside(top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """1 where a crop shifted by `top` rows and `left` columns lies inside the image, else 0: uint8 `[B, 1, H, W]`.
+    """Return 1 where a crop shifted by `top` rows and `left` columns is inside the image, 0 elsewhere: `[B, 1, H, W]`.
 
     >>> inside(torch.tensor([1]), torch.tensor([-1]), 2, 2).tolist()
     [[[[0, 1], [0, 0]]]]
@@ -155,7 +155,7 @@ def inside(top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
 
 
 def square(top: Tensor, left: Tensor, rows: int, columns: int, height: int, width: int) -> Tensor:
-    """Whether a pixel of an image lies in the rectangle with this corner and size: bool `[B, 1, H, W]`."""
+    """Return a mask of the rectangle with this corner and size: bool `[B, 1, H, W]`."""
     y = torch.arange(height, device=top.device) - top[:, None]
     x = torch.arange(width, device=top.device) - left[:, None]
     return (((y >= 0) & (y < rows))[:, None, :, None]) & (((x >= 0) & (x < columns))[:, None, None, :])
@@ -164,8 +164,7 @@ def square(top: Tensor, left: Tensor, rows: int, columns: int, height: int, widt
 def flip_where(images: Tensor, flip: Tensor) -> Tensor:
     """Mirror the uint8 images `[B, C, H, W]` for which `flip` `[B]` is true.
 
-    Bits are chosen by `a ^ ((a ^ b) & mask)`, which is five times faster on a CPU than `torch.where` with a broadcast
-    condition.
+    `a ^ ((a ^ b) & mask)` is five times faster on a CPU than `torch.where` with a broadcast condition.
     """
     mask = (flip.to(torch.uint8) * 255).view(-1, 1, 1, 1)
     return images.flip(-1).bitwise_xor_(images).bitwise_and_(mask).bitwise_xor_(images)
@@ -174,7 +173,7 @@ def flip_where(images: Tensor, flip: Tensor) -> Tensor:
 def normalise(
     images: Tensor, shift: Tensor, scale: Tensor, cut_row: Tensor | None, cut_column: Tensor | None, cutout: int
 ) -> Tensor:
-    """`(images - shift) * scale` in place, then the squares around (`cut_row`, `cut_column`) set to 0, the mean."""
+    """Compute `(images - shift) * scale` in place, and set squares around (`cut_row`, `cut_column`) to 0, the mean."""
     images.sub_(shift).mul_(scale)
     if cut_row is not None and cut_column is not None:
         height, width = images.shape[-2:]
@@ -195,9 +194,9 @@ class FlatBatch:
         return self
 
     def collate(self, raw: Tensor) -> Tensor:
-        """The raw rows themselves."""
+        """Return the raw rows."""
         return raw
 
     def __call__(self, store: Tensor, plan: Plan) -> Tensor:
-        """The batch of the positions in `plan`."""
+        """Return the batch of the positions in `plan`."""
         return store.index_select(0, plan.order).sub_(self._shift).mul_(self._scale)

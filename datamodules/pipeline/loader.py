@@ -1,4 +1,4 @@
-"""The batch loader: one class for sets held in memory and for sets that are streamed."""
+"""The batch loader, for sets in memory and for streamed sets."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,25 +12,25 @@ from .augment import Augmentation, Plan, draw_plan
 
 
 class Resident:
-    """The whole set in the memory of the device that trains."""
+    """The whole set, in the memory of the training device."""
 
     def __init__(self, store: Any, make_batch: Any) -> None:
         self.store, self.make_batch = store, make_batch
 
     def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
-        """For each (start, stop) of `bounds` the finished batch of these positions of the plan."""
+        """Yield the batch of the plan's positions `start..stop-1` for each (start, stop) of `bounds`."""
         for start, stop in bounds:
             yield self.make_batch(self.store, plan.slice(start, stop))
 
 
 class Streamed:
-    """Examples read by the workers of a DataLoader, batch by batch; the batch is finished on the training device."""
+    """A set read batch by batch by the workers of a DataLoader; batches are made on the training device."""
 
     def __init__(self, dataset: Dataset[Tensor], make_batch: Any, device: torch.device, num_workers: int = 0) -> None:
         self.dataset, self.make_batch, self.device, self.num_workers = dataset, make_batch, device, num_workers
 
     def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
-        """For each (start, stop) of `bounds` the finished batch of these positions of the plan."""
+        """Yield the batch of the plan's positions `start..stop-1` for each (start, stop) of `bounds`."""
         order = plan.order.cpu()
         loader = DataLoader(
             self.dataset,
@@ -38,7 +38,7 @@ class Streamed:
             num_workers=self.num_workers,
             collate_fn=torch.stack,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # otherwise DataLoader would draw from the global one, and change dropout
+            generator=torch.Generator(),  # DataLoader would draw from the global one, which changes dropout
         )
         for (start, stop), raw in zip(bounds, loader, strict=True):
             store = self.make_batch.collate(raw.to(self.device, non_blocking=True))
@@ -47,7 +47,7 @@ class Streamed:
 
 
 class InMemory(Dataset[Tensor]):
-    """The rows of a tensor one by one, for sets that are read as a whole but streamed."""
+    """The rows of a tensor as a dataset, for sets that are read at once but streamed."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
@@ -62,33 +62,33 @@ class InMemory(Dataset[Tensor]):
 class BatchLoader:
     """Iterates over `(images, labels)` batches; order and augmentation are pure functions of (seed, epoch, position).
 
-    With W processes the global batch b holds the positions `b*B*W .. (b+1)*B*W-1` of the epoch, and each process takes
-    its `torch.tensor_split` share. So W processes with batch size B see the batches of one process with batch size B*W,
-    each example once, and all have the same number of batches (a last batch of fewer than W examples joins the one
-    before it).
+    With W processes the global batch b has the positions `b*B*W .. (b+1)*B*W-1` of the epoch, and each process takes
+    its `torch.tensor_split` share. W processes with batch size B thus see the batches of one process with batch size
+    B*W, each example once, and have the same number of batches (a last batch of fewer than W examples is merged with
+    the one before it).
 
-    The epoch advances by itself from one iteration to the next, or is given by `set_epoch` (Lightning calls
-    `loader.sampler.set_epoch`). After `load_state_dict` the next iteration goes on where the state was taken.
+    The epoch advances from one iteration to the next, or is set by `set_epoch` (Lightning calls
+    `loader.sampler.set_epoch`). After `load_state_dict` the next iteration continues from the saved position.
 
     Args:
-        source: makes the batches.
-        labels: `[N]`, of all examples that `indices` may name, on the source's device.
-        indices: examples of this loader, int64 `[n]`.
-        batch_size: examples of a batch, per process.
-        shuffle: draw a new order in each epoch.
-        augmentation: None for none.
-        image_size: height and width.
-        seed: key of order and augmentation.
-        drop_last: leave out a last batch that is not full.
-        rank: number of this process.
-        world_size: number of processes.
-        device: where the plan and the labels lie.
+        source: Maker of the batches.
+        labels: Labels of the whole set, `[N]`, on the source's device.
+        indices: Examples of this loader, int64 `[n]`.
+        batch_size: Examples per batch and process.
+        shuffle: Draw a new order in each epoch.
+        augmentation: Augmentation, or None.
+        image_size: Height and width.
+        seed: Key of order and augmentation.
+        drop_last: Drop the last incomplete batch.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        device: Device of the plan and the labels.
 
     Raises:
-        ValueError: if there are fewer examples than processes, or than one full batch with `drop_last`.
+        ValueError: If there are fewer examples than processes, or than one batch with `drop_last`.
     """
 
-    # Lightning looks at both of these when it asks whether an evaluation loader shuffles.
+    # Lightning reads this and `sampler` to find out whether an evaluation loader shuffles.
     batch_sampler = None
 
     def __init__(
@@ -113,32 +113,32 @@ class BatchLoader:
         self.bounds = shares(len(indices), batch_size, rank, world_size, drop_last)
         self._epoch = 0
         self._batch = 0
-        self._started = False  # whether an iteration has begun since the position was last set
+        self._started = False  # whether an iteration has begun since the position was set
 
     @property
     def sampler(self) -> "BatchLoader":
-        """The object with `set_epoch`, where Lightning looks for it."""
+        """Return this loader, whose `set_epoch` Lightning calls as that of a sampler."""
         return self
 
     def __len__(self) -> int:
         return len(self.bounds)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin the next iteration with this epoch; a position just loaded for the same epoch is kept."""
+        """Start the next iteration with this epoch, at a position just loaded for the same epoch."""
         if self._started or epoch != self._epoch:
             self._epoch, self._batch, self._started = epoch, 0, False
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its batches were handed out; the end of an epoch is the start of the next."""
+        """Return the epoch and the number of its batches yielded; the end of an epoch is the start of the next."""
         if self._batch >= len(self):
             return {"epoch": self._epoch + 1, "batch": 0}
         return {"epoch": self._epoch, "batch": self._batch}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin the next iteration at this position.
+        """Start the next iteration at this position.
 
         Raises:
-            ValueError: if the position does not exist: the batch size or the set has changed.
+            ValueError: If the position does not exist because the batch size or the set has changed.
         """
         epoch, batch = state_dict["epoch"], state_dict["batch"]
         if not (epoch >= 0 and 0 <= batch < len(self)):
@@ -149,7 +149,7 @@ class BatchLoader:
         self._epoch, self._batch, self._started = epoch, batch, False
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # A generator: nothing below runs before the first `next`, so that `set_epoch` may come after `iter`.
+        # Nothing in a generator runs before the first `next`, so that `set_epoch` may be called after `iter`.
         if self._started:
             self._epoch, self._batch = self._epoch + 1, 0
         self._started = True
@@ -164,19 +164,19 @@ class BatchLoader:
         ).to(self.device)
         bounds = self.bounds[first:]
         for done, ((start, stop), images) in enumerate(zip(bounds, self.source.stream(plan, bounds), strict=True)):
-            # Before the yield: Lightning takes the last batch without asking for another, so what follows never runs.
+            # Before the yield: Lightning does not ask for a batch after the last one, so later code never runs.
             self._batch = first + done + 1
             yield images, self.labels.index_select(0, plan.order[start:stop])
 
 
 def shares(total: int, batch_size: int, rank: int, world_size: int, drop_last: bool = False) -> list[tuple[int, int]]:
-    """For each batch of an epoch the positions (start, stop) that `rank` takes.
+    """Return the positions (start, stop) that `rank` takes of each batch of an epoch.
 
     >>> shares(10, 2, rank=0, world_size=2), shares(10, 2, rank=1, world_size=2)
     ([(0, 2), (4, 6), (8, 9)], [(2, 4), (6, 8), (9, 10)])
     """
     if total < world_size:
-        raise ValueError(f"{total} examples can not be shared by {world_size} processes; use fewer processes")
+        raise ValueError(f"{total} examples cannot be shared by {world_size} processes; use fewer processes")
     step = batch_size * world_size
     edges = [*range(0, total, step), total]
     tail = edges[-1] - edges[-2]

@@ -1,4 +1,4 @@
-"""Where batches are made, and for which of several processes."""
+"""The device on which batches are made, and this process among those that share the data."""
 
 import pytorch_lightning as pl
 import torch
@@ -6,10 +6,10 @@ import torch.distributed
 
 
 def device(name: str, trainer: pl.Trainer | None = None) -> torch.device:
-    """The device of this name; `"auto"` is the trainer's device if that is a CPU or CUDA device, otherwise the CPU.
+    """Return the device called `name`; `"auto"` is the trainer's if that is a CPU or CUDA device, otherwise the CPU.
 
     Raises:
-        ValueError: if there is no such device.
+        ValueError: If there is no such device.
 
     >>> device("auto")
     device(type='cpu')
@@ -21,14 +21,14 @@ def device(name: str, trainer: pl.Trainer | None = None) -> torch.device:
     try:
         result = torch.device(name)
     except RuntimeError:
-        raise ValueError(f'device must be "auto" or a device such as "cpu" or "cuda:0", but is {name!r}') from None
+        raise ValueError(f'device must be "auto" or a device such as "cpu" or "cuda:0", found {name!r}') from None
     if result.type == "cuda" and (result.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f'device is {name!r}, but there are {torch.cuda.device_count()} CUDA devices; use "auto"')
+        raise ValueError(f'device is {name!r}, found {torch.cuda.device_count()} CUDA devices; use "auto"')
     return result
 
 
 def process(trainer: pl.Trainer | None = None) -> tuple[int, int]:
-    """Number of this process, and of all processes that share the data."""
+    """Return the rank of this process and the number of processes that share the data."""
     if trainer is not None:
         shared = trainer.distributed_sampler_kwargs or {}
         return shared.get("rank", 0), shared.get("num_replicas", 1)

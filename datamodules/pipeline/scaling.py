@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the training data, and what is subtracted and multiplied."""
+"""Mean and standard deviation of the training data, and normalisation by them."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ Pixels = NDArray[np.uint8]
 
 
 def sums_of(image: Pixels) -> NDArray[np.int64]:
-    """The exact sums of an image's pixels and of their squares per channel: int64 `[C, 2]` from uint8 `[C, H, W]`.
+    """Return the exact sums of pixels and squared pixels per channel: int64 `[C, 2]` from uint8 `[C, H, W]`.
 
     >>> sums_of(np.array([[[3, 4]]], dtype=np.uint8))
     array([[ 7, 25]])
@@ -21,13 +21,13 @@ def sums_of(image: Pixels) -> NDArray[np.int64]:
 
 
 def mean_and_std(sums: NDArray[np.int64], pixels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel, in units of the full scale 255, from `sums_of` each image `[N, C, 2]`.
+    """Return mean and standard deviation per channel, in units of the full scale 255.
 
-    The variance is formed from whole numbers, so nothing cancels: `(n * sum(x^2) - sum(x)^2) / n^2`.
+    The variance `(n * sum(x^2) - sum(x)^2) / n^2` is formed from integers, so that nothing cancels.
 
     Args:
-        sums: int64 `[N, C, 2]`.
-        pixels: number of pixels of an image.
+        sums: `sums_of` each image, int64 `[N, C, 2]`.
+        pixels: Number of pixels of an image.
 
     >>> mean_and_std(np.array([[[510, 130050]]]), pixels=4)
     ([0.5], [0.5])
@@ -41,10 +41,10 @@ def mean_and_std(sums: NDArray[np.int64], pixels: int) -> tuple[list[float], lis
 
 
 def normalisation(mean: Sequence[float], std: Sequence[float], unit: float) -> tuple[Tensor, Tensor]:
-    """The float32 pair `(unit * mean, 1 / (unit * std))` of `(x - shift) * scale`.
+    """Return the float32 pair `(unit * mean, 1 / (unit * std))` of `(x - shift) * scale`.
 
-    A subtraction before the multiplication can not be contracted to a fused multiply-add, so compiled and plain code
-    give the same bits. A channel that never changes (standard deviation 0) is only shifted.
+    Compilers cannot contract a subtraction before a multiplication to a fused multiply-add, so that compiled and plain
+    code give the same bits. A constant channel (standard deviation 0) is only shifted.
     """
     shift = torch.tensor([unit * m for m in mean], dtype=torch.float64).float()
     scale = torch.tensor([1 / (unit * (s if s > 0 else 1.0)) for s in std], dtype=torch.float64).float()

@@ -1,4 +1,4 @@
-"""Networks from images to logits, each with the activation as a factory."""
+"""Networks from images to logits, with any activation."""
 
 from .mlp import MLP as MLP
 from .resnet import ResNet as ResNet

@@ -11,13 +11,13 @@ _NORMS = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 class MLP(nn.Module):
-    """Hidden layers of affine, normalisation, activation and dropout, then an affine layer of logits.
+    """Hidden layers (linear, normalisation, activation, dropout), then a linear layer to the logits.
 
     Args:
         num_classes: Number of logits K.
-        image_shape: Shape of one example; it is flattened.
-        activation: Factory of the activation modules; each hidden layer gets its own.
-        hidden: Widths of the hidden layers, any number of them.
+        image_shape: Shape of one example, which is flattened.
+        activation: Factory of the activation modules, called once per hidden layer.
+        hidden: Widths of the hidden layers.
         dropout: Probability of zeroing a hidden value, in [0, 1).
         norm: Normalisation before each activation.
 
@@ -25,7 +25,7 @@ class MLP(nn.Module):
         Input `[N, *image_shape]`, output `[N, K]`.
 
     Raises:
-        ValueError: If a size, the dropout or the name of the normalisation is wrong.
+        ValueError: If a size, `dropout` or `norm` is out of range.
 
     >>> import torch
     >>> MLP(3, (4,), hidden=(8, 8), norm="layer")(torch.zeros(5, 4)).shape

@@ -13,7 +13,7 @@ from .timm_model import timm_model
 
 
 def own_backbones() -> dict[str, Callable[..., nn.Module]]:
-    """What the package exports and can be called with `num_classes`, `image_shape` and `activation`, by name.
+    """Return the backbones that the package exports, by name: what takes `num_classes` as its first argument.
 
     >>> "resnet20" in own_backbones(), "timm_model" in own_backbones()
     (True, False)
@@ -28,13 +28,10 @@ def own_backbones() -> dict[str, Callable[..., nn.Module]]:
 
 
 def named(name: str) -> Callable[..., nn.Module]:
-    """Find a backbone's factory by name: ours, else timm's.
+    """Return the factory of a backbone, which takes the keywords `num_classes`, `image_shape` and `activation`.
 
     Args:
         name: A key of `own_backbones()`, or the name of any timm model.
-
-    Returns:
-        A factory that takes the keywords `num_classes`, `image_shape` and `activation`.
 
     Raises:
         ValueError: If there is no such backbone; the message lists the nearest names.

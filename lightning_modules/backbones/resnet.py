@@ -1,4 +1,4 @@
-"""Residual networks for small images, after He et al. 2016."""
+"""Residual networks for small images (He et al. 2016)."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,8 +11,8 @@ from .shapes import check_positive, image_size
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation, and a shortcut without parameters ("option A").
 
-    Where the block halves the image and adds channels, the shortcut takes every second pixel and fills the new
-    channels with zeros, half of them on each side.
+    If the block halves the image and adds channels, the shortcut takes every second pixel and pads the new channels
+    with zeros, half of them on each side.
 
     Args:
         channels: Input channels.
@@ -54,14 +54,14 @@ class ResNet(nn.Module):
     """The CIFAR residual network of He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2016).
 
     A 3x3 convolution, stages of basic blocks (the first block of every stage but the first halves the image and
-    doubles the channels), the mean over the image, and an affine layer of logits. With `b` blocks in each of three
+    doubles the channels), the mean over the image, and a linear layer to the logits. With `b` blocks in each of three
     stages it has `6 b + 2` layers with weights: `blocks=(3, 3, 3)` is ResNet-20 with 0.27 million parameters.
-    Convolutions start from He's normal distribution.
+    Convolutions are initialised from He's normal distribution.
 
     Args:
         num_classes: Number of logits K.
         image_shape: `(C, H, W)`, any size.
-        activation: Factory of the activation modules; each of the `1 + 2 * sum(blocks)` sites gets its own.
+        activation: Factory of the activation modules, called for each of the `1 + 2 * sum(blocks)` sites.
         blocks: Number of blocks in each stage.
         width: Channels of the first stage.
 
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         Input `[N, C, H, W]`, output `[N, K]`.
 
     Raises:
-        ValueError: If a size is wrong or there is no stage.
+        ValueError: If a size is not positive or there is no stage.
 
     >>> sum(p.numel() for p in ResNet(10, (3, 32, 32)).parameters())
     269722
@@ -117,15 +117,12 @@ def resnet20(
     image_shape: tuple[int, ...] = (3, 32, 32),
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> ResNet:
-    """Build the ResNet-20 for CIFAR: three stages of three blocks, 16 to 64 channels; see `ResNet`.
+    """Build ResNet-20 for CIFAR: three stages of three blocks, 16 to 64 channels; see `ResNet`.
 
     Args:
         num_classes: Number of logits K.
         image_shape: `(C, H, W)`, any size.
         activation: Factory of the 19 activation modules.
-
-    Returns:
-        The network.
     """
     return ResNet(num_classes, image_shape, activation)
 
@@ -135,14 +132,11 @@ def resnet8(
     image_shape: tuple[int, ...] = (1, 8, 8),
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> ResNet:
-    """Build a residual network of eight layers for very small images: three stages of one block; see `ResNet`.
+    """Build an eight-layer residual network for very small images: three stages of one block; see `ResNet`.
 
     Args:
         num_classes: Number of logits K.
         image_shape: `(C, H, W)`, any size.
         activation: Factory of the 7 activation modules.
-
-    Returns:
-        The network.
     """
     return ResNet(num_classes, image_shape, activation, blocks=(1, 1, 1))

@@ -1,17 +1,11 @@
-"""Checks of the arguments that every backbone takes."""
+"""Argument checks shared by the backbones."""
 
 import math
 from collections.abc import Sequence
 
 
 def flat_size(image_shape: Sequence[int]) -> int:
-    """Number of values in one example, for networks that flatten it.
-
-    Args:
-        image_shape: Shape of one example without the batch dimension: `(C, H, W)` or `(D,)`.
-
-    Returns:
-        The product of the sizes.
+    """Return the number of values in one example of shape `(C, H, W)` or `(D,)`.
 
     Raises:
         ValueError: If a size is not positive or there is none.
@@ -25,16 +19,10 @@ def flat_size(image_shape: Sequence[int]) -> int:
 
 
 def image_size(image_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Channels, height and width of one image, for convolutional networks.
-
-    Args:
-        image_shape: `(C, H, W)`.
-
-    Returns:
-        The three sizes.
+    """Return channels, height and width of an image, for convolutional networks.
 
     Raises:
-        ValueError: If there are not three positive sizes.
+        ValueError: If `image_shape` is not three positive sizes.
 
     >>> image_size([3, 32, 32])
     (3, 32, 32)
@@ -48,20 +36,12 @@ def image_size(image_shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def check_positive(name: str, value: int) -> None:
-    """Refuse a size below one.
-
-    Raises:
-        ValueError: If `value` is below 1.
-    """
+    """Raise a ValueError if `value` is below 1."""
     if value < 1:
         raise ValueError(f"{name} must be at least 1, found {value}")
 
 
 def check_dropout(value: float) -> None:
-    """Refuse a dropout probability outside [0, 1).
-
-    Raises:
-        ValueError: If `value` is outside [0, 1).
-    """
+    """Raise a ValueError if `value` is outside [0, 1)."""
     if not 0 <= value < 1:
         raise ValueError(f"dropout must be in [0, 1), found {value}")

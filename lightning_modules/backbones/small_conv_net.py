@@ -8,12 +8,12 @@ from .shapes import check_dropout, check_positive, image_size
 
 
 class SmallConvNet(nn.Module):
-    """Two 3x3 convolutions, each with an activation and 2x2 max pooling, then dropout and an affine layer of logits.
+    """Two 3x3 convolutions, each with an activation and 2x2 max pooling, then dropout and a linear layer to the logits.
 
     Args:
         num_classes: Number of logits K.
         image_shape: `(C, H, W)`, any size.
-        activation: Factory of the activation modules; each of the two sites gets its own.
+        activation: Factory of the two activation modules.
         width: Channels of the first convolution; the second has twice as many.
         dropout: Probability of zeroing a feature before the last layer, in [0, 1).
 
@@ -21,7 +21,7 @@ class SmallConvNet(nn.Module):
         Input `[N, C, H, W]`, output `[N, K]`.
 
     Raises:
-        ValueError: If a size or the dropout is wrong.
+        ValueError: If a size or `dropout` is out of range.
 
     >>> import torch
     >>> SmallConvNet(10, (1, 8, 8))(torch.zeros(2, 1, 8, 8)).shape
@@ -50,7 +50,7 @@ class SmallConvNet(nn.Module):
             activation(),
             nn.MaxPool2d(2, ceil_mode=True),
         )
-        # Pooling twice by 2, rounding up, is dividing by 4 and rounding up.
+        # Pooling twice by 2, rounding up, divides by 4, rounding up.
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * width * -(-height // 4) * -(-image_width // 4), num_classes)
 

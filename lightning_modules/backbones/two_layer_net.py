@@ -8,14 +8,14 @@ from .shapes import check_positive, flat_size
 
 
 class TwoLayerNet(nn.Module):
-    """Affine, activation, affine: 784-50-10 on MNIST.
+    """Linear, activation, linear: 784-50-10 on MNIST.
 
-    The network of chapters 4 to 6 of Koki Saitoh, "Deep Learning from Scratch": weights drawn from a normal
-    distribution with mean 0 and standard deviation 0.01, biases zero.
+    The network of chapters 4 to 6 of Koki Saitoh, "Deep Learning from Scratch". Weights are initialised from a normal
+    distribution with mean 0 and standard deviation 0.01, biases with zero.
 
     Args:
         num_classes: Number of logits K.
-        image_shape: Shape of one example; it is flattened to D values.
+        image_shape: Shape of one example, which is flattened.
         activation: Factory of the activation module.
         hidden: Width of the hidden layer.
         weight_std: Standard deviation of the initial weights.

@@ -1,4 +1,4 @@
-"""Predictions as a CSV file, written while they are made."""
+"""Predictions as a CSV file, written batch by batch."""
 
 import csv
 import os
@@ -11,18 +11,17 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 
 
 class PredictionCSV(BasePredictionWriter):
-    """Writes ``index, label, prediction, probability of each class`` for every example of the predict loader.
+    """Writes `index, label, prediction, probability of each class` for every example of the predict loader.
 
-    Takes the dictionaries that :meth:`ImageClassifier.predict_step` returns. The rows go to a hidden file that gets its
-    name when the last one is written, so that a stopped prediction leaves no half file.
+    It takes the dictionaries that `ImageClassifier.predict_step` returns. Rows go to a hidden file, renamed after the
+    last one, so that an interrupted prediction leaves no partial file.
 
     Args:
-        path: The CSV file; an earlier one is replaced.
-        classes: The classes' names, in the order of the network's outputs.
+        path: The CSV file; an existing one is replaced.
+        classes: Class names, in the order of the network's outputs.
 
-    Example:
-        >>> PredictionCSV("predictions.csv", ["cat", "dog"]).header
-        ['index', 'label', 'prediction', 'probability_cat', 'probability_dog']
+    >>> PredictionCSV("predictions.csv", ["cat", "dog"]).header
+    ['index', 'label', 'prediction', 'probability_cat', 'probability_dog']
     """
 
     def __init__(self, path: str | Path, classes: Sequence[str]) -> None:
@@ -37,12 +36,12 @@ class PredictionCSV(BasePredictionWriter):
         """Open the file.
 
         Raises:
-            ValueError: If several processes predict: each would hold only a part of the rows.
+            ValueError: If several processes predict, each of which has only a part of the rows.
         """
         if trainer.world_size > 1:
             raise ValueError(f"predictions go to one file: use one device, found {trainer.world_size} processes")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file, self._index = open(self._partial, "w", newline=""), 0  # noqa: SIM115 (closed at the end of predict)
+        self._file, self._index = open(self._partial, "w", newline=""), 0  # noqa: SIM115 (closed when predict ends)
         csv.writer(self._file).writerow(self.header)
 
     def write_on_batch_end(
@@ -66,12 +65,12 @@ class PredictionCSV(BasePredictionWriter):
         csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]  # not None: opened when predict starts
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the file in its place."""
+        """Rename the finished file."""
         self._close()
         os.replace(self._partial, self.path)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave nothing half written."""
+        """Remove the partial file."""
         self._close()
         self._partial.unlink(missing_ok=True)
 

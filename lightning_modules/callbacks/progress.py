@@ -1,4 +1,4 @@
-"""Progress of a training run: a live rich bar in a terminal, one plain line an epoch in a pipe."""
+"""Training progress: a live bar in a terminal, one plain line per epoch in a pipe."""
 
 import time
 from collections.abc import Mapping
@@ -13,21 +13,20 @@ from torch import Tensor
 
 
 class TrainingProgress(ProgressBar):
-    """Shows the epoch, the batches, the time left and the newest epoch's metrics (in the bar those for ``prog_bar``).
+    """Shows the epoch, the batches, the remaining time and the latest metrics (in the bar those with `prog_bar`).
 
-    Lightning's own bars do their work on every batch; this one looks at the clock and returns, but for
-    ``refresh_per_second`` times a second. Without a terminal it prints one line when an epoch has ended.
+    Lightning's own bars do their work on every batch; this one draws `refresh_per_second` times and only reads the
+    clock otherwise. Without a terminal it prints one line at the end of each epoch.
 
     Args:
-        refresh_per_second: How often the bar is drawn.
-        console: Where to write; standard output by default.
+        refresh_per_second: Redraws per second.
+        console: Output; standard output by default.
 
     Raises:
-        ValueError: If ``refresh_per_second`` is not positive.
+        ValueError: If `refresh_per_second` is not positive.
 
-    Example:
-        >>> TrainingProgress(refresh_per_second=2).is_enabled
-        True
+    >>> TrainingProgress(refresh_per_second=2).is_enabled
+    True
     """
 
     def __init__(self, refresh_per_second: float = 4.0, console: Console | None = None) -> None:
@@ -44,11 +43,11 @@ class TrainingProgress(ProgressBar):
 
     @property
     def is_enabled(self) -> bool:
-        """Whether anything is shown."""
+        """Return whether progress is shown."""
         return self._enabled
 
     def enable(self) -> None:
-        """Show progress (on rank 0, where Lightning calls this)."""
+        """Show progress; Lightning calls this on rank 0."""
         self._enabled = True
 
     def disable(self) -> None:
@@ -59,7 +58,7 @@ class TrainingProgress(ProgressBar):
         """Open the bar."""
         if self._enabled and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn())
-            # The metrics get what the others leave, so that a narrow terminal shortens them and not the bar.
+            # The metrics get the remaining width, so that a narrow terminal shortens them and not the bar.
             metrics = TextColumn("{task.fields[metrics]}", table_column=Column(ratio=1, no_wrap=True))
             times = (TimeElapsedColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, *times, metrics, console=self.console, auto_refresh=False, expand=True)
@@ -67,7 +66,7 @@ class TrainingProgress(ProgressBar):
             self._task = self._bar.add_task("", metrics="")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the bar anew, or print the line of the epoch that has just ended."""
+        """Reset the bar, or print the line of the epoch that has just ended."""
         self._close_epoch(trainer)
         if self._bar is not None:
             total = None if trainer.num_training_batches == float("inf") else int(trainer.num_training_batches)
@@ -77,7 +76,7 @@ class TrainingProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw when it is time."""
+        """Redraw if the interval is over."""
         self._epoch_open = True
         if self._bar is None or time.monotonic() < self._next_draw:
             return
@@ -91,7 +90,7 @@ class TrainingProgress(ProgressBar):
         self._close_bar()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Close the bar, which restores the terminal."""
         self._close_bar()
 
     def _close_epoch(self, trainer: pl.Trainer, last: bool = False) -> None:

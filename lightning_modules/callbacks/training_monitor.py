@@ -1,7 +1,4 @@
-"""What TensorBoard shows of training: loss, learning rate, gradient norm, speed; and the stop on a non-finite loss.
-
-What optimizers can say of their last step, for the training curves.
-"""
+"""Training curves (loss, learning rate, gradient norm, speed, optimizer scalars) and the stop on a non-finite loss."""
 
 import math
 import time
@@ -15,32 +12,32 @@ from torch.optim import Optimizer
 
 
 def optimizer_scalars(optimizer: Optimizer) -> dict[str, float]:
-    """Read what an optimizer, and the one that it is built around, has to say.
+    """Return the scalars that an optimizer, and its base optimizer, report about their last step.
 
     - `trust_ratios()` (LAMB): `train/trust_ratio/mean`, `/min` and `/max` over the tensors;
     - `sharpness` (SAM): `train/sharpness`, the loss at the perturbed weights minus the loss at the weights;
     - `step_sizes()` (COCOB): `train/step_size`, the mean over the tensors.
 
     Args:
-        optimizer: Any; one that has none of these says nothing.
+        optimizer: Any optimizer; one without these attributes reports nothing.
 
     Returns:
-        Value by name. Where parameters are sharded, all processes must call.
+        Value by name. If parameters are sharded, all processes must call this.
 
     >>> import torch
     >>> optimizer_scalars(torch.optim.SGD([torch.zeros(1, requires_grad=True)]))
     {}
     """
     scalars: dict[str, float] = {}
-    spoken: Any = optimizer
-    if hasattr(spoken, "base_optimizer"):
-        scalars |= optimizer_scalars(spoken.base_optimizer)
-    if hasattr(spoken, "trust_ratios") and (ratios := spoken.trust_ratios()).numel() > 0:
+    reporter: Any = optimizer
+    if hasattr(reporter, "base_optimizer"):
+        scalars |= optimizer_scalars(reporter.base_optimizer)
+    if hasattr(reporter, "trust_ratios") and (ratios := reporter.trust_ratios()).numel() > 0:
         values = {"mean": ratios.mean(), "min": ratios.min(), "max": ratios.max()}
         scalars |= {f"train/trust_ratio/{name}": float(value) for name, value in values.items()}
-    if getattr(spoken, "sharpness", None) is not None:
-        scalars["train/sharpness"] = float(spoken.sharpness)
-    if hasattr(spoken, "step_sizes") and (sizes := spoken.step_sizes()).numel() > 0:
+    if getattr(reporter, "sharpness", None) is not None:
+        scalars["train/sharpness"] = float(reporter.sharpness)
+    if hasattr(reporter, "step_sizes") and (sizes := reporter.step_sizes()).numel() > 0:
         scalars["train/step_size"] = float(sizes.mean())
     return scalars
 
@@ -50,41 +47,39 @@ class NonFiniteLossError(RuntimeError):
 
 
 class TrainingMonitor(Callback):
-    """Writes the training curves every ``trainer.log_every_n_steps`` steps and stops on a non-finite loss.
+    """Writes the training curves every `trainer.log_every_n_steps` steps and stops on a non-finite loss.
 
-    Per batch it only keeps the loss that the step has computed anyway; the sums, the logging and the one transfer from
-    the device happen once per window of ``log_every_n_steps`` optimizer steps. Written to every logger, at the window's
-    last step:
+    Per batch it only keeps the loss that the step computes anyway. Sums, logging and the one transfer from the device
+    happen once per window of `log_every_n_steps` optimizer steps. Written to every logger, at the window's last step:
 
-    - ``train/loss_window``: mean loss of the window's batches;
-    - ``train/learning_rate`` (with ``/1``, ``/2``, ... appended for further parameter groups);
-    - ``train/gradient_norm``: the L2 norm over all gradients at the window's last step, before clipping;
-    - ``train/examples_per_second``: over the window, validation left out;
-    - what :func:`~lightning_modules.callbacks.training_monitor.optimizer_scalars` reads from the optimizer.
+    - `train/loss_window`: mean loss of the window's batches;
+    - `train/learning_rate` (with `/1`, `/2`, ... appended for further parameter groups);
+    - `train/gradient_norm`: L2 norm of all gradients at the window's last step, before clipping;
+    - `train/examples_per_second`: over the window, excluding validation;
+    - the `optimizer_scalars` of the optimizer.
 
     Args:
-        stop_on_non_finite: Stop with :class:`NonFiniteLossError` when a loss is NaN or infinite. It is checked at each
-            window's end, before validation, and before any checkpoint is written, so that a checkpoint never holds the
+        stop_on_non_finite: Stop with `NonFiniteLossError` when a loss is NaN or infinite. Losses are checked at the end
+            of each window, before validation and before a checkpoint is written, so that no checkpoint holds the
             weights of a broken run.
 
     Attributes:
-        examples_per_second: The mean over the whole training so far, over resumes too.
+        examples_per_second: Mean over the whole training so far, including the time before a resume.
 
-    Example:
-        >>> TrainingMonitor(stop_on_non_finite=False).stop_on_non_finite
-        False
+    >>> TrainingMonitor(stop_on_non_finite=False).stop_on_non_finite
+    False
     """
 
     def __init__(self, stop_on_non_finite: bool = True) -> None:
         self.stop_on_non_finite = stop_on_non_finite
         self._losses: list[Tensor] = []
-        self._checked = 0  # how many of them are known to be finite
+        self._checked = 0  # number of them known to be finite
         self._steps = 0  # optimizer steps in the open window
-        self._stepping = False  # whether the batch at hand has brought one
+        self._stepping = False  # whether the current batch has taken one
         self._window_examples = 0
         self._examples = 0
         self._seconds = 0.0
-        self._resumed_at: float | None = None  # when the clock was last started
+        self._resumed_at: float | None = None  # time of the clock's last start
         self._window_seconds = 0.0
         self._gradient_norm: Tensor | None = None
         self._window = 50
@@ -92,20 +87,20 @@ class TrainingMonitor(Callback):
 
     @property
     def examples_per_second(self) -> float:
-        """Training examples per second of training time; NaN before the first batch."""
+        """Return training examples per second of training time, NaN before the first batch."""
         return self._examples / self._seconds if self._seconds > 0 else math.nan
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # one of the Trainer's connectors sets it
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of the Trainer's connectors
         self._window = every if trainer.loggers and every > 0 else 50
         self._start_clock()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Note the step; take the gradient norm at a window's last one."""
-        if self._stepping:  # LBFGS's closure is called many times a step
+        """Count the step; compute the gradient norm at the last step of a window."""
+        if self._stepping:  # LBFGS calls its closure many times per step
             return
         self._stepping = True
         if self._steps + 1 == self._window:
@@ -115,7 +110,7 @@ class TrainingMonitor(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss; close the window when it is full."""
+        """Keep the loss; log the window when it is complete."""
         self._accumulate = trainer.accumulate_grad_batches
         self._losses.append(outputs["loss"])
         self._window_examples += len(batch[0])
@@ -125,18 +120,18 @@ class TrainingMonitor(Callback):
             self._close_window(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock, and do not validate broken weights."""
+        """Check the losses, so that broken weights are not validated; stop the clock."""
         if trainer.training or trainer.state.fn == "fit":
             self._check_finite(trainer)
             self._stop_clock()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock again."""
+        """Restart the clock."""
         if trainer.state.fn == "fit":
             self._start_clock()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the last, unfinished window."""
+        """Check the losses of the last, incomplete window and count its examples."""
         self._check_finite(trainer)
         self._stop_clock()
         self._examples += self._window_examples
@@ -146,11 +141,11 @@ class TrainingMonitor(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to save after a non-finite loss."""
+        """Check the losses before anything is saved."""
         self._check_finite(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The open window and the totals."""
+        """Return the current window and the totals."""
         return {
             "losses": [float(loss) for loss in self._losses],
             "steps": self._steps,
@@ -161,7 +156,7 @@ class TrainingMonitor(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the window where the checkpoint left it."""
+        """Continue the window of the checkpoint."""
         self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
         self._checked = len(self._losses)
         self._steps = state_dict["steps"]
@@ -212,7 +207,7 @@ class TrainingMonitor(Callback):
         return (
             f"the training loss is {loss} at step {step}, learning rate {rate}; "
             f"{kept or 'no checkpoint was saved before'}: lower the learning rate, clip gradients "
-            "(--trainer.gradient_clip_val 1.0), or look with --trainer.detect_anomaly true"
+            "(--trainer.gradient_clip_val 1.0), or find the operation with --trainer.detect_anomaly true"
         )
 
     def _start_clock(self) -> None:

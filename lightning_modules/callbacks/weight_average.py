@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, through Lightning's own callback."""
+"""Exponential moving average of the weights, by Lightning's own callback."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from ..hooks import skip_unused_hooks
 
 
 class WeightAverage(EMAWeightAveraging):
-    """`EMAWeightAveraging` on the training device, silent outside of training.
+    """`EMAWeightAveraging` on the training device, inactive outside of training.
 
-    Validation runs with the averaged weights, checkpoints hold them as their `state_dict` (and the current ones
-    beside it, for an exact resume), and training ends with them. Lightning's class keeps its average on the CPU unless
-    told otherwise, a copy from the GPU at every step, and restores the weights that were not averaged when the same
+    Validation uses the averaged weights, checkpoints hold them as their `state_dict` (and the current ones as
+    `current_model_state`, for an exact resume), and training ends with them. Lightning's class keeps its average on the
+    CPU by default, which copies from the GPU at every step, and restores the weights without averaging when the same
     Trainer tests a checkpoint after training.
 
     Args:
-        decay: Share of the old average kept at each step, in (0, 1). The average looks back over about
-            `1 / (1 - decay)` steps: choose it well below the number of training steps.
-        device: Where the average lives.
+        decay: Share of the old average kept at each step, in (0, 1). The average covers about `1 / (1 - decay)` steps,
+            which should be far fewer than the training steps.
+        device: Device of the average.
     """
 
     def __init__(self, decay: float, device: Any) -> None:
@@ -41,11 +41,11 @@ class WeightAverage(EMAWeightAveraging):
             checkpoint["state_dict"], checkpoint["current_model_state"] = average, current
 
     def replace_weights(self, checkpoint: dict[str, Any]) -> None:
-        """Put the average into a checkpoint of weights alone."""
+        """Put the average into a checkpoint that holds weights only."""
         if self._average_model is not None and not self._finished:
             checkpoint["state_dict"] = self._average_model.module.state_dict()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore the average when training goes on; elsewhere the loaded weights are the averaged ones already."""
+        """Restore the average when training resumes; otherwise the loaded weights are already the averaged ones."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

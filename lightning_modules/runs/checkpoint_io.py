@@ -1,7 +1,4 @@
-"""Checkpoints that are either whole or not there: written beside their target, synced, then renamed over it.
-
-Starting from another training's weights.
-"""
+"""Checkpoints that are complete or absent: written next to their target, synced, then renamed over it."""
 
 import os
 import pickle
@@ -18,24 +15,23 @@ from torch import Tensor, nn
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint so that a kill or a full disk leaves the previous one untouched.
 
-    Lightning's own writer goes through the system's temporary folder, which on another file system means a copy: a kill
-    in its middle leaves half a file under the checkpoint's name. Here the bytes go to a hidden file in the same folder,
-    are synced to the disk, and ``os.replace`` puts them in place in one step.
+    Lightning's own writer uses the system's temporary folder; if that is on another file system, the checkpoint is
+    copied, and a kill during the copy leaves a partial file under its name. Here the bytes go to a hidden file in the
+    same folder, are synced to the disk, and `os.replace` renames the file in one step.
 
-    When the disk refuses a save (full, over quota), the training goes on, the previous checkpoint stays, one warning
-    says so, and the path is kept in ``failed`` until a later save to it succeeds: a run must not be lost because a disk
-    was full for a minute.
+    When the disk refuses a save (full, over quota), training continues and the previous checkpoint is kept, with a
+    warning. The path stays in `failed` until a later save to it succeeds: a run must not be lost because a disk was
+    full for a minute.
 
     Attributes:
         failed: For each path whose newest save failed, the reason.
 
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "last.ckpt"
-        >>> io = AtomicCheckpointIO()
-        >>> io.save_checkpoint({"state_dict": {}, "pytorch-lightning_version": "2.6.6"}, path)
-        >>> sorted(io.load_checkpoint(path))
-        ['pytorch-lightning_version', 'state_dict']
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "last.ckpt"
+    >>> io = AtomicCheckpointIO()
+    >>> io.save_checkpoint({"state_dict": {}, "pytorch-lightning_version": "2.6.6"}, path)
+    >>> sorted(io.load_checkpoint(path))
+    ['pytorch-lightning_version', 'state_dict']
     """
 
     def __init__(self) -> None:
@@ -43,10 +39,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.failed: dict[Path, str] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Save ``checkpoint`` at ``path``, or keep what is there and warn.
+        """Save `checkpoint` at `path`; if the disk refuses, keep the existing file and warn.
 
         Raises:
-            TypeError: If ``storage_options`` are given: they belong to remote file systems.
+            TypeError: If `storage_options`, which are for remote file systems, are given.
         """
         if storage_options is not None:
             raise TypeError(
@@ -64,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             kept = "the previous checkpoint there is kept" if target.exists() else "there is no earlier one"
             reason = self.failed[target]
             rank_zero_warn(
-                f"checkpoint {target} was not saved: {reason}; {kept}, training goes on: make room on the disk"
+                f"checkpoint {target} was not saved: {reason}; {kept}, training continues: make room on the disk"
             )
         else:
             self.failed.pop(target, None)
@@ -74,7 +70,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Load a checkpoint, with ``weights_only=True`` unless told otherwise.
+        """Load a checkpoint, by default with `weights_only=True`.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -84,7 +80,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only: bool = True) -> dict[str, Any]:
-    """Read a Lightning checkpoint, or say in one line why that file is none.
+    """Read a Lightning checkpoint.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -101,11 +97,11 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
             "take another one, or start without --ckpt_path"
         ) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
-        found = (
+        content = (
             f"keys {sorted(map(str, checkpoint))[:5]}" if isinstance(checkpoint, dict) else type(checkpoint).__name__
         )
         raise ValueError(
-            f"{path} is not a Lightning checkpoint (found {found}): give one that a training run has saved"
+            f"{path} is not a Lightning checkpoint (found {content}): give one that a training run has saved"
         )
     return checkpoint
 
@@ -115,7 +111,7 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> None:
         try:
             torch.save(checkpoint, file)
         except RuntimeError as error:
-            # torch's zip writer turns the operating system's error into a RuntimeError without its number.
+            # torch's zip writer turns the operating system's error into a RuntimeError without its errno.
             file.flush()
             raise OSError(f"could not write {path}: {str(error).splitlines()[0]}") from error
         file.flush()
@@ -123,7 +119,7 @@ def _write_synced(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The rename itself must survive a power cut too.
+    # The rename must survive a power cut too.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -132,25 +128,24 @@ def _sync_folder(folder: Path) -> None:
 
 
 def load_matching(module: nn.Module, state_dict: dict[str, Tensor]) -> list[str]:
-    """Copy the tensors of ``state_dict`` that ``module`` has under the same name and with the same shape.
+    """Copy the tensors of `state_dict` whose name and shape match those in `module`.
 
-    So a network with another number of classes takes all but the last layer.
+    A network with another number of classes thus takes all layers but the last.
 
     Args:
         module: The network, changed in place.
         state_dict: Weights by name.
 
     Returns:
-        The names in ``module`` that got nothing.
+        The names in `module` that were not loaded.
 
     Raises:
-        ValueError: If nothing fits.
+        ValueError: If no tensor matches.
 
-    Example:
-        >>> import torch
-        >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 10))
-        >>> load_matching(net, nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5)).state_dict())
-        ['1.weight', '1.bias']
+    >>> import torch
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 10))
+    >>> load_matching(net, nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5)).state_dict())
+    ['1.weight', '1.bias']
     """
     own = module.state_dict()
     fitting = {name: value for name, value in state_dict.items() if name in own and own[name].shape == value.shape}

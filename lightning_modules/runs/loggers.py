@@ -1,4 +1,4 @@
-"""Loggers that a resumed run goes on with: nothing deleted, nothing twice."""
+"""Loggers that survive a resume without losing or repeating rows."""
 
 import csv
 import io
@@ -12,26 +12,24 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 
 class CSVLog(Logger):
-    """One CSV file with a row for each time metrics were logged: ``step`` first, a column a metric.
+    """A CSV file with one row per call of `log_metrics`: `step` first, then one column per metric.
 
-    Lightning's CSVLogger deletes what an earlier run has written into its folder. This one appends; a new metric
-    rewrites the file, through a second one put in its place, with one more column. Its state is the number of rows:
-    loading the state that a checkpoint holds drops the rows written after that checkpoint, which the resumed run writes
-    again.
+    Lightning's CSVLogger deletes the rows of an earlier run in its folder; this one appends. A new metric rewrites the
+    file, atomically, with one more column. Its state is the number of rows: loading the state of a checkpoint drops the
+    rows written after it, which the resumed run writes again.
 
     Args:
         path: The file.
 
-    Example:
-        >>> import tempfile
-        >>> log = CSVLog(Path(tempfile.mkdtemp()) / "metrics.csv")
-        >>> log.log_metrics({"loss": 0.5}, step=1); log.log_metrics({"loss": 0.25, "accuracy": 1.0}, step=2)
-        >>> log.rows
-        2
-        >>> print(log.path.read_text().strip())
-        step,loss,accuracy
-        1,0.5,
-        2,0.25,1.0
+    >>> import tempfile
+    >>> log = CSVLog(Path(tempfile.mkdtemp()) / "metrics.csv")
+    >>> log.log_metrics({"loss": 0.5}, step=1); log.log_metrics({"loss": 0.25, "accuracy": 1.0}, step=2)
+    >>> log.rows
+    2
+    >>> print(log.path.read_text().strip())
+    step,loss,accuracy
+    1,0.5,
+    2,0.25,1.0
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,37 +39,37 @@ class CSVLog(Logger):
         if self.path.exists():
             table = _read(self.path)
             self._columns, self.rows = table[0], len(table) - 1
-            _replace(self.path, table)  # without a last row that a kill has cut short
+            _replace(self.path, table)  # without a last row truncated by a kill
 
     @property
     def name(self) -> str:
-        """Always ``csv``."""
+        """Return `csv`."""
         return "csv"
 
     @property
     def version(self) -> str:
-        """The run folder's name."""
+        """Return the run folder's name."""
         return self.path.parent.name
 
     @property
     def log_dir(self) -> str:
-        """The folder that the file lies in."""
+        """Return the folder of the file."""
         return str(self.path.parent)
 
     @property
     def save_dir(self) -> str:
-        """The folder that the file lies in."""
+        """Return the folder of the file."""
         return str(self.path.parent)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's config.yaml has them."""
+        """Write nothing: hyperparameters are in the run's config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append a row."""
         if "step" in metrics:
-            raise ValueError("a metric is named 'step', which is the first column's name: rename the metric")
+            raise ValueError("a metric is named 'step', the name of the first column: rename the metric")
         row = {"step": "" if step is None else str(step)}
         row |= {name: repr(float(value)) for name, value in metrics.items()}
         new = [name for name in row if name not in self._columns]
@@ -85,26 +83,26 @@ class CSVLog(Logger):
         self.rows += 1
 
     def state_dict(self) -> dict[str, int]:
-        """The number of rows."""
+        """Return the number of rows."""
         return {"rows": self.rows}
 
     @rank_zero_only
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Keep the first ``rows`` rows."""
+        """Keep the first `rows` rows."""
         if state_dict["rows"] < self.rows:
             _replace(self.path, _read(self.path)[: state_dict["rows"] + 1])
             self.rows = state_dict["rows"]
 
 
 class TensorBoardLog(TensorBoardLogger):
-    """TensorBoardLogger for one run folder, with its hyperparameters written once: at the end, with the final metrics.
+    """TensorBoardLogger for a run folder that writes hyperparameters once, at the end, with the final metrics.
 
-    TensorBoard's HParams tab takes a run's columns from the first hyperparameters written, so those that Lightning
-    writes before training, without any metric, would hide the final ones.
+    TensorBoard's HParams tab takes a run's columns from the first hyperparameters written. Those that Lightning writes
+    before training have no metrics, and would hide the final ones.
 
     Args:
         folder: The run's TensorBoard folder.
-        purge_step: On resume, TensorBoard hides what was logged at this step and after it.
+        purge_step: On resume, TensorBoard hides the values logged at this step or later.
         log_graph: Write the model's graph.
     """
 
@@ -121,21 +119,20 @@ class TensorBoardLog(TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        """Write ``params`` when there are ``metrics`` to go with them."""
+        """Write `params` together with `metrics`; without metrics, nothing."""
         if metrics:
             super().log_hyperparams(params, {name: float(value) for name, value in metrics.items()}, step)
 
     @rank_zero_only
     def save(self) -> None:
-        """Flush the events; the hyperparameters are in the run's config.yaml."""
-        if self._experiment is not None:
-            self._experiment.flush()
+        """Flush the events; hyperparameters are in the run's config.yaml."""
+        self.experiment.flush()
 
 
 def _read(path: Path) -> list[list[str]]:
     with open(path, newline="") as file:
         table = [row for row in csv.reader(file) if row]
-    # A kill in the middle of a write leaves a short last row.
+    # A kill during a write leaves a truncated last row.
     return [row for row in table if len(row) == len(table[0])] if table else [["step"]]
 
 
@@ -148,7 +145,7 @@ def _replace(path: Path, table: list[list[str]]) -> None:
 
 
 def read_column(path: str | Path, name: str) -> list[tuple[int, float]]:
-    """The ``(step, value)`` pairs of one metric in a :class:`CSVLog`'s file, in the order written.
+    """Return the `(step, value)` pairs of a metric in the file of a `CSVLog`, in the order written.
 
     Raises:
         ValueError: If the file has no such column.

@@ -114,7 +114,7 @@ def test_second_start_reads_the_cache_and_no_image(image_folder, decoded):
 
 
 @pytest.mark.parametrize("change", ["content", "time", "add", "remove", "rename"])
-def test_changed_folder_is_decoded_anew(image_folder, decoded, change):
+def test_changed_folder_is_decoded_again(image_folder, decoded, change):
     ready(image_folder, image_size=8)
     path = image_folder / "train" / "dog" / "03.png"
     new = np.full((8, 10, 3), 9, dtype=np.uint8)
@@ -138,7 +138,7 @@ def test_changed_folder_is_decoded_anew(image_folder, decoded, change):
 
 @pytest.mark.parametrize("array", ["pixels", "sums"])
 @pytest.mark.parametrize("damage", ["flip a bit", "truncate", "empty", "remove"])
-def test_damaged_cache_is_made_anew(image_folder, decoded, array, damage):
+def test_damaged_cache_is_rebuilt(image_folder, decoded, array, damage):
     first = ready(image_folder, image_size=8)
     path = image_folder / ".decoded" / f"train-8.{array}.npy"
     content = bytearray(path.read_bytes())
@@ -155,7 +155,7 @@ def test_damaged_cache_is_made_anew(image_folder, decoded, array, damage):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"source": 3}', "null"])
-def test_damaged_record_is_made_anew(image_folder, decoded, text):
+def test_damaged_record_is_rebuilt(image_folder, decoded, text):
     ready(image_folder, image_size=8)
     record = image_folder / ".decoded" / "train-8.json"
     record.write_text(text)
@@ -174,7 +174,7 @@ def test_cache_is_written_atomically(image_folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.warns(UserWarning, match=r"can not be kept in .*\(No space left on device\); every start decodes"):
+    with pytest.warns(UserWarning, match=r"cannot be kept in .*\(No space left on device\); every start decodes"):
         ready(image_folder, image_size=8)
     assert {path: path.read_bytes() for path in (image_folder / ".decoded").iterdir()} == before
 
@@ -236,7 +236,7 @@ def test_class_of_the_test_set_only(image_folder):
 def test_unreadable_image_is_named(image_folder, content, resident):
     path = image_folder / "train" / "dog" / "05.png"
     path.write_bytes(path.read_bytes()[:150] if content == "truncated" else content)
-    with pytest.raises(OSError, match=r"image .*train/dog/05.png can not be read \(.*\); replace it") as caught:
+    with pytest.raises(OSError, match=r"image .*train/dog/05.png cannot be read \(.*\); replace it") as caught:
         ready(image_folder, resident=resident)
     assert "\n" not in str(caught.value)
     assert not (image_folder / ".decoded" / "train-original.json").exists()
@@ -256,5 +256,5 @@ def test_class_too_small_to_split(image_folder):
 
 
 def test_bad_image_size(image_folder):
-    with pytest.raises(ValueError, match=r"image_size must be a whole number of at least 1, but is 0"):
+    with pytest.raises(ValueError, match=r"image_size must be an integer of at least 1, found 0"):
         ImageFolderDataModule(data_dir=str(image_folder), image_size=0)

@@ -235,18 +235,18 @@ def test_module_can_be_pickled(build):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, but is 0"),
-        ({"batch_size": 1.5}, "batch_size must be a whole number of at least 1, but is 1.5"),
-        ({"eval_batch_size": -1}, "eval_batch_size must be a whole number of at least 1, but is -1"),
-        ({"val_size": -0.1}, "val_size must be a count of examples or a fraction between 0 and 1, but is -0.1"),
-        ({"val_size": 1.5}, "val_size as a fraction must lie between 0 and 1, but is 1.5"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, found 0"),
+        ({"batch_size": 1.5}, "batch_size must be an integer of at least 1, found 1.5"),
+        ({"eval_batch_size": -1}, "eval_batch_size must be an integer of at least 1, found -1"),
+        ({"val_size": -0.1}, "val_size must be a count of examples or a fraction between 0 and 1, found -0.1"),
+        ({"val_size": 1.5}, "val_size must be between 0 and 1 as a fraction, found 1.5"),
         ({"train_size": float("nan")}, "train_size must be a count of examples or a fraction between 0 and 1"),
-        ({"split_seed": -1}, "split_seed must be a whole number of at least 0, but is -1"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, but is -1"),
-        ({"num_workers": -1}, "num_workers must be a whole number of at least 0, but is -1"),
+        ({"split_seed": -1}, "split_seed must be an integer of at least 0, found -1"),
+        ({"seed": -1}, "seed must be an integer of at least 0, found -1"),
+        ({"num_workers": -1}, "num_workers must be an integer of at least 0, found -1"),
         ({"num_workers": 2}, "num_workers=2 has no effect with resident=True"),
-        ({"device": "warp"}, 'device must be "auto" or a device such as "cpu" or "cuda:0", but is \'warp\''),
-        ({"device": "cuda:99"}, "device is 'cuda:99', but there are"),
+        ({"device": "warp"}, 'device must be "auto" or a device such as "cpu" or "cuda:0", found \'warp\''),
+        ({"device": "cuda:99"}, "device is 'cuda:99', found"),
     ],
 )
 def test_bad_options(build, options, message):
@@ -258,9 +258,9 @@ def test_bad_options(build, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val_size": 10**6}, "val_size asks for 1000000 examples"),
-        ({"train_size": 10**6}, "train_size asks for 1000000 examples"),
-        ({"val_size": 0.9, "train_size": 0.9}, "the parts ask for"),
+        ({"val_size": 10**6}, "val_size needs 1000000 examples"),
+        ({"train_size": 10**6}, "train_size needs 1000000 examples"),
+        ({"val_size": 0.9, "train_size": 0.9}, "the parts need"),
         ({"val_size": 1}, "val_size=1 is less than the number of classes"),
     ],
 )

@@ -125,7 +125,7 @@ def data_in_order(data):
     [
         (CSV, {"target": "size"}, "target 'size' is not a column of .*; its columns are height, colour, weight, kind"),
         (CSV, {"target": 4}, "target 4 is not a column of .*, which has 4 columns"),
-        (CSV, {"task": "guess"}, "task must be one of auto, classification, but is 'guess'"),
+        (CSV, {"task": "guess"}, "task must be one of auto, classification, found 'guess'"),
         (CSV, {"target": 0, "task": "classification"}, "8 rows of table.csv have 8 classes; choose another target"),
         (CSV + "1,2\n", {}, "line 10 of .* has 2 cells, the first has 4"),
         (CSV + "1,red,2,\n", {}, "row 8 of .* has no target 'kind'; remove the row"),

@@ -25,7 +25,7 @@ def test_names_of_columns_and_words(path):
     assert table.target.tolist() == [10, 20, 30]
 
 
-def test_the_first_line_can_be_said_to_hold_values(tmp_path):
+def test_the_first_line_can_be_declared_to_hold_values(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("a,1\n2,2\n")  # looks like a header
     assert len(read_table(path, 1, False).features) == 1
@@ -50,5 +50,5 @@ def test_target_by_its_given_name(path):
 
 
 def test_a_wrong_number_of_names(path):
-    with pytest.raises(ValueError, match="has 3 columns, but 1 names are given"):
+    with pytest.raises(ValueError, match="has 3 columns, found 1 names"):
         read_table(path, -1, allow_missing=True, names=["size"])

@@ -176,10 +176,10 @@ def test_mean_and_std_are_exact():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop_padding": -1}, "crop_padding must be a whole number of at least 0, but is -1"),
-        ({"cutout": -3}, "cutout must be a whole number of at least 0, but is -3"),
-        ({"cutout": 2.5}, "cutout must be a whole number of at least 0, but is 2.5"),
-        ({"flip": "sometimes"}, "flip must be one of none, random, alternating, but is 'sometimes'"),
+        ({"crop_padding": -1}, "crop_padding must be an integer of at least 0, found -1"),
+        ({"cutout": -3}, "cutout must be an integer of at least 0, found -3"),
+        ({"cutout": 2.5}, "cutout must be an integer of at least 0, found 2.5"),
+        ({"flip": "sometimes"}, "flip must be one of none, random, alternating, found 'sometimes'"),
     ],
 )
 def test_bad_options(options, message):

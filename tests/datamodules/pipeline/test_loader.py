@@ -168,7 +168,7 @@ def test_processes_share_the_batches_of_one(count, world_size, shuffle):
 
 
 def test_more_processes_than_examples():
-    with pytest.raises(ValueError, match="3 examples can not be shared by 4 processes"):
+    with pytest.raises(ValueError, match="3 examples cannot be shared by 4 processes"):
         shares(3, 8, rank=0, world_size=4)
 
 

@@ -80,9 +80,9 @@ def test_empty_parts():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val": 1001}, "val_size asks for 1001 examples, but there are 1000"),
-        ({"val": -1}, "val_size asks for -1"),
-        ({"val": 0.5, "train": 0.6}, "the parts ask for val 500 \\+ train 600 of 1000"),
+        ({"val": 1001}, "val_size needs 1001 examples, found 1000"),
+        ({"val": -1}, "val_size needs -1"),
+        ({"val": 0.5, "train": 0.6}, "the parts need val 500 \\+ train 600 of 1000"),
         ({"val": 1.0}, "no example is left for train_size"),
         ({"val": 3}, "val_size=3 is less than the number of classes 4"),
         ({"val": 0.0001}, "val_size=0.0001 of 1000 examples is less than one"),
