@@ -1,9 +1,9 @@
-"""What LAMB keeps of its accuracy on MNIST at a batch 41 times as large.
+"""Accuracy of LAMB on MNIST at a small batch and at one 41 times as large.
 
     DATA_DIR=... python benchmarks/lamb_batches.py
 
-Every run is one of scripts/train.py: an MLP, the same number of epochs at batch 100 and at batch 4,096, each with its
-own peak rate under a linear warm-up and a linear decay. Prints a table and draws both curves.
+Each run is a training of scripts/train.py: an MLP, the same number of epochs at batch 100 and at batch 4,096, with a
+linear warm-up to a peak learning rate and a linear decay. Prints a table and draws both curves.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-# Instead of this folder, whose files have the packages' names.
+# In place of this folder, whose files have the packages' names.
 sys.path[0] = str(Path(__file__).parent.parent / "scripts")
 
 from lightning_modules.runs.loggers import read_column
 from train import main as train  # the script, once its folder is on the path
 
 RATES = {100: 0.01, 4096: 0.05}
-"""LAMB's peak rates by batch size: for TwoLayerNet and another seed, the best of 0.0025, 0.005, 0.01 and of 0.01, 0.02,
-0.03, 0.05, 0.1."""
+"""Peak learning rates by batch size, chosen with TwoLayerNet and another seed: the best of 0.0025, 0.005 and 0.01, and of
+0.01, 0.02, 0.03, 0.05 and 0.1."""
 EPOCHS, WARM_UP = 10, 0.2
 
 
 def curve(batch: int, lr: float, seed: int) -> list[float]:
-    """Train by LAMB; return the test accuracy after each epoch, in percent."""
+    """Train with LAMB; return the test accuracy after each epoch, in percent."""
     steps = EPOCHS * -(-60000 // batch)
     words = f"""fit --data MNISTDataModule --data.val_size 0 --data.batch_size {batch} --data.watch_test true
         --model.backbone MLP --model.lr_interval step --optimizer LAMB --seed_everything {seed}
@@ -47,14 +47,14 @@ def curve(batch: int, lr: float, seed: int) -> list[float]:
 
 
 def main(seeds: int = 3, plot: Path = Path("docs/lamb_batches.png")) -> None:
-    """Train, print and draw.
+    """Train at both batch sizes, print the table and draw the curves.
 
     Args:
-        seeds: How many runs each mean is over.
-        plot: Where to draw the curves.
+        seeds: Number of runs per batch size.
+        plot: Path of the picture.
     """
     logging.disable(logging.WARNING)
-    warnings.filterwarnings("ignore")  # a benchmark's own process: nothing but the table
+    warnings.filterwarnings("ignore")  # this process should print nothing but the table
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.add_subplot()
     table = Table("batch", "peak rate", "test accuracy, %", title=f"LAMB, {EPOCHS} epochs, {seeds} seeds")

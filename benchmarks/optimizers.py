@@ -1,11 +1,11 @@
-"""What a step costs: LAMB, COCOB and SAM against torch's Adam and against other implementations of the same algorithm.
+"""Time of an optimizer step: LAMB, COCOB and SAM against torch's Adam and other implementations of the same algorithm.
 
     pip install pytorch-optimizer torch-optimizer parameterfree
     python benchmarks/optimizers.py
 
-All step the same parameters by the same gradients. In each round every optimizer takes a step, one after the other, and
-each time is divided by that of Adam(fused=True) in the same round. Peers that are not installed are left out.
-SAM's rows are its own work: the closures only hand over gradients that are there, and the base optimizer does nothing.
+All optimizers step the same parameters along the same gradients. In each round every optimizer takes one step, and its
+time is divided by that of Adam(fused=True) in the same round. Peers that are not installed are left out.
+SAM's rows show its own work: the closures only assign precomputed gradients, and the base optimizer does nothing.
 """
 
 import importlib
@@ -35,14 +35,14 @@ BASE = "torch Adam, fused"
 
 
 class Nothing(torch.optim.SGD):
-    """A base optimizer that takes no time."""
+    """Base optimizer whose step does nothing."""
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Do nothing."""
 
 
 class UsualSAM(Optimizer):
-    """SAM as it is mostly written (github.com/davda54/sam): a loop over tensors, the weights cloned in each step."""
+    """The usual SAM (github.com/davda54/sam): a loop over tensors, and the weights cloned in each step."""
 
     def __init__(self, params: Iterable[Tensor], base_optimizer: Callable[..., Optimizer], rho: float = 0.05) -> None:
         super().__init__(params, {"rho": rho})
@@ -51,7 +51,7 @@ class UsualSAM(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> None:  # type: ignore[override]
-        """Climb, call the closure, go back, step."""
+        """Perturb, call the closure, restore, step."""
         closure()
         params = [p for group in self.param_groups for p in group["params"]]
         norm = torch.norm(torch.stack([p.grad.norm(p=2) for p in params]), p=2)
@@ -65,7 +65,7 @@ class UsualSAM(Optimizer):
 
 
 def candidates() -> dict[str, Callable[[list[nn.Parameter]], Optimizer]]:
-    """Return the factories by name, those of peers where they are installed."""
+    """Return the factories by name, with those of the peers that are installed."""
     result: dict[str, Callable[..., Optimizer]] = {
         BASE: partial(Adam, fused=True),
         "torch Adam, foreach": partial(Adam, foreach=True),
@@ -103,7 +103,7 @@ def measure(
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Return the seconds of each optimizer's step in each round, and of its first step."""
     torch.manual_seed(0)
-    # All optimizers share the parameters: what a step costs does not depend on where they are.
+    # All optimizers share the parameters: their values do not affect the time of a step.
     params = [nn.Parameter(0.1 * torch.randn(shape, device=device)) for shape in shapes(network)]
     grads = [0.01 * torch.randn_like(p) for p in params]
 
@@ -128,16 +128,16 @@ def measure(
     first = {name: seconds(optimizer) for name, optimizer in optimizers.items()}
     times: dict[str, list[float]] = {name: [] for name in optimizers}
     for i in range(rounds + 3):
-        torch._foreach_neg_(grads)  # so that no optimizer runs away
+        torch._foreach_neg_(grads)  # so that the weights stay bounded
         for name, optimizer in optimizers.items():
             taken = seconds(optimizer)
-            if i >= 3:  # the first ones make states and fill caches
+            if i >= 3:  # the first rounds create states and fill caches
                 times[name].append(taken)
     return times, first
 
 
 def report(network: str, device: str, times: dict[str, list[float]], first: dict[str, float]) -> Table:
-    """Return a table of the ratios to Adam(fused=True) in the same round."""
+    """Return a table of each optimizer's times and ratios."""
     table = Table(title=f"{network}, {device}, {torch.get_num_threads()} threads, {len(times[BASE])} rounds")
     for column in ("optimizer", "ms", "ratio", "quartiles", "first step, s"):
         table.add_column(column, justify="left" if column == "optimizer" else "right")
@@ -159,22 +159,22 @@ def compare(
     """Time a step of each optimizer.
 
     Args:
-        networks: Whose parameters to step.
-        rounds: How many times each optimizer is timed, at least 2.
-        threads: Of the CPU; torch's choice if not given.
+        networks: Networks whose parameters are stepped.
+        rounds: Number of timed steps of each optimizer, at least 2.
+        threads: Number of CPU threads; torch's default if not given.
         device: `cpu` or `cuda`.
-        clock: `process` counts the time that this process computes, which other programs on the machine disturb less;
-            for one thread.
+        clock: `wall` for elapsed time; `process` for this process's CPU time, which other programs on the machine
+            disturb less (one thread only).
 
     Returns:
         For each network, the median ratio of each optimizer's time to that of Adam(fused=True).
     """
     if rounds < 2:
-        raise ValueError(f"rounds must be at least 2, got {rounds}")
+        raise ValueError(f"rounds must be at least 2, found {rounds}")
     if threads is not None:
         torch.set_num_threads(threads)
     if clock == "process" and (device != "cpu" or torch.get_num_threads() != 1):
-        raise ValueError(f"clock=process is for one CPU thread, found {torch.get_num_threads()} on {device}")
+        raise ValueError(f"clock=process needs one CPU thread, found {torch.get_num_threads()} on {device}")
     result: dict[str, dict[str, float]] = {}
     for network in networks:
         times, first = measure(network, rounds, device, time.perf_counter if clock == "wall" else time.process_time)

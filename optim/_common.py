@@ -95,16 +95,19 @@ class GroupOptimizer(Optimizer):
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: list[Tensor]
     ) -> None:
         """Fill the lists with the parameters that have a gradient; `torch.compile` relies on this name and form."""
+        of_params = []
         for p in group["params"]:
             grad = dense_gradient(type(self).__name__, p)
             if grad is None:
                 continue
-            if not self.state[p]:
-                self.state[p].update(self._new_state(group, p))
+            state = self.state[p]
+            if not state:
+                state.update(self._new_state(group, p))
             params.append(p)
             grads.append(grad)
-            for values, name in zip(states, self.STATE, strict=True):
-                values.append(self.state[p][name])
+            of_params.append(state)
+        for values, name in zip(states, self.STATE, strict=True):
+            values += [state[name] for state in of_params]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -141,8 +144,8 @@ def batches(lists: Sequence[list[Tensor]], *keys: Sequence[Any]) -> Iterator[lis
         keys: Sequences of the same length; tensors are stepped together only where these are equal.
     """
     places: dict[Any, list[int]] = {}
-    for i, (tensor, *key) in enumerate(zip(lists[0], *keys, strict=True)):
-        places.setdefault((tensor.device, tensor.dtype, *key), []).append(i)
+    for i, key in enumerate(zip([t.device for t in lists[0]], [t.dtype for t in lists[0]], *keys, strict=True)):
+        places.setdefault(key, []).append(i)
     for index in places.values():
         yield [[values[i] for i in index] for values in lists]
 

@@ -229,8 +229,9 @@ def _fused_lamb(
 
     With a learning rate of -1 the kernel adds Adam's direction to its first argument, here lambda w.
     """
-    params, device = batch[0], batch[0][0].device
-    steps = [step.to(device) for step in batch[-1]]
+    params, steps, device = batch[0], batch[-1], batch[0][0].device
+    if steps[0].device != device:  # fused=True was set after the first step
+        steps = [step.to(device) for step in steps]
     lr, (beta1, beta2), ratios = group["lr"] if group["capturable"] else float(group["lr"]), group["betas"], []
     options: dict[str, Any] = {"beta1": beta1, "beta2": beta2, "eps": group["eps"]}
     options |= {"weight_decay": 0.0, "amsgrad": False, "maximize": False}

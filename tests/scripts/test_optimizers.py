@@ -7,6 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import optim
 import train
 from lightning_modules import ImageClassifier
 from lightning_modules.runs.loggers import read_column
@@ -18,10 +19,10 @@ RUN = [
     *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
 ]
 SAM_LAMB = ["SAM", "--optimizer.base_optimizer", "LAMB", "--optimizer.base_optimizer.lr", "0.01"]
-OPTIMIZERS = {
+NAMES = [name for name, member in vars(optim).items() if isinstance(member, type)]
+OPTIMIZERS: dict[str, list[str]] = {
+    **{name: [name] for name in NAMES},
     "LAMB, fused": ["LAMB", "--optimizer.fused", "true"],
-    "COCOB": ["COCOB"],
-    "SAM": ["SAM"],
     "SAM around LAMB, two batches a step": [*SAM_LAMB, "--trainer.accumulate_grad_batches", "2"],
 }
 
