@@ -6,6 +6,7 @@ An experiment is a function with typed, documented arguments and one line:
 """
 
 import argparse
+import difflib
 import inspect
 import re
 import sys
@@ -118,8 +119,14 @@ class ShortHelp:
             unknown = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
             if unknown is None:
                 raise
-            names = self.get_defaults().keys()  # type: ignore[attr-defined]
-            raise ValueError(f"{error}: {nearest(unknown[1], names)}") from error
+            raise ValueError(f"{error}: {_nearest_options(unknown[1], self.get_defaults().keys())}") from error  # type: ignore[attr-defined]
+
+
+def _nearest_options(name: str, options: Iterable[str]) -> str:
+    """A clause with the options that begin like an unknown one, or else are similar to it."""
+    near = [option for option in options if option.startswith(name)]
+    near = near or difflib.get_close_matches(name, list(options), n=3)
+    return f"did you mean {' or '.join(f'--{option}' for option in near[:3])}?" if near else "see --help"
 
 
 class Parser(ShortHelp, ArgumentParser):

@@ -9,9 +9,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
-from _common.names import YAML_WITH_NAMES
+from _common.names import YAML_WITH_NAMES, known
 from _common.run import ROOT, Run, find_last, run_of
-from evaluation.callbacks import CalibrationMonitor, MistakesMonitor
 from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.prediction_csv import PredictionCSV
@@ -22,6 +21,17 @@ from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkp
 
 COMMANDS = ("fit", "validate", "test", "predict")
 NO_CHECKPOINT = "{} needs a trained network: add --ckpt_path FILE, or --ckpt_path last"
+OPTIMIZER_HELP = (
+    "Optimizer: LAMB, COCOB, SAM, a name of torch.optim or timm.optim, or a class. --optimizer.help NAME lists its "
+    "options."
+)
+SCHEDULER_HELP = "Learning rate schedule: a name of torch.optim.lr_scheduler, or a class."
+TITLES = {
+    "data": "Data, with its options as --data.OPTION",
+    "model": "Network and loss (--model.backbone.help NAME and --model.activation.help NAME list their options)",
+    "monitor": "Training curves",
+    "trainer": "Lightning's Trainer",
+}
 DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
 
 
@@ -55,23 +65,35 @@ class TrainCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our options, the ones asked for most first."""
-        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to continue or to evaluate; last: newest.")
-        parser.add_argument("--optimizer", type=OptimizerCallable | None, help="Optimizer, by short name or class.")
-        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, help="Learning rate schedule.")
-        super().add_default_arguments_to_parser(parser)
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            help="Checkpoint to continue or to evaluate: a file, or last (of the newest run).",
+        )
+        parser.add_argument("--optimizer", type=OptimizerCallable | None, help=OPTIMIZER_HELP)
+        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, help=SCHEDULER_HELP)
+        parser.add_argument("--seed_everything", type=bool | int, default=0, help="Random seed; true draws one.")
         parser.add_argument("--monitor_metric", default="val/nll", help="Metric that selects the best checkpoint.")
-        parser.add_argument("--monitor_mode", type=Literal["max", "min"], default="min", help="Which way is better.")
-        parser.add_argument("--save_every", type=int, default=200, help="Save last.ckpt every N optimizer steps.")
+        parser.add_argument(
+            "--monitor_mode", type=Literal["max", "min"], default="min", help="Which direction of the metric is better."
+        )
+        parser.add_argument("--save_every", type=int, default=200, help="Optimizer steps between writes of last.ckpt.")
         parser.add_argument("--init_from", type=str | None, help="Initialise the weights from this checkpoint.")
         parser.add_argument("--export", type=Literal["onnx"] | None, help="Format to write the trained network in.")
         parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add data, network and trainer, Lightning's long list last."""
-        parser.add_lightning_class_args(pl.LightningDataModule, "data", subclass_mode=True)
+        names = ", ".join(known("data"))
+        parser.add_subclass_arguments(
+            pl.LightningDataModule, "data", required=True, fail_untyped=False, metavar="NAME",
+            help=f"Data module: {names}, or a class. --data.help NAME lists its options.",
+        )  # fmt: skip
         parser.add_lightning_class_args(ImageClassifier, "model")
         parser.add_lightning_class_args(TrainingMonitor, "monitor")
         parser.add_lightning_class_args(pl.Trainer, "trainer")
+        for name, title in TITLES.items():
+            parser.groups[name].title = title
         parser.set_defaults({"trainer.default_root_dir": ROOT})
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")
@@ -98,6 +120,8 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer with the run's loggers, callbacks and checkpoints."""
+        from evaluation.callbacks import CalibrationMonitor, MistakesMonitor  # which the help does not need
+
         given, fits = self.config_init["trainer"], self.command == "fit"
         callbacks = [*(given.get("callbacks") or []), CalibrationMonitor(), MistakesMonitor()]
         if given.get("enable_progress_bar") is not False and fits:
