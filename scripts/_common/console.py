@@ -1,4 +1,4 @@
-"""What the scripts print at their end: one table, and where the files are."""
+"""Tables, lists of files and plain lines in the terminal."""
 
 import math
 from pathlib import Path
@@ -9,11 +9,11 @@ from rich.table import Column, Table
 
 
 def print_rows(title: str, rows: dict[str, dict[str, Any]], first: str = "") -> None:
-    """Print a table with one row a name; a row without some column has an empty cell there.
+    """Print a table with one row a name.
 
     Args:
-        title: Above the table.
-        rows: Name -> column -> value; floats are printed with four decimals, other values as they are.
+        title: Title of the table.
+        rows: Name -> column -> value, formatted by `cell`; a missing value leaves an empty cell.
         first: Heading of the names.
     """
     columns = dict.fromkeys(column for row in rows.values() for column in row)
@@ -27,7 +27,7 @@ def print_rows(title: str, rows: dict[str, dict[str, Any]], first: str = "") -> 
 
 
 def cell(value: Any) -> str:
-    """A value as the tables show it."""
+    """Return a value as the tables show it: floats with four decimals, integers with thousands separators."""
     if not isinstance(value, float):
         return f"{value:,}" if type(value) is int else str(value)
     if value == 0 or not math.isfinite(value) or 1e-3 <= abs(value) < 1e6:
@@ -36,11 +36,11 @@ def cell(value: Any) -> str:
 
 
 def print_files(folder: Path, files: dict[str, str]) -> None:
-    """Print where each file of the output ``folder`` is: what it is -> its name."""
+    """Print the path of each file (description -> name) in the output `folder`."""
     for name, file in files.items():
         say(f"{name:<11} {folder / file}")
 
 
 def say(line: str) -> None:
-    """Print a line as it is, to be copied."""
+    """Print a line unwrapped and unformatted, so that it can be copied."""
     Console(soft_wrap=True, highlight=False).print(line, markup=False)

@@ -1,4 +1,4 @@
-"""Handwritten digits as their sets hold them, in their order: for experiments that train no network."""
+"""Handwritten digits as stored, unscaled and unshuffled, for experiments that train no network."""
 
 from typing import Literal, NamedTuple
 
@@ -15,8 +15,8 @@ class DigitImages(NamedTuple):
     """Images and their classes.
 
     Attributes:
-        images: uint8 ``[N, H, W]``, 0 to 255.
-        labels: int64 ``[N]``, 0 to 9.
+        images: uint8 `[N, H, W]`, 0 to 255.
+        labels: int64 `[N]`, 0 to 9.
     """
 
     images: npt.NDArray[np.uint8]
@@ -27,21 +27,21 @@ def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | 
     """Read a part of scikit-learn's digits (8x8, a fifth of them for testing) or of MNIST (28x28).
 
     Args:
-        source: ``"digits"`` needs no download.
-        part: Which part.
-        data_dir: The folder that MNIST lies in; None is the environment's ``DATA_DIR``, else ``data``.
+        source: Data set; `"digits"` needs no download.
+        part: Training or test part.
+        data_dir: Folder of MNIST; by default the environment's `DATA_DIR`, otherwise `data`.
 
     Raises:
         FileNotFoundError: If MNIST is not there.
 
-    >>> read_digits("digits", "test").images.shape
-    (359, 8, 8)
+    Example:
+        >>> read_digits("digits", "test").images.shape
+        (359, 8, 8)
     """
-    # The modules' own readers: their loaders would scale and shuffle.
     if source == "mnist":
         mnist = MNISTDataModule(data_dir=data_dir)
         try:
-            found, classes = mnist.read(part)
+            images, labels = mnist.read(part)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"MNIST's four files are not in {mnist.data_dir}/MNIST/raw: name their folder by --data_dir or by the "
@@ -49,18 +49,17 @@ def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | 
             ) from None
     else:
         digits = DigitsDataModule(val_size=0)
-        read = digits.read("train")
-        assert read is not None  # all are read, then split
-        indices = digits.part_indices(part)
-        found, classes = (tensor[indices] for tensor in read)
-    return DigitImages(found.squeeze(1).numpy(), classes.numpy())
+        everything = digits.read("train")
+        assert everything is not None  # all digits are read, then split
+        images, labels = (tensor[digits.part_indices(part)] for tensor in everything)
+    return DigitImages(images.squeeze(1).numpy(), labels.numpy())
 
 
 def pair(digits: DigitImages, first: int, second: int) -> DigitImages:
-    """Only the images of two classes.
+    """Keep only the images of two classes.
 
     Raises:
-        ValueError: If they are no two classes.
+        ValueError: If they are not two different classes from 0 to 9.
     """
     if first == second or not {first, second} <= set(range(10)):
         raise ValueError(f"--digits must be two different digits from 0 to 9, found {first} and {second}")

@@ -1,4 +1,4 @@
-"""One HTML page that needs no other file: what the scripts write for a browser."""
+"""Self-contained HTML pages."""
 
 import base64
 import io
@@ -19,12 +19,12 @@ ICON = '<link rel="icon" href="data:,">'
 
 
 def page(title: str, *sections: str, head: str = "") -> str:
-    """A whole HTML document.
+    """Return a whole HTML document.
 
     Args:
-        title: Its title and first heading, as plain text.
-        sections: HTML.
-        head: Further HTML for the head: styles, scripts.
+        title: Title and first heading, as plain text.
+        sections: HTML of the body.
+        head: More HTML for the head: styles, scripts.
     """
     start = f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
     top = f"{ICON}\n<style>{STYLE}</style>\n{head}</head>\n<body>\n<h1>{escape(title)}</h1>\n"
@@ -32,12 +32,12 @@ def page(title: str, *sections: str, head: str = "") -> str:
 
 
 def picture(figure: Figure, text: str, dpi: int = 100) -> str:
-    """A figure as an ``<img>`` that holds its PNG.
+    """Return a figure as an `<img>` that holds its PNG.
 
     Args:
         figure: Any matplotlib figure.
-        text: What it shows, for those who cannot see it.
-        dpi: Dots an inch.
+        text: Description of the picture, for people who cannot see it.
+        dpi: Dots per inch.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)

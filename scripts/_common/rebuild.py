@@ -1,4 +1,4 @@
-"""A trained network and its data, rebuilt from a checkpoint and the config.yaml of its run."""
+"""Rebuilding a trained network and its data from a checkpoint and the config.yaml of its run."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class TrainedRun:
     """A checkpoint of a run.
 
     Attributes:
-        folder: The run's folder.
-        config: What its config.yaml says.
-        model: The network, on the device of the trainer.
-        datamodule: Its data, with the same split, on the same device.
-        trainer: A trainer with the run's precision, for the device.
+        folder: Folder of the run.
+        config: Contents of its config.yaml.
+        model: Network, on the trainer's device.
+        datamodule: Data with the run's split, on the same device.
+        trainer: Trainer with the run's precision.
     """
 
     folder: Path
@@ -38,18 +38,18 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
     """Rebuild a checkpoint's network, data and split.
 
     Args:
-        checkpoint: A checkpoint in a run's folder, as ``train.py`` makes them.
+        checkpoint: Checkpoint in the folder of a run of train.py.
         accelerator: Lightning's name of the device.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, or does not lie in a run's folder.
+        ValueError: If it is not a checkpoint, or not in the folder of a run.
     """
     read_checkpoint(checkpoint)
     folder = run_of(checkpoint)
     if folder is None:
         raise ValueError(
-            f"{checkpoint} does not lie in a run's folder, so that its data and split are unknown: "
+            f"{checkpoint} is not in the folder of a run, which holds its data and split: "
             "give RUN/checkpoints/best.ckpt beside RUN/config.yaml"
         )
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -64,35 +64,31 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
     )
     model = ImageClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     datamodule = build_data(config["data"])
-    datamodule.trainer = trainer  # which says where the data lie
+    datamodule.trainer = trainer  # whose device the data go to
     return TrainedRun(folder, config, model.to(trainer.strategy.root_device).eval(), datamodule, trainer)
 
 
 def train_default(root: str | Path = ROOT) -> Path:
-    """Train what ``train.py`` trains without arguments, the digits, and return the checkpoint.
-
-    Args:
-        root: Folder of the runs.
-    """
-    import train  # which imports what all of training needs
+    """Train the digits recipe under `root`, the folder of the runs, and return the checkpoint."""
+    import train
 
     folder = train.main(["fit", "--trainer.default_root_dir", str(root)]).run.folder / "checkpoints"
     return next(path for path in (folder / "best.ckpt", folder / "last.ckpt") if path.is_file())
 
 
 def build_data(config: dict[str, Any]) -> pl.LightningDataModule:
-    """Build the data module that a configuration describes by ``class_path`` and ``init_args``."""
+    """Return the data module that a configuration describes by `class_path` and `init_args`."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
     return parser.instantiate(parser.parse_object({"data": config})).data
 
 
 class AtPrecision(nn.Module):
-    """A network that is evaluated as a trainer does it: with its inputs and its autocast.
+    """Runs a network at the Trainer's precision.
 
     Args:
         model: Maps images to logits.
-        trainer: Its precision counts.
+        trainer: Trainer that defines the precision.
     """
 
     def __init__(self, model: nn.Module, trainer: pl.Trainer) -> None:
@@ -101,7 +97,7 @@ class AtPrecision(nn.Module):
         self.model = self.plugin.convert_module(model)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return float32 logits, or float64 ones."""
+        """Return logits in float32 or float64."""
         context: AbstractContextManager[Any] = self.plugin.val_step_context()
         with context:
             logits = self.model(self.plugin.convert_input(images))

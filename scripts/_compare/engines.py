@@ -1,4 +1,4 @@
-"""Who makes the runs of a comparison: processes of this machine (ray.py: a Ray cluster)."""
+"""Executors of a comparison's runs: local processes here, a Ray cluster in ray.py."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -19,14 +19,14 @@ Process = multiprocessing.context.ForkServerProcess
 
 
 class Engine:
-    """Makes runs, each in a fresh process, so that none finds what another has left."""
+    """Makes runs, each in a fresh process, so that no run depends on another."""
 
     def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
         """Make every run, and yield each when it has ended.
 
         Args:
-            tasks: In the order in which they start.
-            started: Called with each when it starts.
+            tasks: Runs, in the order in which they start.
+            started: Called with each run when it starts.
         """
         raise NotImplementedError
 
@@ -35,7 +35,7 @@ def in_fresh_process(task: Task, running: Callable[[Process], None] = lambda pro
     """Make a run in a fork of a server that has imported everything once: as fresh as a new process, and faster.
 
     Returns:
-        How the process ended, where it has left no outcome.
+        How the process ended, if it wrote no outcome.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["compare"])
@@ -45,12 +45,16 @@ def in_fresh_process(task: Task, running: Callable[[Process], None] = lambda pro
     process.start()
     running(process)
     process.join()
-    return None if outcome(task.folder) else _ending(process.exitcode or 0)
+    if outcome(task.folder):
+        return None
+    if process.exitcode is not None and process.exitcode < 0:
+        return f"its process was ended by {signal.Signals(-process.exitcode).name}: out of memory?"
+    return f"its process ended with code {process.exitcode}: see log.txt"
 
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """What the server of processes finds: the modules, and the number of threads before any is started."""
+    """Set the server's module path and number of threads before it starts."""
     changed = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": str(threads)}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
@@ -64,22 +68,10 @@ def _environment(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}: out of memory?"
-    return f"its process ended with code {code}: see log.txt"
-
-
 class Processes(Engine):
-    """Up to ``jobs`` runs at a time on this machine, taking turns on its GPUs.
-
-    Args:
-        jobs: At least 1.
-    """
+    """Up to `jobs` runs at a time on this machine, taking turns on its GPUs."""
 
     def __init__(self, jobs: int = 1) -> None:
-        if jobs < 1:
-            raise ValueError(f"--jobs must be at least 1, found {jobs}")
         self.jobs = jobs
 
     def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
@@ -126,7 +118,7 @@ class Processes(Engine):
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs of this machine by the names that CUDA_VISIBLE_DEVICES takes."""
+    """Return this machine's GPUs by the names that CUDA_VISIBLE_DEVICES takes."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     return [name.strip() for name in named.split(",")][:count] if named else [str(i) for i in range(count)]

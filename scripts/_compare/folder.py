@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose it is, and that only one process works in it."""
+"""Locating, identifying and locking the folder of a comparison."""
 
 import fcntl
 import json
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from _common.run import new_run, write_json
+from _common.run import ROOT, new_run, write_json
 from _compare.grid import Combination
 
 DEFINITION = "comparison.json"
@@ -16,30 +16,29 @@ RESULTS = "results.json"
 
 
 def definition(combinations: Sequence[Combination], threads: int) -> dict[str, Any]:
-    """What decides the numbers of a comparison's runs, but for the seeds."""
+    """Return everything that decides the numbers of a comparison's runs, except the seeds."""
     return {"threads": threads, "combinations": {one.name: one.config for one in combinations}}
 
 
 def find_folder(output: Path | None, defined: dict[str, Any], seeds: Sequence[int], command: str) -> Path:
-    """The folder to work in, with its definition written.
+    """Return the folder to work in, and write the comparison's definition there.
 
     Args:
-        output: The one that is asked for; None is the newest unfinished one of the same comparison under runs/, or a
-            new one there.
-        defined: What :func:`definition` returns.
-        seeds: Those to run.
-        command: What is written down, to be repeated.
+        output: Folder given by the user; by default the newest unfinished one of the same comparison, or a new one.
+        defined: The comparison's `definition`.
+        seeds: Random seeds of the runs.
+        command: Command line that repeats the comparison.
 
     Raises:
-        ValueError: If ``output`` holds something else.
+        ValueError: If `output` holds something else.
     """
-    folder = output or _unfinished(Path("runs"), defined, seeds) or new_run("runs")
+    folder = output or _unfinished(Path(ROOT), defined, seeds) or new_run(ROOT)
     known = _read(folder)
     if known is None and folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
         raise ValueError(f"--output {folder} holds other files: give another folder")
     if known is not None and not _same(known, defined, seeds):
         raise ValueError(
-            f"--output {folder} holds another comparison: give another folder, or go on with it by: {known['command']}"
+            f"--output {folder} holds another comparison: give another folder, or continue it with {known['command']}"
         )
     write_json(folder / DEFINITION, defined | {"seeds": list(seeds), "command": command})
     return folder
@@ -68,7 +67,7 @@ def only_one(folder: Path) -> Iterator[None]:
     """Keep a second comparison out of the folder.
 
     Raises:
-        ValueError: If one is at work there.
+        ValueError: If another comparison is running there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
@@ -76,18 +75,16 @@ def only_one(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
-                f"another comparison is at work in {folder}: wait for it, or give another --output"
+                f"another comparison is running in {folder}: wait for it, or give another --output"
             ) from error
         yield
 
 
 def run_folders(combinations: Sequence[Combination], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:
-    """(Combination, seed) -> its folder below the comparison's, which TensorBoard shows as the run's name."""
+    """Return (combination, seed) -> its folder inside the comparison's, which TensorBoard shows as the run's name."""
     folders: dict[str, str] = {}
     for one in combinations:
         plain = re.sub(r"[^\w.=+]+", "-", one.name).strip("-.")[:100] or "run"
-        taken = set(folders.values())
-        folders[one.name] = next(
-            name for name in (plain, *(f"{plain}-{number}" for number in range(2, 10**4))) if name not in taken
-        )
+        candidates = (plain, *(f"{plain}-{number}" for number in range(2, 10**4)))
+        folders[one.name] = next(name for name in candidates if name not in folders.values())
     return {(one.name, seed): Path(folders[one.name]) / f"seed-{seed}" for seed in seeds for one in combinations}

@@ -1,4 +1,4 @@
-"""What is compared: values of train.py's options, and the command line of each combination of them."""
+"""The combinations of a comparison, and the command line of train.py for each."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -14,20 +14,20 @@ from _compare.values import label, value_options, varied_keys
 from _train.command_line import TrainCLI
 
 OWN = {
-    "seed_everything": "--seeds and --seed say which seeds run",
-    "ckpt_path": "an interrupted comparison goes on by itself",
-    "trainer.default_root_dir": "--output says where the runs are written",
+    "seed_everything": "--seeds and --seed choose the seeds",
+    "ckpt_path": "the same command resumes an interrupted comparison",
+    "trainer.default_root_dir": "--output names the folder of the runs",
 }
-"""Options of train.py that a comparison sets itself, and what to use instead."""
+"""Options of train.py that a comparison sets itself, and the option to use instead."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One option of train.py and the values that it takes in turn.
+    """One option of train.py and its values.
 
     Attributes:
-        option: Its name without the dashes.
-        values: As they are given: ``LAMB``, ``SGD(lr=0.1)``, ``{class_path: SGD, init_args: {lr: 0.1}}``, ``64``.
+        option: Name without dashes.
+        values: Values as the user writes them: `LAMB`, `SGD(lr=0.1)`, `{class_path: SGD, init_args: {lr: 0.1}}`, `64`.
     """
 
     option: str
@@ -40,10 +40,10 @@ class Combination:
 
     Attributes:
         name: Unique in the comparison.
-        settings: Option -> value, as given.
-        words: The command line of train.py but for ``fit``, the seed and the folder.
-        config: What train.py makes of it.
-        varied: Keys of the flat configuration that the values name.
+        settings: Option -> value, as the user writes it.
+        words: Command line of train.py, without `fit`, the seed and the folder.
+        config: Configuration that train.py parses it to.
+        varied: Keys of the flat configuration that the values set.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Combination:
 
 
 def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]:
-    """Every combination of the axes' values, each checked by train.py's own parser.
+    """Return every combination of the axes' values, each checked by train.py's parser.
 
     Args:
-        axes: At least one.
+        axes: Axes, at least one.
         options: Words for train.py that all runs share.
 
     Raises:
@@ -122,12 +122,10 @@ def _configuration(words: Sequence[str]) -> dict[str, Any]:
 
 
 def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Parse a run's command line as train.py will, and complete it by what a comparison needs.
-
-    One device a run, no progress bar of its own, and the test curve (``--data.watch_test true``) unless it is given.
+    """Parse a run's command line as train.py does, and complete it: one device, no progress bar, the test curve.
 
     Returns:
-        The words and the configuration that they make.
+        The words, and their configuration.
     """
     complete = [*words, "--trainer.enable_progress_bar", "false"]
     config = _configuration(complete)
@@ -137,7 +135,7 @@ def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     if str(trainer["devices"]) not in ("auto", "1") or trainer["num_nodes"] != 1:
         raise ValueError(
             f"a run of a comparison has one device, found --trainer.devices {trainer['devices']} on "
-            f"{trainer['num_nodes']} machines: several runs at a time by --jobs"
+            f"{trainer['num_nodes']} machines: use --jobs for several runs at a time"
         )
     if str(trainer["devices"]) == "auto":
         complete += ["--trainer.devices", "1"]

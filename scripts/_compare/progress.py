@@ -1,4 +1,4 @@
-"""What a comparison shows in the terminal: how far its runs are, and the table at the end."""
+"""A comparison in the terminal: the progress of its runs, and the table at the end."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,13 +16,13 @@ from _compare.runs import OUTCOME, Task, outcome
 
 
 def make_runs(tasks: Sequence[Task], engine: Engine, metric: str, folder: Path) -> None:
-    """Make the runs that have not finished, and show how far it is."""
+    """Make the runs that have not finished, with a progress bar."""
     ended = {task.folder: outcome(task.folder) for task in tasks}
     left = [task for task in tasks if (ended[task.folder] or {}).get("status") != "finished"]
     if len(left) < len(tasks):
         say(f"{len(tasks) - len(left)} of {len(tasks)} runs are finished already in {folder}")
         check_metric([task for task in tasks if task not in left], metric)
-    for task in left:  # what failed is tried again
+    for task in left:  # a failed run is tried again
         (task.folder / OUTCOME).unlink(missing_ok=True)
     running: dict[Path, str] = {}
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
@@ -46,7 +46,7 @@ def make_runs(tasks: Sequence[Task], engine: Engine, metric: str, folder: Path) 
                     check_metric([task], metric)
         except KeyboardInterrupt:
             progress.stop()
-            say(f"interrupted; the same command with --output {shell(folder)} goes on")
+            say(f"interrupted; the same command with --output {shell(folder)} continues")
             raise SystemExit(130) from None
 
 
@@ -58,19 +58,19 @@ def _line(task: Task, metric: str) -> str:
 
 
 def check_metric(tasks: Sequence[Task], metric: str) -> None:
-    """Find out with the first run that has finished whether there is such a metric.
+    """Check with the first finished run that there is such a metric.
 
     Raises:
         ValueError: If there is none.
     """
     for task in tasks:
-        found = (outcome(task.folder) or {}).get("metrics")
-        if found is not None and metric not in found:
-            raise ValueError(f"--metric {metric}: a run has none of that name, only {', '.join(found)}")
+        metrics = (outcome(task.folder) or {}).get("metrics")
+        if metrics is not None and metric not in metrics:
+            raise ValueError(f"--metric {metric}: a run has none of that name, only {', '.join(metrics)}")
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """Print the table and what the seeds allow."""
+    """Print the table and the note on the number of seeds."""
     rows = {name: _row(name, results) for name in results["table"]}
     title = f"{results['metric']}, against {results['baseline']}"
     print_rows(title, rows, " × ".join(results["axes"]))

@@ -17,15 +17,15 @@ from _compare.runs import Task, outcome, write_failure
 class Ray(Engine):
     """As many runs at a time as an existing Ray cluster has room for.
 
-    Every machine must see the repository, the data and the output under the paths that they have here.
+    Every machine must see the repository, the data and the output under the same paths as this one.
 
     Args:
-        address: Of the cluster; None is the one that this process or the environment is connected to.
-        threads: CPUs that a run asks for.
-        gpus: GPUs, or the share of one, that a run asks for.
+        address: Address of the cluster; by default the one that this process or the environment is connected to.
+        threads: Number of CPUs for each run.
+        gpus: Number of GPUs, or the share of one, for each run.
 
     Raises:
-        ValueError: If ray is not installed, or no cluster is there.
+        ValueError: If ray is not installed, or there is no cluster.
     """
 
     def __init__(self, address: str | None = None, threads: int = 1, gpus: float = 0.0) -> None:
@@ -34,24 +34,24 @@ class Ray(Engine):
         except ImportError as error:
             raise ValueError('--engine ray needs the package ray: pip install -e ".[ray]"') from error
         self.ray, self.threads, self.gpus = ray, threads, gpus
-        if not ray.is_initialized():
-            address = address or os.environ.get("RAY_ADDRESS")
-            check_answers(address)
-            try:
-                ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise ValueError(
-                    f"no Ray cluster at {address or 'the default address'} ({reason}): "
-                    "start one by 'ray start --head', or name it by --ray_address"
-                ) from error
+        if ray.is_initialized():
+            return
+        address = address or os.environ.get("RAY_ADDRESS")
+        check_answers(address)
+        try:
+            ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"no Ray cluster at {address or 'the default address'} ({str(error).strip().splitlines()[0]}): "
+                "start one with 'ray start --head', or name it by --ray_address"
+            ) from error
 
     def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
         """Make every run, and yield each when it has ended."""
         path = [os.path.abspath(place) for place in sys.path]
         environment = {name: os.environ[name] for name in ("DATA_DIR",) if name in os.environ}
 
-        # Defined here, it travels whole: a worker can import nothing of ours before it has the path.
+        # Defined here, it is sent whole: a worker can import nothing of ours before it has the path.
         def make(words: dict[str, Any]) -> None:
             sys.path[:0] = [place for place in path if place not in sys.path]
             os.environ.update(environment)
@@ -84,15 +84,15 @@ class Ray(Engine):
 
 
 def check_answers(address: str | None) -> None:
-    """Find out in seconds that nothing is at ``[ray://]HOST:PORT``, which Ray looks for during minutes.
+    """Check within seconds that `[ray://]HOST:PORT` answers; Ray itself waits for minutes.
 
     Raises:
         ValueError: If nothing answers there.
     """
-    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
-    if not found:
+    match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+    if not match:
         return
     try:
-        socket.create_connection((found[1], int(found[2])), timeout=10).close()
+        socket.create_connection((match[1], int(match[2])), timeout=10).close()
     except OSError as error:
         raise ValueError(f"no Ray cluster at {address}: {error.strerror or error}") from error

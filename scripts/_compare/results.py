@@ -1,4 +1,4 @@
-"""What a comparison comes to: from the outcomes of its runs to results.json, times.json, the figure and the report."""
+"""From the outcomes of the runs to results.json, times.json, the figure and the report."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ from _compare.statistics import against_baseline, note, summarize
 from _compare.tensorboard import write_experiment
 
 OTHERS = ("test/accuracy", "test/nll", "test/ece")
-"""Metrics that are shown beside the one that is compared."""
+"""Metrics shown beside the one that is compared."""
 SPEED = "train/examples_per_second"
 
 
@@ -31,12 +31,12 @@ def gather(
     metric: str,
     baseline: str,
 ) -> dict[str, Any]:
-    """What results.json holds: nothing that depends on time, on the engine or on the number of jobs."""
+    """Return the contents of results.json, which depend neither on time nor on the engine or the number of jobs."""
     settings = {one.name: one.settings for one in combinations}
     runs = [_row(task, settings[task.name]) for task in tasks]
     names, seeds = list(settings), sorted({task.seed for task in tasks})
-    found = {name: {run["seed"]: run["metrics"] for run in _finished(runs, name)} for name in names}
-    scores = {name: {seed: values[metric] for seed, values in by_seed.items()} for name, by_seed in found.items()}
+    metrics_of = {name: {run["seed"]: run["metrics"] for run in _finished(runs, name)} for name in names}
+    scores = {name: {seed: values[metric] for seed, values in by_seed.items()} for name, by_seed in metrics_of.items()}
     others = [key for key in OTHERS if key != metric]
     tests = against_baseline(scores, baseline)
     return {
@@ -48,7 +48,7 @@ def gather(
         "others": others,
         "baseline": baseline,
         "table": {
-            name: summarize(list(scores[name].values())) | {"others": _means(found[name].values(), others)}
+            name: summarize(list(scores[name].values())) | {"others": _means(metrics_of[name].values(), others)}
             for name in names
         },
         "tests": tests,
@@ -58,7 +58,7 @@ def gather(
 
 
 def _row(task: Task, settings: Mapping[str, str]) -> dict[str, Any]:
-    ended = outcome(task.folder) or {"status": "failed", "error": "it has left no outcome: see log.txt"}
+    ended = outcome(task.folder) or {"status": "failed", "error": "it wrote no outcome: see log.txt"}
     row: dict[str, Any] = {"name": task.name, "seed": task.seed, "settings": dict(settings), "status": ended["status"]}
     if ended["status"] != "finished":
         return row | {"error": ended["error"]}
@@ -75,14 +75,7 @@ def _means(rows: Any, names: Sequence[str]) -> dict[str, float | None]:
 
 
 def measure(folder: Path, tasks: Sequence[Task], command: str, how: Mapping[str, Any]) -> dict[str, Any]:
-    """What times.json holds: how long each run took, and where.
-
-    Args:
-        folder: Of the comparison.
-        tasks: Its runs.
-        command: To repeat it.
-        how: Engine and jobs.
-    """
+    """Return the contents of times.json: how long each run took, where, and the command that repeats them."""
     runs = []
     for task in tasks:
         ended = outcome(task.folder) or {}
@@ -103,7 +96,7 @@ def measure(folder: Path, tasks: Sequence[Task], command: str, how: Mapping[str,
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine."""
+    """Return the versions and the machine."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -125,7 +118,7 @@ def _processor() -> str:
 def write_all(
     folder: Path, combinations: Sequence[Combination], results: Mapping[str, Any], times: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Write the figure, the report, what TensorBoard needs, and the two JSON files; return what is where."""
+    """Write the figure, the report and the two JSON files, and return their names."""
     chosen = colours([one.name for one in combinations])
     configs = {one.name: flatten(one.config) for one in combinations}
     folders: dict[str, list[Path]] = {one.name: [] for one in combinations}
@@ -145,7 +138,7 @@ def write_all(
 
 
 def announce(folder: Path, combinations: Sequence[Combination], seeds: Sequence[int], metric: str) -> None:
-    """Write for TensorBoard which settings vary."""
+    """Write the settings that vary for TensorBoard."""
     configs = [flatten(one.config) for one in combinations]
     named = dict.fromkeys(key for one in combinations for key in one.varied)
     settings = {key: [config[key] for config in configs if key in config] for key in named}

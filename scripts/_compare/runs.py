@@ -1,4 +1,4 @@
-"""One run of a comparison: made by train.py in a process of its own, resumed after a kill, its outcome kept."""
+"""One run of a comparison: train.py in a process of its own, resumed after a kill, and its outcome."""
 
 import fcntl
 import json
@@ -30,13 +30,13 @@ class Task:
     """A run to make.
 
     Attributes:
-        name: Of its combination.
-        seed: Its seed.
-        folder: Holds the run's folder, the log, and the outcome.
-        words: Command line of train.py without ``fit``, seed and folder.
-        threads: Threads of PyTorch, fixed, since a sum's order of additions depends on their number.
-        start: The folder to start in, which relative paths in ``words`` count from.
-        gpu: What CUDA_VISIBLE_DEVICES is set to; None leaves it as it is.
+        name: Name of its combination.
+        seed: Random seed.
+        folder: Folder of the run's folder, the log, and the outcome.
+        words: Command line of train.py without `fit`, seed and folder.
+        threads: Number of PyTorch's threads; fixed, because a sum's order of additions depends on it.
+        start: Working directory, to which relative paths in `words` refer.
+        gpu: Value of CUDA_VISIBLE_DEVICES; None leaves it unchanged.
     """
 
     name: str
@@ -49,18 +49,18 @@ class Task:
 
     @property
     def title(self) -> str:
-        """What it is called in one line."""
+        """The run's name in one line."""
         return f"{self.name}, seed {self.seed}"
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
-    """What a run came to: ``status`` (finished, failed), ``metrics`` or ``error``; None while it has not ended."""
+    """Return a run's `status` (finished or failed) and its `metrics` or `error`; None while it has not ended."""
     path = folder / OUTCOME
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def execute(task: Task) -> None:
-    """The body of a run's own process: train, and write the outcome."""
+    """Train and write the outcome; this is the body of the run's own process."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the comparison ends its runs
     os.chdir(task.start)
@@ -72,13 +72,13 @@ def execute(task: Task) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
     torch.set_num_threads(task.threads)
     with _locked(task.folder / ".lock"):
-        if outcome(task.folder) is None:  # the orphan that was waited for may have ended well
+        if outcome(task.folder) is None:  # the process that held the lock may have finished it
             _train(task)
     sys.stdout.flush()
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it ends, at once: it may have been killed."""
+    """End this process as soon as the one that started it ends, even by a kill."""
     parent = parent_process()
     if parent is None:
         return
@@ -92,7 +92,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process, a dying one of a killed comparison above all, works in the folder."""
+    """Wait until no other process works in the folder; one of a killed comparison may still be ending."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -103,7 +103,7 @@ def _train(task: Task) -> None:
     try:
         cli = train.main(words)
     except SystemExit as stopped:
-        if stopped.code in (130, 143):  # told to stop: not finished, and not failed
+        if stopped.code in (130, 143):  # stopped by a signal: neither finished nor failed
             raise
         write_failure(task, one_line(stopped.__cause__) if stopped.__cause__ else f"train.py ended with {stopped.code}")
     except Exception as error:
@@ -124,17 +124,17 @@ def _train(task: Task) -> None:
 
 
 def _words(task: Task) -> list[str]:
-    """The command line that goes on from the run's last checkpoint, or starts it."""
+    """The command line that resumes the run from its last checkpoint, or starts it."""
     try:
         return ["fit", "--ckpt_path", str(find_last(task.folder))]
     except FileNotFoundError:
-        for left in task.folder.glob("*/"):  # of a run that was killed before its first checkpoint
+        for left in task.folder.glob("*/"):  # a run was killed before its first checkpoint
             shutil.rmtree(left)
     place = ["--seed_everything", str(task.seed), "--trainer.default_root_dir", str(task.folder)]
     return ["fit", *task.words, *place]
 
 
 def write_failure(task: Task, error: str) -> None:
-    """Write down that a run failed; its folder's name, which tells the time, is left out of the line."""
+    """Write that a run failed, without its folder's name, which holds the time."""
     line = re.sub(re.escape(str(task.folder)) + r"/[^/\s]+", "RUN", error)
     write_json(task.folder / OUTCOME, {"status": "failed", "error": line})

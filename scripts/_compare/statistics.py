@@ -9,17 +9,17 @@ from scipy import stats
 
 LEVEL = 0.05
 ENOUGH = 3
-"""Fewer pairs than this conclude nothing, whatever their p-value is: with two, one degree of freedom is left."""
+"""Fewer pairs than this are inconclusive whatever their p-value: two leave one degree of freedom."""
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation, and the mean's 95% interval by Student's t.
+    """Return the mean, the standard deviation, and the mean's 95% interval by Student's t.
 
     Args:
-        values: One for each seed.
+        values: One value for each seed.
 
     Returns:
-        ``n``, ``mean``, ``sd``, ``low``, ``high``; None for what so few values do not have.
+        `n`, `mean`, `sd`, `low`, `high`; None where there are too few values.
 
     Example:
         >>> {name: round(value, 3) for name, value in summarize([1.0, 2.0, 3.0]).items()}
@@ -37,35 +37,35 @@ def summarize(values: Sequence[float]) -> dict[str, Any]:
 
 
 def paired_test(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[str, Any]:
-    """Student's paired t-test over the seeds that both have.
+    """Run Student's paired t-test over the seeds that both have.
 
     Args:
         values: Seed -> result.
-        baseline: The same of what it is compared with.
+        baseline: Seed -> result of the baseline.
 
     Returns:
-        ``n``, the number of pairs; ``difference``, its mean; ``low`` and ``high``, its 95% interval; ``t``; ``p``. None
-        for what there is not: with one pair, or when all pairs differ by the same.
+        `n`, the number of pairs; `difference`, the mean; `low` and `high`, its 95% interval; `t`; `p`. None where
+        there is one pair, or where all pairs have the same difference.
     """
     seeds = sorted(values.keys() & baseline.keys())
-    found = summarize([values[seed] - baseline[seed] for seed in seeds])
-    test: dict[str, Any] = {"n": len(seeds), "difference": found["mean"], "low": found["low"], "high": found["high"]}
-    test |= {"t": None, "p": None}
-    # Differences that are equal but for rounding have no spread to test against.
+    summary = summarize([values[seed] - baseline[seed] for seed in seeds])
+    test: dict[str, Any] = {"n": len(seeds), "difference": summary["mean"], "t": None, "p": None}
+    test |= {bound: summary[bound] for bound in ("low", "high")}
+    # Differences that are equal up to rounding have no spread to test against.
     scale = max((abs(values[seed]) + abs(baseline[seed]) for seed in seeds), default=0.0)
-    if found["sd"] is not None and found["sd"] > 1e-12 * scale:
-        test["t"] = found["mean"] / (found["sd"] / math.sqrt(len(seeds)))
+    if summary["sd"] is not None and summary["sd"] > 1e-12 * scale:
+        test["t"] = summary["mean"] / (summary["sd"] / math.sqrt(len(seeds)))
         test["p"] = float(2 * stats.t.sf(abs(test["t"]), len(seeds) - 1))
     return test
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction for several tests at once (Scandinavian Journal of Statistics 6, 1979).
+    """Apply Holm's correction for several tests at once (Scandinavian Journal of Statistics 6, 1979).
 
-    The k-th smallest of m p-values is multiplied by m - k + 1; none becomes smaller than one before it, or more than 1.
+    The k-th smallest of m p-values is multiplied by m - k + 1; the results are made non-decreasing and at most 1.
 
     Args:
-        p_values: None for a test that could not be made, which does not count.
+        p_values: The p-values; None for a test that could not be made, which does not count.
 
     Example:
         >>> holm([0.01, None, 0.04, 0.03])
@@ -81,14 +81,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def against_baseline(scores: Mapping[str, Mapping[int, float]], baseline: str) -> dict[str, dict[str, Any]]:
-    """Every combination tested against the baseline, with Holm's correction over all of them.
-
-    Args:
-        scores: Name -> seed -> result.
-        baseline: One of the names.
+    """Test every combination (name -> seed -> result) against the baseline, with Holm's correction over all tests.
 
     Returns:
-        Name -> what :func:`paired_test` returns, ``holm`` and ``conclusion``; without the baseline.
+        Name -> the result of `paired_test`, with `holm` and `conclusion`; without the baseline.
     """
     others = [name for name in scores if name != baseline]
     tests = {name: paired_test(scores[name], scores[baseline]) for name in others}
@@ -98,7 +94,7 @@ def against_baseline(scores: Mapping[str, Mapping[int, float]], baseline: str) -
 
 
 def conclude(test: Mapping[str, Any], p: float | None) -> str:
-    """What a test lets one say, in a few words."""
+    """Return the verdict of a test."""
     if test["difference"] is None:
         return "no pairs" if test["n"] == 0 else "not finite"
     if test["n"] < ENOUGH:
@@ -111,11 +107,11 @@ def conclude(test: Mapping[str, Any], p: float | None) -> str:
 
 
 def note(pairs: int, tests: int) -> str:
-    """What the number of seeds allows, in a sentence or two.
+    """Return a note on the power of the tests.
 
     Args:
-        pairs: Seeds that a test has at least.
-        tests: How many tests were made at once.
+        pairs: Smallest number of pairs of a test.
+        tests: Number of tests made at once.
     """
     if tests == 0:
         return "One combination: there is nothing to test against."
@@ -128,4 +124,4 @@ def note(pairs: int, tests: int) -> str:
     )
     if pairs < ENOUGH:
         return f"{size}. These are too few seeds to conclude anything: use --seeds 5 or more."
-    return f"{size}. What does not show may be there all the same."
+    return f"{size}. A difference that does not show is not ruled out."

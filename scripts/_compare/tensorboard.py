@@ -1,4 +1,4 @@
-"""What TensorBoard's HParams tab shows of a comparison: the settings that vary, and the final metrics."""
+"""The columns of TensorBoard's HParams tab: the settings that vary, and the final metrics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 def write_experiment(folder: Path, settings: Mapping[str, Sequence[object]], metrics: Iterable[str]) -> None:
-    """Tell TensorBoard which of the runs' many settings and metrics are the columns.
+    """Select the columns among the runs' many settings and metrics.
 
     Args:
-        folder: Of the comparison, above its runs.
+        folder: Folder of the comparison, above its runs.
         settings: Key of the flat configuration -> its values.
         metrics: Names of the final metrics.
     """
@@ -28,7 +28,7 @@ def write_experiment(folder: Path, settings: Mapping[str, Sequence[object]], met
         tag=metadata.EXPERIMENT_TAG, metadata=SummaryMetadata(plugin_data=plugin), tensor=metadata.NULL_TENSOR
     )
     with SummaryWriter(str(folder)) as writer:
-        writer._get_file_writer().add_summary(Summary(value=[value]))
+        writer.file_writer.add_summary(Summary(value=[value]))
 
 
 def _info(name: str, values: Sequence[object]) -> api_pb2.HParamInfo:

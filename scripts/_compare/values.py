@@ -1,4 +1,4 @@
-"""One value of an axis: how it is written, what it is called, and the options of train.py that give it."""
+"""One value of an axis: its notation, its name in tables, and the options of train.py that set it."""
 
 import ast
 import json
@@ -16,9 +16,9 @@ _PLAIN = re.compile(r"[A-Za-z_][\w.]*")
 
 
 def value_options(option: str, value: str, nested: bool = False) -> list[Option]:
-    """The options of train.py that give ``option`` a value with all that the value carries.
+    """Return the options of train.py that set `option` to a value and the value's own options.
 
-    A class that a value names starts from its own defaults, not from what a recipe says for another class.
+    A class starts from its own defaults, not from a recipe's options of another class.
 
     Example:
         >>> [(name, *words) for name, words in value_options("optimizer", "SGD(lr=0.1)")]
@@ -34,18 +34,18 @@ def value_options(option: str, value: str, nested: bool = False) -> list[Option]
     call = _call(value)
     if call is None:
         return [*start, Option(option, (value,))]
-    found = [*start, Option(option, (ast.unparse(call.func),))]
+    options = [*start, Option(option, (ast.unparse(call.func),))]
     for keyword in call.keywords:
         below = f"{option}.{keyword.arg}"
         if isinstance(keyword.value, ast.Call):
-            found += value_options(below, ast.unparse(keyword.value), nested=True)
+            options += value_options(below, ast.unparse(keyword.value), nested=True)
         else:
-            found.append(Option(below, (_word(keyword.value, value),)))
-    return found
+            options.append(Option(below, (_word(keyword.value, value),)))
+    return options
 
 
 def _word(node: ast.expr, source: str) -> str:
-    """A value within a call as train.py takes it: numbers as they are written, tuples as lists."""
+    """A value inside a call as train.py reads it: numbers as they are written, tuples as lists."""
     try:
         content = ast.literal_eval(node)
     except ValueError:
@@ -57,7 +57,7 @@ def _word(node: ast.expr, source: str) -> str:
 
 
 def _call(value: str) -> ast.Call | None:
-    """``NAME(option=value, ...)`` taken apart; None for any other value."""
+    """The parsed `NAME(option=value, ...)`; None for any other value."""
     if not re.fullmatch(r"[A-Za-z_][\w.]*\(.*\)", value, re.DOTALL):
         return None
     try:
@@ -70,7 +70,7 @@ def _call(value: str) -> ast.Call | None:
 
 
 def label(option: str, value: str) -> str:
-    """What a value is called in tables.
+    """Return the name of a value in tables.
 
     Example:
         >>> label("optimizer", "{class_path: torch.optim.SGD, init_args: {lr: 0.1}}")
@@ -100,7 +100,7 @@ def _describe(content: Any) -> str:
 
 
 def varied_keys(options: Iterable[Option]) -> list[str]:
-    """The keys of the flat configuration that an axis's options set, classes as ``....class_path``."""
+    """Return the keys of the flat configuration that an axis's options set, classes as `....class_path`."""
     keys: dict[str, None] = {}
     for option, rest in options:
         if rest[:1] == ("null",):

@@ -92,8 +92,8 @@ class TrainCLI(LightningCLI):
         parser.add_lightning_class_args(ImageClassifier, "model")
         parser.add_lightning_class_args(TrainingMonitor, "monitor")
         parser.add_lightning_class_args(pl.Trainer, "trainer")
-        for name, title in TITLES.items():
-            parser.groups[name].title = title
+        for name, group in (parser.groups or {}).items():
+            group.title = TITLES.get(name, group.title)
         parser.set_defaults({"trainer.default_root_dir": ROOT})
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")

@@ -115,7 +115,7 @@ def test_mistakes_end_in_one_line(tmp_path, run, capsys):
     stray.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
     cases = {
         str(without / "checkpoints" / "last.ckpt"): "there is no val split to calibrate on",
-        str(stray): "does not lie in a run's folder",
+        str(stray): "is not in the folder of a run",
         str(tmp_path / "absent.ckpt"): "no checkpoint at",
     }
     for checkpoint, words in cases.items():

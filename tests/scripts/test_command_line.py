@@ -2,7 +2,7 @@
 
 import pytest
 
-from _common.cli import experiment
+from _common.cli import experiment, join, split
 
 
 def first(some_number: int = 1, no_header: bool = False, some_text: str = "") -> tuple:
@@ -45,3 +45,20 @@ def test_a_mistake_is_one_line(capsys):
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert "\n" not in error
+
+
+def test_options_are_taken_apart_and_put_together():
+    words = ["fit", "--save-every=5", "--values", "a", "-1", "--title=--x", "-c", "file"]
+    leading, options = split(words)
+    assert leading == ["fit"]
+    assert [option.name for option in options] == ["save_every", "values", "title", "config"]
+    assert join(options) == ["--save_every", "5", "--values", "a", "-1", "--title=--x", "--config", "file"]
+
+
+def test_no_option_is_guessed_and_the_nearest_is_named(capsys):
+    with pytest.raises(SystemExit):
+        experiment(first)(["--some-num", "3"])
+    assert "--some_num 3: did you mean --some_number?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        experiment({"first": first, "second": second}, default="first")(["secnd"])
+    assert "unknown command 'secnd': the nearest are second" in capsys.readouterr().err

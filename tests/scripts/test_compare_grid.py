@@ -109,7 +109,7 @@ MISTAKES = {
     "typing error": ([*AXIS, "--seed_s", "3"], "unrecognized arguments: --seed_s"),
     "a word": (["fit", *AXIS], "unexpected word 'fit'"),
     "the seed": ([*AXIS, "--seed_everything", "3"], "--seed_everything cannot be given here: --seeds and --seed"),
-    "the folder": (["--axis", "trainer.default_root_dir", "--values", "a"], "--output says where"),
+    "the folder": (["--axis", "trainer.default_root_dir", "--values", "a"], "--output names the folder of the runs"),
     "twice": ([*AXIS, "--optimizer", "SGD"], "--optimizer is given twice"),
     "the same value twice": (["--axis", "optimizer", "--values", "SGD", "SGD"], "two combinations are both SGD"),
     "baseline": ([*AXIS, "--baseline", "LAMB"], "--baseline 'LAMB' is none of the combinations: SGD; Adam"),

@@ -210,6 +210,7 @@ MISTAKES = {
     "unknown backbone": (["--model.backbone", "resnet21"], "unknown backbone 'resnet21'"),
     "unknown option": (["--optimizer", "AdamW", "--optimizer.lrr", "1"], "--optimizer has no option 'lrr'"),
     "unknown argument": (["--trainer.maxepochs", "3"], "unrecognized arguments: --trainer.maxepochs"),
+    "abbreviation": (["--seed", "5"], "unrecognized arguments: --seed 5: did you mean --seed_everything?"),
     "wrong type": (["--trainer.max_epochs", "many"], "--trainer.max_epochs: expected int, found many"),
     "wrong type below": (["--optimizer", "AdamW", "--optimizer.lr", "x"], "--optimizer.lr: expected float, found x"),
     "bad value": (["--model.label_smoothing", "2"], r"label_smoothing must be in [0, 1), found 2.0"),
@@ -289,3 +290,23 @@ def test_the_default_run_is_quiet_about_what_is_not_the_users(tmp_path, capsys, 
     assert "tensorboard --logdir" in captured.out
     assert "--ckpt_path" in captured.out
     assert os.fspath(tmp_path) in captured.out
+
+
+def printed(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        train.main(list(words))
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_is_short_and_ours_comes_first(capsys):
+    text = printed(capsys, "fit", "--help")
+    assert len(text.splitlines()) <= 800
+    places = [text.index(f"  --{name}") for name in ("ckpt_path", "optimizer ", "data ", "model.backbone ", "trainer ")]
+    assert places == sorted(places)
+    assert "known subclasses" not in text
+    assert "--data.help NAME" in text
+    assert "--model.backbone.help NAME" in text
+    assert "--data.batch_size" in printed(capsys, "--data.help", "DigitsDataModule")
+    assert "--model.backbone.hidden" in printed(capsys, "fit", "--model.backbone.help", "MLP")
+    assert "fit --help" in printed(capsys, "--help")
