@@ -128,8 +128,8 @@ def test_the_help_names_every_command(capsys):
     [
         (["--index", "[359]"], "--index must hold numbers from 0 to 358, found 359"),
         (["--count", "0"], "--count must be at least 1, found 0"),
-        (["--target", "ten"], "there is no target 'ten'"),
-        (["--layer", "backbone.features.9"], "no layer 'backbone.features.9'; near it are backbone.features"),
+        (["--target", "ten"], "found 'ten'"),
+        (["--layer", "backbone.features.9"], "no layer 'backbone.features.9'; similar names are backbone.features"),
         (["--checkpoint", "missing.ckpt"], "missing.ckpt"),
     ],
 )
