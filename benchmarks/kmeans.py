@@ -4,9 +4,10 @@
     OMP_NUM_THREADS=2 python benchmarks/kmeans.py --sets "[C]" --seeds 1
 
 Sets, float32, from make_blobs(random_state=0): A 1,000,000 x 2, 10 clusters; B 1,000,000 x 64, 100; C 200,000 x 128,
-1000; H as B with a standard deviation of 8. For each seed all methods run one after the other, and each time is divided
-by ours. Every time includes the final assignment and the inertia of all data in float64. "strong" is what can be had of
-Faiss alone: five k-means++ starts on its subsample, then 25 iterations on everything. With a GPU there is also set G.
+1000; H is B with a standard deviation of 8; G, for a GPU, 10,000,000 x 128, 4096. For each seed all methods run one
+after the other, and each time is divided by ours. Every time includes the final assignment and the inertia of all data
+in float64. "Faiss, strong" is the best that Faiss alone offers: five k-means++ starts on its subsample, then 25
+iterations on all data.
 """
 
 import gc
@@ -105,7 +106,7 @@ def of_super(data: np.ndarray, k: int, seed: int) -> float:
 
 
 def floor(data: np.ndarray, k: int) -> float:
-    """Seconds of the bare matrix products of one pass, the best of three."""
+    """Return the seconds of the matrix products of one pass alone, the best of three."""
     rows, centres = torch.from_numpy(data), torch.from_numpy(data[:k].copy()).T
     out, best = torch.empty(CHUNK, k), float("inf")
     for _ in range(3):
@@ -117,7 +118,7 @@ def floor(data: np.ndarray, k: int) -> float:
 
 
 def passes(data: np.ndarray, k: int) -> tuple[float, float]:
-    """Seconds of a pass that looks at every row (predict), and of the mean pass of ten of a fit; the best of three."""
+    """Return the seconds of a pass over every row (predict) and of a mean pass of a ten-pass fit, the best of three."""
     first = data[np.linspace(0, len(data) - 1, k).astype(int)]
     model = KMeans(k, init=first, max_iter=1).fit(data)
     search = min(timed(lambda: model.predict(data) is None).seconds for _ in range(3))
@@ -126,7 +127,7 @@ def passes(data: np.ndarray, k: int) -> tuple[float, float]:
 
 
 def reaching(data: np.ndarray, k: int, seed: int, target: float) -> float | None:
-    """Seconds of our fit with one start and the fewest passes that reaches an inertia."""
+    """Return the seconds of our fit with one start and the fewest passes that reaches an inertia."""
     for limit in (1, 2, 3, 5, 100):
         run = timed(lambda limit=limit: ours(data, k, seed, n_init=1, max_iter=limit))
         if run.inertia <= target:
@@ -141,11 +142,11 @@ def anonymous_bytes() -> int:
 
 
 def peak_memory(name: str) -> float:
-    """The largest anonymous memory during a fit, over that before it, in MB (Linux)."""
+    """Return the peak anonymous memory of a fit, less that before it, in MB (Linux)."""
     import threading
 
     data, k = generate(name), SETS[name][2]
-    KMeans(2).fit(data[:1000])  # what libraries keep for themselves
+    KMeans(2).fit(data[:1000])  # the memory that libraries keep
     peak, base, done = [0], anonymous_bytes(), threading.Event()
 
     def watch() -> None:
@@ -163,23 +164,23 @@ def peak_memory(name: str) -> float:
 
 
 def methods(name: str, peers: bool) -> dict[str, Callable[[np.ndarray, int, int], float]]:
-    found: dict[str, Callable[[np.ndarray, int, int], float]] = {OURS: ours}
+    chosen: dict[str, Callable[[np.ndarray, int, int], float]] = {OURS: ours}
     if not peers:
-        return found
+        return chosen
     if name == "G":
-        return found | {"faiss.Kmeans, GPU": lambda data, k, seed: of_faiss(data, k, seed, gpu=True)} | flash()
-    found[FAISS] = of_faiss
-    if name != "H":  # where scikit-learn takes minutes, and is not what ours is held against
-        found[SKLEARN] = of_sklearn
+        return chosen | {"faiss.Kmeans, GPU": lambda data, k, seed: of_faiss(data, k, seed, gpu=True)} | flash()
+    chosen[FAISS] = of_faiss
+    if name != "H":  # scikit-learn takes minutes
+        chosen[SKLEARN] = of_sklearn
     if name != "C":  # Faiss's k-means++ takes minutes for 1000 clusters
-        found[STRONG] = strong
+        chosen[STRONG] = strong
     if name == "C" and importlib.util.find_spec("superkmeans"):
-        found[SUPER] = of_super
-    return found
+        chosen[SUPER] = of_super
+    return chosen
 
 
 def flash() -> dict[str, Callable[[np.ndarray, int, int], float]]:
-    """flash-kmeans, where it is installed."""
+    """Return flash-kmeans, if it is installed."""
     if importlib.util.find_spec("flash_kmeans") is None:
         return {}
     from flash_kmeans import batch_kmeans_Euclid
@@ -201,11 +202,11 @@ def measure(name: str, seeds: int, peers: bool) -> dict[str, Any]:
             print(f"{name}, seed {seed}, {method}: {runs[method][-1]}", file=sys.stderr, flush=True)
     result: dict[str, Any] = {
         method: {
-            "seconds": float(np.median([run.seconds for run in found])),
-            "ratio": float(np.median([a.seconds / b.seconds for a, b in zip(found, runs[OURS], strict=True)])),
-            "inertia": float(np.median([run.inertia for run in found])),
+            "seconds": float(np.median([run.seconds for run in own])),
+            "ratio": float(np.median([a.seconds / b.seconds for a, b in zip(own, runs[OURS], strict=True)])),
+            "inertia": float(np.median([run.inertia for run in own])),
         }
-        for method, found in runs.items()
+        for method, own in runs.items()
     }
     if name in ("B", "C"):
         bare = floor(data, k)
@@ -245,15 +246,15 @@ def run(
     only_memory: bool = False,
     out: str | None = None,
 ) -> dict[str, Any]:
-    """Measure and print a table for each set.
+    """Measure all methods and print one table per set.
 
     Args:
-        sets: which of A, B, C, H and G (the last for a GPU).
-        seeds: how often every method runs.
-        peers: measure the other methods too.
-        memory: the set on which memory is measured, in a process of its own; empty for none.
-        only_memory: print nothing but the memory (for the process that measures it).
-        out: a JSON file for the results.
+        sets: Data sets: A, B, C, H, and G for a GPU.
+        seeds: Number of runs of every method.
+        peers: Measure the other methods too.
+        memory: Set on which memory is measured, in a separate process; empty for none.
+        only_memory: Print only the memory (used by the process that measures it).
+        out: JSON file for the results.
     """
     if only_memory:
         print(peak_memory(memory))
@@ -266,7 +267,7 @@ def run(
         command = [sys.executable, __file__, "--only_memory=true", f"--memory={memory}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         results["memory"] = {memory: float(done.stdout.splitlines()[-1])}
-        console.print(f"memory over base on {memory}: {results['memory'][memory]:.0f} MB beyond the data")
+        console.print(f"memory on {memory}: {results['memory'][memory]:.0f} MB in addition to the data")
     console.print(f"{seeds} seeds, {faiss.omp_get_max_threads()} threads; Faiss {faiss.__version__}")
     if out:
         Path(out).write_text(json.dumps(results, indent=2) + "\n")

@@ -2,8 +2,8 @@
 
     python benchmarks/rand_index.py
 
-In each round both score the same labels, one after the other. Memory is the largest that is held beyond the labels,
-measured by a thread beside the computation (Linux).
+In each round both score the same labels, one after the other. Memory is the peak in addition to the labels, sampled by
+another thread during the computation (Linux).
 """
 
 import sys
@@ -28,19 +28,19 @@ def labels(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     return first, np.where(rng.random(n) < 0.7, first, rng.integers(0, k, n))
 
 
-def held() -> int:
+def anonymous_bytes() -> int:
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
 
 
 def extra_memory(first: np.ndarray, second: np.ndarray) -> float:
-    """MB that our score takes beyond the labels."""
+    """Return the peak memory of our score in addition to the labels, in MB."""
     clustering.adjusted_rand_score(first[:100_000], second[:100_000])
-    base, peak, done = held(), [0], threading.Event()
+    base, peak, done = anonymous_bytes(), [0], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.001):
-            peak[0] = max(peak[0], held())
+            peak[0] = max(peak[0], anonymous_bytes())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -54,8 +54,8 @@ def run(n: int = 10_000_000, rounds: int = 5) -> dict[int, float]:
     """Measure and print one table.
 
     Args:
-        n: number of points.
-        rounds: how often each is measured.
+        n: Number of points.
+        rounds: Number of measurements of each method.
     """
     table = Table(title=f"Adjusted Rand index of {n:,} points; 1 = ours")
     for column in ("clusters", "ours, s", "scikit-learn / ours", "quartiles", "extra MB", "difference"):

@@ -25,14 +25,7 @@ _MARGIN_LIMIT = 1 << 27
 
 
 class _Change(NamedTuple):
-    """The contribution of one block.
-
-    Attributes:
-        clusters: Numbers of the `M` clusters that change.
-        sums: float64 `[M, D]`, what is added to their sums.
-        counts: float64 `[M]`, what is added to their counts.
-        squares: Weighted squared norms of the rows, in the first pass.
-    """
+    """The contribution of one block: to the sums and counts of some clusters and, in the first pass, to `squares`."""
 
     clusters: Numbers
     sums: Float64

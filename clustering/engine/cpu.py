@@ -9,8 +9,11 @@ import numpy as np
 from .assignment import CpuAssignment, squared_distances
 from .data import BLOCK, Array, Block, Float32, Float64, Labels, Numbers, pieces
 from .nearest import Nearest
-from .rows import Neighbours, Rows
+from .rows import Rows
 from .survey import check_finite
+
+_CANCELS = 1e-4
+"""Below this share of the squared norms, a squared distance is computed from the difference: the product cancels."""
 
 
 class CpuRows(Rows):
@@ -38,7 +41,7 @@ class CpuRows(Rows):
         def search(block: Block) -> None:
             rows = block.rows()
             check_finite(rows.min(), rows.max())
-            labels[block.start : block.stop] = nearest.search(rows, block.start // BLOCK).labels
+            labels[block.start : block.stop] = nearest.search(rows, block.start // BLOCK)[0]
 
         for _ in self.problem.workers.map(search, self.problem.source.blocks()):
             pass
@@ -67,8 +70,14 @@ class CpuRows(Rows):
         cross: Float64 = wide @ centres.T
         if coordinates.metric == "cosine":
             return 1 - cross
-        norms, own = np.einsum("ij,ij->i", wide, wide), np.einsum("ij,ij->i", centres, centres)
-        return np.sqrt(np.maximum(norms[:, None] - 2 * cross + own, 0)) / coordinates.scale
+        norms = np.einsum("ij,ij->i", wide, wide)[:, None] + np.einsum("ij,ij->i", centres, centres)
+        squares = norms - 2 * cross
+        close = squares < _CANCELS * norms
+        for cluster in np.flatnonzero(close.any(axis=0)):
+            rows_close = np.flatnonzero(close[:, cluster])
+            difference = wide[rows_close] - centres[cluster]
+            squares[rows_close, cluster] = np.einsum("ij,ij->i", difference, difference)
+        return np.sqrt(squares) / coordinates.scale
 
     @cached_property
     def points(self) -> Float32:
@@ -80,12 +89,12 @@ class CpuRows(Rows):
         squares: Float32 = faiss.pairwise_distances(self.points[numbers], self.points)
         return squares
 
-    def search(self, centres: Float32, numbers: Numbers | None = None) -> Neighbours:
+    def search(self, centres: Float32, numbers: Numbers | None = None) -> tuple[Float32, Numbers]:
         """Return the two nearest centres of each row."""
         index = faiss.IndexFlatL2(self.dim)
         index.add(centres)
         squares, labels = index.search(self.points if numbers is None else self.points[numbers], 2)
-        return Neighbours(np.maximum(squares, 0), labels)
+        return np.maximum(squares, 0), labels
 
 
 def _extremes(block: Block) -> tuple[float, float]:

@@ -47,9 +47,9 @@ class OutputType(NamedTuple):
     @classmethod
     def of(cls, data: Any) -> "OutputType":
         """Return the type of an array or a tensor; float64 for integers."""
-        name = str(data.dtype).removeprefix("torch.")
-        dtype = name if name in _TORCH else "float64"
-        return cls(dtype, str(data.device) if isinstance(data, Tensor) else None)
+        tensor = isinstance(data, Tensor)
+        name = str(data.dtype).removeprefix("torch.") if tensor else data.dtype.name
+        return cls(name if name in _TORCH else "float64", str(data.device) if tensor else None)
 
     def available(self) -> "OutputType":
         """Return this type, on the CPU if its GPU is missing."""

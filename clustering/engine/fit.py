@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .coordinates import Coordinates
 from .data import BLOCK, Float64
-from .lloyd import Descent, descend, sweep
+from .lloyd import descend, sweep
 from .parallel import Workers, open_gpus
 from .problem import Options, Problem, Report, Result
 from .rows import Assignment, open_rows
@@ -73,8 +73,8 @@ class _Fit:
             self.latest = centres = sweep(self.problem, centres, limit, rng, self._after_batch)
             limit = 1
         self.state = open_rows(self.problem).assignment(options.clusters)
-        end = descend(self.state, centres, limit, options.tol, self._rounded, self._after_pass, momentum)
-        return self._result(self.state, end)
+        descend(self.state, centres, limit, options.tol, self._rounded, self._after_pass, momentum)
+        return self._result(self.state)
 
     def stop(self) -> Result:
         """After Ctrl-C, assign the data to the latest centres in one more pass."""
@@ -87,7 +87,8 @@ class _Fit:
         )
         state = self.state or open_rows(self.problem).assignment(self.options.clusters)
         state.reset()
-        return self._result(state, descend(state, self.latest, 1, 0.0, self._rounded))
+        descend(state, self.latest, 1, 0.0, self._rounded)
+        return self._result(state)
 
     def _start(self, sample: Sample, rng: np.random.Generator) -> Float64:
         exchange = self.problem.exchange
@@ -109,10 +110,10 @@ class _Fit:
         self.latest = centres
         self.report(f"batch {step}", None)
 
-    def _result(self, state: Assignment, end: Descent) -> Result:
-        objective = end.objective
+    def _result(self, state: Assignment) -> Result:
+        objective = state.objective
         if state.doubtful or self.rows <= BLOCK:
-            objective = open_rows(self.problem).objective(end.centres, state.labels)
+            objective = open_rows(self.problem).objective(state.centres, state.labels)
         if (state.counts <= 0).any():
             filled = int((state.counts > 0).sum())
             warnings.warn(
@@ -122,7 +123,7 @@ class _Fit:
             )
         coordinates = self.problem.coordinates
         objective, passes = coordinates.restore_objective(objective), max(self.passes, 1)
-        return Result(coordinates.restore(end.centres), coordinates, state.labels, objective, passes)
+        return Result(coordinates.restore(state.centres), coordinates, state.labels, objective, passes)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ O'Donoghue, Candes, "Adaptive restart for accelerated gradient schemes" (2015); 
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,20 +21,6 @@ Rounding = Callable[[Float64], Float64]
 """Rounds centres to representable ones, see `Problem.representable`."""
 
 
-class Descent(NamedTuple):
-    """The end of the iterations.
-
-    Attributes:
-        centres: float64 `[K, D]`, the centres of the assignment's labels.
-        objective: Their objective, in the problem's coordinates.
-        passes: Number of passes over the data.
-    """
-
-    centres: Float64
-    objective: float
-    passes: int
-
-
 def descend(
     state: Assignment,
     centres: Float64,
@@ -44,18 +29,18 @@ def descend(
     rounding: Rounding,
     report: Callable[[float], None] | None = None,
     momentum: bool = False,
-) -> Descent:
-    """Move the centres to the means of their rows until they stay.
+) -> Float64:
+    """Move the centres to the means of their rows until they stay; return the centres that `state` ends with.
 
-    The last pass assigns the rows to the returned centres. They have converged when the step to the means would move
-    them, as a weighted root mean square, by at most `tol` times the root mean square distance of the rows to them.
+    They have converged when the step to the means would move them, as a weighted root mean square, by at most `tol`
+    times the root mean square distance of the rows to them.
 
     Args:
         state: The assignment to update.
         centres: Initial centres, float64 `[K, D]`.
         limit: Largest number of passes.
         tol: Relative tolerance; with 0 the iterations continue until nothing changes.
-        rounding: Applied to all centres but the first.
+        rounding: Applied to all centres but the initial ones.
         report: Receives the objective after each pass.
         momentum: Overshoot the means in the direction of the previous step as long as that lowers the objective. It
             takes fewer passes, but it is not Lloyd's path: from the same centres it may end elsewhere.
@@ -80,7 +65,7 @@ def descend(
         if momentum and before is not None and speed > 1:
             centres = rounding(following + (speed - 1) / (speed + 2) * (following - before))
         before = following
-    return Descent(state.centres, objective, number)
+    return state.centres
 
 
 def means(state: Assignment) -> Float64:
@@ -90,13 +75,8 @@ def means(state: Assignment) -> Float64:
 
 
 def fill_empty(state: Assignment) -> bool:
-    """Give each empty cluster one of the rows farthest from their centres.
-
-    A row at its centre stays there. Returns whether a cluster received a row.
-    """
+    """Give empty clusters the rows farthest from their centres, if any is off its centre; return whether one moved."""
     empty = np.flatnonzero(state.counts <= 0)
-    if not len(empty):
-        return False
     farthest = state.farthest(len(empty))
     for cluster, far in zip(empty, farthest, strict=False):
         state.reassign(far, int(cluster))
@@ -113,14 +93,7 @@ def sweep(
     """Run mini-batch k-means: each batch attracts the centres at a rate that falls with the weight they have seen.
 
     Batches are drawn at random from arrays and tensors. From a `BatchSource` they come in its order, so it should be
-    shuffled.
-
-    Args:
-        problem: The data.
-        centres: Initial centres, float64 `[K, D]`.
-        limit: Largest number of epochs.
-        rng: Random numbers.
-        report: Receives the centres and the number of the batch, after each one.
+    shuffled. There are at most `limit` epochs; `report` receives the centres and the number of each batch.
     """
     seen = np.zeros(len(centres))
     smoothed, best, idle = None, np.inf, 0

@@ -9,8 +9,6 @@ References: Lattanzi, Sohler, "A better k-means++ algorithm via local search" (I
 iterative clustering algorithm based on an enhanced version of the k-means" (Pattern Recognition 2018).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from .data import Array, Float32, Float64
@@ -66,16 +64,8 @@ class TwoNearest:
 def swap(rows: Rows, centres: Float64, rng: np.random.Generator, limit: int) -> tuple[Float64, int]:
     """Replace centres by rows while that lowers the objective.
 
-    The search ends after a batch of candidates without success, or after `limit` candidates.
-
-    Args:
-        rows: A sample.
-        centres: float64 `[K, D]`.
-        rng: Random numbers.
-        limit: Largest number of candidates.
-
-    Returns:
-        The centres, and the number of replacements.
+    The search ends after a batch of candidates without success, or after `limit` candidates. Returns the centres
+    `[K, D]` and the number of replacements.
     """
     clusters = len(centres)
     if clusters < 2:
@@ -102,29 +92,20 @@ def swap(rows: Rows, centres: Float64, rng: np.random.Generator, limit: int) -> 
 
 
 def split_and_merge(rows: Rows, centres: Float64, rng: np.random.Generator) -> tuple[Float64, int]:
-    """Split clusters and remove others while that lowers the objective.
-
-    Args:
-        rows: A sample.
-        centres: float64 `[K, D]`.
-        rng: Random numbers, for the first cuts.
-
-    Returns:
-        The centres, and the number of centres moved.
-    """
+    """Split clusters and remove others while that lowers the objective; return the centres and the number moved."""
     clusters = len(centres)
     if clusters < 3:
         return centres, 0
     two, moved, most = TwoNearest(rows, centres), 0, clusters
     for _ in range(_ROUNDS):
-        cuts = _cut(two, rng)
+        halves, gains = _cut(two, rng)
         cost = np.bincount(two.labels[:, 0], (two.squares[:, 1] - two.squares[:, 0]) * two.weights, clusters)
-        pairs = _pairs(cuts.gains, cost, most)
+        pairs = _pairs(gains, cost, most)
         if not pairs:
             break
         trial = two.centres.astype(np.float64)
         for split, removed in pairs:
-            trial[split], trial[removed] = cuts.means[:, split]
+            trial[split], trial[removed] = halves[:, split]
         after = _improve(rows, trial)
         if after.objective < two.objective:
             two, moved = after, moved + len(pairs)
@@ -151,20 +132,11 @@ def _pairs(gains: Float64, cost: Array, most: int) -> list[tuple[int, int]]:
     return pairs
 
 
-class _Cuts(NamedTuple):
-    """Every cluster cut in two.
+def _cut(two: TwoNearest, rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """Cut each cluster in two by 2-means, which starts from the centre and a row drawn far from it.
 
-    Attributes:
-        means: float64 `[2, K, D]`, the means of both halves.
-        gains: float64 `[K]`, how much each cut lowers the objective.
+    Returns the means of both halves, `[2, K, D]`, and how much each cut lowers the objective, `[K]`.
     """
-
-    means: Float64
-    gains: Float64
-
-
-def _cut(two: TwoNearest, rng: np.random.Generator) -> _Cuts:
-    """Cut each cluster by 2-means, which starts from the centre and a row drawn far from it."""
     labels, clusters, weights = two.labels[:, 0], len(two.centres), two.weights
     offsets = two.rows.points - two.centres[labels]
     keys = np.log(np.maximum(two.squares[:, 0] * weights, 1e-300)) + rng.gumbel(size=len(labels))
@@ -187,7 +159,7 @@ def _cut(two: TwoNearest, rng: np.random.Generator) -> _Cuts:
     both = np.maximum(low_weight + high_weight, 1e-300)
     difference = high - low
     gains = low_weight * high_weight / both * np.einsum("ij,ij->i", difference, difference)
-    return _Cuts(means.reshape(2, clusters, -1) + two.centres, gains)
+    return means.reshape(2, clusters, -1) + two.centres, gains
 
 
 def _improve(rows: Rows, centres: Float64) -> TwoNearest:

@@ -1,7 +1,7 @@
 """The nearest centre of each row, and its margin over the second nearest: the distance computations, done by Faiss."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import faiss
 import numpy as np
@@ -16,29 +16,13 @@ _ROUNDING = 2.0**-19
 """Error bound of the difference of two squared distances in float32, in units of the squared norms."""
 
 
-class Found(NamedTuple):
-    """The nearest centres of some rows.
-
-    Attributes:
-        labels: int32 `[N]`, the nearest centre; the first of equally near ones.
-        margins: float32 `[N]`, a lower bound on how much farther every other centre is; at most 0 where float32 cannot
-            separate them.
-    """
-
-    labels: Labels
-    margins: Float32
-
-
 class Nearest:
     """Searches among fixed centres; several threads may call it.
 
     Faiss computes in float32, and its last bits depend on how many rows are searched together. Rows whose two nearest
     centres are too close for float32 are settled in float64, so that the label of a row does not depend on the others.
 
-    Args:
-        centres: float64 `[K, D]`, in the coordinates.
-        coordinates: The coordinates.
-        gpus: GPUs to search on; empty for the CPU.
+    The centres are float64 `[K, D]` in `coordinates`; without `gpus` the CPU searches.
     """
 
     def __init__(self, centres: Float64, coordinates: Coordinates, gpus: Sequence[Gpu] = ()) -> None:
@@ -53,15 +37,19 @@ class Nearest:
             with gpu.lock:
                 self._copies.append(faiss.index_cpu_to_gpu(gpu.resources, gpu.number, index))
 
-    def search(self, rows: Array, turn: int = 0) -> Found:
-        """Return the nearest centres of rows given in the coordinates of the data.
+    def search(self, rows: Array, turn: int = 0) -> tuple[Labels, Float32]:
+        """Find the nearest centres of rows given in the coordinates of the data.
 
         Args:
             rows: `[N, D]` of any type.
             turn: A running number that distributes the searches over the GPUs.
+
+        Returns:
+            int32 `[N]` labels, the first of equally near centres; and float32 `[N]` margins, a lower bound on how much
+            farther every other centre is, at most 0 where float32 cannot separate them.
         """
         if len(self._centres) == 1:
-            return Found(np.zeros(len(rows), dtype=np.int32), np.full(len(rows), np.inf, dtype=np.float32))
+            return np.zeros(len(rows), dtype=np.int32), np.full(len(rows), np.inf, dtype=np.float32)
         narrow = self._coordinates.float32(rows)
         few = len(self._centres) <= _FEW and not self._gpus
         # d2 - d1 = (d2^2 - d1^2) / (d2 + d1), whose numerator float32 gives up to the doubt.
@@ -76,7 +64,7 @@ class Nearest:
         close = np.flatnonzero(margins <= 0)
         if len(close):
             labels[0, close] = self._settle(rows[close], labels[0, close], labels[1, close])
-        return Found(labels[0].astype(np.int32), margins)
+        return labels[0].astype(np.int32), margins
 
     def _search(self, rows: Float32, turn: int) -> tuple[Array, Float32]:
         """Return the two nearest centres and their squared distances, `[2, N]` each, by an index."""

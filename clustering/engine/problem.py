@@ -19,20 +19,7 @@ Report = Callable[[str, float | None], None]
 
 
 class Options(NamedTuple):
-    """The checked parameters of a fit.
-
-    Attributes:
-        clusters: Number of clusters `K`.
-        init: Name of the seeding, or float64 centres `[K, D]`.
-        starts: Number of starts.
-        max_iter: Largest number of passes.
-        tol: Relative tolerance of the iterations.
-        metric: `"euclidean"` or `"cosine"`.
-        algorithm: `"lloyd"` or `"minibatch"`.
-        gpus: Numbers of the GPUs; empty for the CPU.
-        seed: Random seed.
-        verbose: Whether to show a progress bar.
-    """
+    """The checked parameters of a fit, see `clustering.KMeans`; without `gpus` the CPU searches."""
 
     clusters: int
     init: Seeding | Float64 = "k-means++"

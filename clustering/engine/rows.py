@@ -18,26 +18,8 @@ _DOUBTFUL = 1e-6
 """Below this share of the sum of squares, an objective computed as a difference of sums lacks digits."""
 
 
-class Neighbours(NamedTuple):
-    """The two nearest centres of each row.
-
-    Attributes:
-        squares: float32 `[N, 2]`, squared distances in ascending order.
-        labels: int64 `[N, 2]`.
-    """
-
-    squares: Float32
-    labels: Numbers
-
-
 class FarRow(NamedTuple):
-    """A row far from its centre.
-
-    Attributes:
-        square: Weighted squared distance to the centre.
-        number: Number of the row, over all processes.
-        row: float64 `[D]`, in the problem's coordinates.
-    """
+    """A row's weighted squared distance to its centre, its number over all processes, and the row `[D]` itself."""
 
     square: float
     number: int
@@ -51,10 +33,6 @@ class Rows(ABC):
 
     Args:
         problem: The rows and their coordinates, in which all centres are given.
-
-    Attributes:
-        count: Number of rows of this process.
-        dim: Number of columns.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -108,8 +86,12 @@ class Rows(ABC):
         """Return the squared distances from `B` of the rows to all rows: float32 `[B, N]`."""
 
     @abstractmethod
-    def search(self, centres: Float32, numbers: Numbers | None = None) -> Neighbours:
-        """Return the two nearest of at least two centres for all rows, or for those with the given numbers."""
+    def search(self, centres: Float32, numbers: Numbers | None = None) -> tuple[Float32, Numbers]:
+        """Return the two nearest of at least two centres, for all rows or those with the given numbers.
+
+        Returns:
+            float32 `[N, 2]` squared distances in ascending order, and int64 `[N, 2]` labels.
+        """
 
 
 class Assignment(ABC):

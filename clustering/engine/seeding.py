@@ -42,7 +42,7 @@ def candidates(rows: Rows, closest: Callable[[], Float32], rng: np.random.Genera
     that corrects for it, so every draw follows the current `closest`.
 
     Args:
-        rows: The rows.
+        rows: A sample.
         closest: Returns each row's current squared distance to the nearest centre, `[N]`.
         rng: Random numbers.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .data import Float64
-from .lloyd import Descent, descend
+from .lloyd import descend
 from .local_search import split_and_merge, swap
 from .parallel import Workers
 from .problem import Options, Problem
@@ -35,13 +35,7 @@ def best_start(
 ) -> Float64:
     """Return good centres, float64 `[K, D]`, from a sample.
 
-    Args:
-        problem: The data, of which the coordinates and the workers are used.
-        sample: The larger sample; all of the data if they are small.
-        rows: Number of rows of the data, over all processes.
-        options: The parameters. If the sample is all of the data, every start uses their `max_iter` and `tol`.
-        rng: Random numbers.
-        report: Progress callback.
+    If the sample is small and all of the data, which have `rows` rows, each start converges to the tolerance asked for.
     """
     size = max(_SMALL, 10 * options.clusters)
     if size >= len(sample.rows):
@@ -54,26 +48,30 @@ def best_start(
     settings = options if whole else options._replace(max_iter=10, tol=_ROUGH / 3)
     part = problem.with_rows(*small, workers=Workers(1), gpus=())
     ends = list(problem.workers.map(lambda generator: _start(part, settings, generator), rng.spawn(options.starts)))
-    best = min(ends, key=lambda end: end.objective)  # the first of equals
+    _, centres = min(ends, key=lambda end: end[0])  # the first of equals
     if rows < _WORTHWHILE * len(sample.rows):
-        return best.centres
+        return centres
     report(f"the best start on {len(sample.rows):,} rows")
     state = open_rows(problem.with_rows(*sample)).assignment(options.clusters)
     limit = min(options.max_iter, 20)
-    return descend(state, best.centres, limit, _CLOSE, problem.representable, momentum=True).centres
+    return descend(state, centres, limit, _CLOSE, problem.representable, momentum=True)
 
 
-def _start(problem: Problem, options: Options, rng: np.random.Generator) -> Descent:
-    """Run one start on the calling thread: seeding, rough iterations, local search, iterations."""
+def _start(problem: Problem, options: Options, rng: np.random.Generator) -> tuple[float, Float64]:
+    """Run one start on the calling thread (seeding, rough iterations, local search, iterations).
+
+    Returns its objective and its centres.
+    """
     rows, rounding = open_rows(problem), problem.representable
     choose = random_rows if options.init == "random" else plus_plus
     numbers = choose(rows, options.clusters, rng)
     centres = rounding(problem.coordinates.float64(problem.source.take(numbers)))
     state = rows.assignment(options.clusters)
-    centres = descend(state, centres, min(options.max_iter, 10), _ROUGH, rounding).centres
+    centres = descend(state, centres, min(options.max_iter, 10), _ROUGH, rounding)
     if options.init == "k-means++":
         centres, _ = swap(rows, centres, rng, 10 * options.clusters)
         centres, _ = split_and_merge(rows, centres, rng)
         centres = rounding(centres)
     state.reset()
-    return descend(state, centres, options.max_iter, options.tol, rounding)
+    centres = descend(state, centres, options.max_iter, options.tol, rounding)
+    return state.objective, centres

@@ -10,14 +10,7 @@ from .rows import open_rows
 
 
 class Survey(NamedTuple):
-    """Totals over the rows of all processes.
-
-    Attributes:
-        rows: Number of rows.
-        low: Smallest value.
-        high: Largest value.
-        weight: Sum of the weights.
-    """
+    """Number of rows on all processes, their smallest and largest value, and the sum of their weights."""
 
     rows: int
     low: float
@@ -26,12 +19,7 @@ class Survey(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Some rows of the data.
-
-    Attributes:
-        rows: `[N, D]`, in the coordinates of the data.
-        weights: float64 `[N]`, or None.
-    """
+    """Some rows `[N, D]`, in the coordinates of the data, and their weights."""
 
     rows: Array
     weights: Float64 | None
@@ -42,11 +30,7 @@ class Sample(NamedTuple):
 
 
 def survey(problem: Problem, least: int) -> Survey:
-    """Read every row once.
-
-    Args:
-        problem: The data; its coordinates do not matter.
-        least: Required number of rows with a positive weight.
+    """Read every row once; at least `least` must have a positive weight.
 
     Raises:
         ValueError: On every process, for NaN, infinite values and too few rows.
@@ -81,12 +65,9 @@ def check_finite(low: float, high: float) -> None:
 
 
 def draw_sample(problem: Problem, size: int, rng: np.random.Generator) -> Sample:
-    """Draw rows uniformly from those with a positive weight, on all processes; keep the order of the data.
+    """Draw `size` rows uniformly from those with a positive weight (all, if there are no more), in order.
 
-    Args:
-        problem: The data.
-        size: Number of rows; all are returned if there are no more.
-        rng: Random numbers, equal on every process. Each process gets the whole sample.
+    `rng` is equal on every process, and each gets the whole sample.
     """
     weights, exchange = problem.weights, problem.exchange
     eligible = None if weights is None or weights.all() else np.flatnonzero(weights)

@@ -1,1 +1,1 @@
-"""The Rand index, as functions and as metrics."""
+"""The Rand index as functions and as metrics."""

@@ -1,4 +1,4 @@
-"""Counting how often each pair of labels occurs together, for labelings of any size and of any kind of label."""
+"""Contingency of two labelings: how often each pair of labels occurs, at any size and for any kind of label."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,18 +11,18 @@ from torch import Tensor
 Labels = Tensor | npt.ArrayLike
 
 _CHUNK = 1 << 16
-"""Points a step: the temporaries of one step stay in the processor's cache."""
+"""Points per step: the temporaries of one step stay in the processor's cache."""
 _TABLE = 1 << 21
-"""Cells of the largest table that is held whole; what would need a larger one is sorted instead."""
+"""Number of cells of the largest dense table; beyond it the pairs are sorted instead."""
 
 
 class Counts(NamedTuple):
-    """The sizes of the cells and of the clusters of two labelings, in no particular order; some may be 0.
+    """Sizes in a contingency table, in no particular order; some may be 0.
 
     Attributes:
-        cells: int64, points of each pair of labels.
-        first: int64, points of each label of the first labeling.
-        second: int64, of the second.
+        cells: int64, number of points per pair of labels.
+        first: int64, number of points per label of the first labeling.
+        second: int64, number of points per label of the second labeling.
     """
 
     cells: Tensor
@@ -31,33 +31,30 @@ class Counts(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """The cells of a contingency table that are not empty, in no particular order.
+    """The nonempty cells of a contingency table, in no particular order.
 
     Attributes:
-        first: int64 ``[M]``, the cell's label in the first labeling.
-        second: int64 ``[M]``, its label in the second.
-        count: int64 ``[M]``, how many points have both.
+        first: int64 `[M]`, label in the first labeling.
+        second: int64 `[M]`, label in the second labeling.
+        count: int64 `[M]`, number of points with both.
     """
 
     first: Tensor
     second: Tensor
-    count: Tensor  # type: ignore[assignment]  # over a method of tuple's that nobody calls here
+    count: Tensor  # type: ignore[assignment]  # shadows tuple.count, which is not used
 
 
 def contingency(first: Labels, second: Labels) -> Cells:
-    """Count the pairs of labels.
+    """Return the nonempty cells of two labelings, on the device of the labels.
 
-    Integers (and booleans) keep their values in the result; labels of another kind are numbered in sorted order.
+    Integers (and booleans) keep their values in the result; other labels are numbered in sorted order.
 
     Args:
-        first: ``[N]`` labels: a tensor on any device, or anything that numpy takes for an array.
-        second: ``[N]`` labels of the same points.
-
-    Returns:
-        The cells that are not empty, on the device of the labels.
+        first: `[N]` labels: a tensor on any device, or anything that numpy converts to an array.
+        second: `[N]` labels of the same points.
 
     Raises:
-        ValueError: For labels that are not one-dimensional or not equally many, and for NaN.
+        ValueError: For labels that are not one-dimensional or differ in number, and for NaN.
 
     Example:
         >>> contingency([0, 0, 1, 1], ["a", "a", "a", "b"]).count
@@ -66,9 +63,9 @@ def contingency(first: Labels, second: Labels) -> Cells:
     a, b = _pair(first, second)
     if not len(a):
         return Cells(*(torch.zeros(0, dtype=torch.int64, device=a.device) for _ in range(3)))
-    one, other = _narrow(a), _narrow(b)
-    codes, counts = _sparse(one, other)
-    first_code, second_code = codes // other.width + one.low, codes % other.width + other.low
+    one, other = _codes_of(a), _codes_of(b)
+    pairs, counts = _sparse(one, other)
+    first_code, second_code = pairs // other.width + one.low, pairs % other.width + other.low
     return Cells(
         one.values[first_code] if one.values is not None else first_code,
         other.values[second_code] if other.values is not None else second_code,
@@ -77,20 +74,20 @@ def contingency(first: Labels, second: Labels) -> Cells:
 
 
 def count(first: Labels, second: Labels) -> Counts:
-    """The sizes alone, in less memory; arguments and errors are those of :func:`contingency`."""
+    """Return the sizes alone, which takes less memory; arguments and errors are those of `contingency`."""
     a, b = _pair(first, second)
     if not len(a):
         return Counts(*(torch.zeros(0, dtype=torch.int64, device=a.device) for _ in range(3)))
-    one, other = _narrow(a), _narrow(b)
+    one, other = _codes_of(a), _codes_of(b)
     if one.width * other.width > _TABLE:
-        codes, counts = _sparse(one, other)
-        return count_cells(Cells(codes // other.width, codes % other.width, counts))
+        pairs, counts = _sparse(one, other)
+        return count_cells(Cells(pairs // other.width, pairs % other.width, counts))
     table = _table(one, other).view(one.width, other.width)
     return Counts(table.view(-1), table.sum(dim=1), table.sum(dim=0))
 
 
 def count_cells(cells: Cells) -> Counts:
-    """The sizes of cells, of which no two are equal."""
+    """Return the sizes from cells that are all different."""
     marginals = []
     for labels in (cells.first, cells.second):
         values, place = labels.unique(return_inverse=True)
@@ -108,15 +105,8 @@ def merge(cells: Cells) -> Cells:
     return Cells(pairs[:, 0], pairs[:, 1], count)
 
 
-class _Narrow(NamedTuple):
-    """Labels in a narrow range.
-
-    Attributes:
-        codes: ``[N]`` integers from ``low`` to ``low + width - 1``.
-        low: See there.
-        width: See there.
-        values: What the codes stand for; None for themselves.
-    """
+class _Codes(NamedTuple):
+    """Labels `[N]` as integers from `low` to `low + width - 1`, and their values if the codes are not the labels."""
 
     codes: Tensor
     low: int
@@ -127,33 +117,33 @@ class _Narrow(NamedTuple):
 def _pair(first: Labels, second: Labels) -> tuple[Tensor, Tensor]:
     a, b = _integers(first, "first"), _integers(second, "second")
     if a.shape != b.shape:
-        raise ValueError(f"both labelings must have the same points, got {len(a)} and {len(b)} labels")
+        raise ValueError(f"both labelings must have the same points, found {len(a)} and {len(b)} labels")
     if a.device != b.device:
-        raise ValueError(f"both labelings must be on one device, got {a.device} and {b.device}")
+        raise ValueError(f"both labelings must be on one device, found {a.device} and {b.device}")
     return a, b
 
 
-def _narrow(labels: Tensor) -> _Narrow:
+def _codes_of(labels: Tensor) -> _Codes:
     ranges = [chunk.long().aminmax() for chunk in labels.split(_CHUNK)]
     low, high = min(int(r.min) for r in ranges), max(int(r.max) for r in ranges)
     if high - low < _TABLE:
-        return _Narrow(labels, low, high - low + 1, None)
+        return _Codes(labels, low, high - low + 1, None)
     values, codes = labels.unique(return_inverse=True)
-    return _Narrow(codes, 0, len(values), values)
+    return _Codes(codes, 0, len(values), values)
 
 
-def _codes(one: _Narrow, other: _Narrow) -> Iterator[Tensor]:
-    """A number for each point's pair of labels, chunk by chunk."""
+def _pairs(one: _Codes, other: _Codes) -> Iterator[Tensor]:
+    """Yield a number for each point's pair of labels, chunk by chunk."""
     for x, y in zip(one.codes.split(_CHUNK), other.codes.split(_CHUNK), strict=True):
         yield (x.long() - one.low).mul_(other.width).add_(y.long()).sub_(other.low)
 
 
-def _table(one: _Narrow, other: _Narrow) -> Tensor:
-    """How often each code occurs."""
+def _table(one: _Codes, other: _Codes) -> Tensor:
+    """Return the number of points of every possible pair."""
     table = torch.zeros(one.width * other.width, dtype=torch.int64, device=one.codes.device)
     small = len(table) <= _CHUNK
     ones = torch.ones(1 if small else min(len(one.codes), _CHUNK), dtype=torch.int64, device=table.device)
-    for chunk in _codes(one, other):
+    for chunk in _pairs(one, other):
         if small:
             table += chunk.bincount(minlength=len(table))
         else:
@@ -161,28 +151,29 @@ def _table(one: _Narrow, other: _Narrow) -> Tensor:
     return table
 
 
-def _sparse(one: _Narrow, other: _Narrow) -> tuple[Tensor, Tensor]:
-    """The codes that occur, and how often."""
+def _sparse(one: _Codes, other: _Codes) -> tuple[Tensor, Tensor]:
+    """Return the pairs that occur, and the number of points of each."""
     if one.width * other.width > _TABLE:
-        found, counts = torch.cat(list(_codes(one, other))).unique(return_counts=True)
-        return found, counts
+        pairs, counts = torch.cat(list(_pairs(one, other))).unique(return_counts=True)
+        return pairs, counts
     table = _table(one, other)
-    found = table.nonzero().squeeze(1)
-    return found, table[found]
+    pairs = table.nonzero().squeeze(1)
+    return pairs, table[pairs]
 
 
 def _integers(labels: Labels, name: str) -> Tensor:
-    """The labels as a tensor of integers, without a copy where they are integers."""
+    """Return the labels as a tensor of integers, without a copy where they are native integers."""
     array: Any = labels.detach() if isinstance(labels, Tensor) else np.asarray(labels)
     if array.ndim != 1:
-        raise ValueError(f"{name} labels must be one-dimensional, got shape {list(array.shape)}")
+        raise ValueError(f"{name} labels must be one-dimensional, found shape {list(array.shape)}")
     if isinstance(array, Tensor):
         if not array.is_floating_point() and not array.is_complex():
             return array
-        array = array.cpu().float().numpy()
+        array = array.cpu().double().numpy()
     elif array.dtype.kind == "b" or (array.dtype.kind in "iu" and array.dtype != np.uint64):
-        return torch.from_numpy(np.require(array, requirements=["W", "A"]) if not array.flags.writeable else array)
+        readable = array.flags.behaved and array.dtype.isnative and array.strides[0] >= 0  # by torch
+        return torch.from_numpy(array if readable else array.astype(array.dtype.newbyteorder("=")))
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{name} labels must not be NaN or infinite")
+        raise ValueError(f"{name} labels must be finite, found NaN or infinity")
     codes = torch.from_numpy(np.unique(array, return_inverse=True)[1])
     return codes.to(labels.device) if isinstance(labels, Tensor) else codes

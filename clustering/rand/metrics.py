@@ -8,14 +8,14 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from .contingency import Cells, contingency, count_cells, merge
-from .scores import Pairs, adjusted_rand_of, pairs, rand_of
+from .scores import Pairs, adjusted_rand_of, count_pairs, rand_of
 
 _MERGE_AT = 64
-"""Batches whose cells are kept apart before equal cells are added up."""
+"""Number of batches after which equal cells are merged."""
 
 
 class _PairMetric(Metric):
-    """A function of the numbers of pairs; its state is the contingency of what was seen, not the labels."""
+    """A function of the numbers of pairs; its state is the contingency table, not the labels."""
 
     is_differentiable = False
     higher_is_better = True
@@ -28,28 +28,28 @@ class _PairMetric(Metric):
         self.add_state("cells", default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch: integer labels ``[N]`` of the clustering and ``[N]`` of the classes."""
+        """Add a batch: integer labels `[N]` of the clustering (`preds`) and of the classes (`target`)."""
         for name, labels in (("preds", preds), ("target", target)):
             if labels.is_floating_point() or labels.is_complex():
-                raise ValueError(f"{name} must be integer labels, got {labels.dtype}")
+                raise ValueError(f"{name} must be integer labels, found {labels.dtype}")
         batch = torch.stack(contingency(target, preds), dim=1)
-        held = [self.cells] if isinstance(self.cells, Tensor) else self.cells
-        self.cells = [*held, batch]
+        cells = [self.cells] if isinstance(self.cells, Tensor) else self.cells
+        self.cells = [*cells, batch]
         if len(self.cells) >= _MERGE_AT:
             self.cells = [torch.stack(self._merged(), dim=1)]
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the cells of all processes, also from those that have seen no batch."""
+        """Gather the cells of all processes, including those without a batch."""
         if isinstance(self.cells, list) and not self.cells:
             self.cells = [torch.zeros(0, 3, dtype=torch.int64, device=self.device)]
         super().sync(*args, **kwargs)
 
     def compute(self) -> Tensor:
-        """The score of everything seen, a float64 scalar."""
+        """Return the score of all batches, a float64 scalar."""
         cells = self._merged()
         if not len(cells.count):
-            raise ValueError(f"{type(self).__name__} has seen no label: call update first")
-        return torch.tensor(self._score(pairs(count_cells(cells))), dtype=torch.float64)
+            raise ValueError(f"{type(self).__name__} has seen no labels: call update first")
+        return torch.tensor(self._score(count_pairs(count_cells(cells))), dtype=torch.float64)
 
     def _merged(self) -> Cells:
         if isinstance(self.cells, list) and not self.cells:
@@ -58,14 +58,14 @@ class _PairMetric(Metric):
         return merge(Cells(table[:, 0], table[:, 1], table[:, 2]))
 
     @staticmethod
-    def _score(found: Pairs) -> float:
+    def _score(pairs: Pairs) -> float:
         raise NotImplementedError
 
 
 class RandScore(_PairMetric):
-    """Rand index over batches: :func:`clustering.rand_score` of all labels seen, on all processes.
+    """Rand index over batches: `clustering.rand_score` of all labels, over all processes.
 
-    It holds a row for each pair of labels that occurs, not the labels, and any integers are labels.
+    The state has one row per pair of labels that occurs, instead of the labels; any integers are labels.
 
     Example:
         >>> import torch
@@ -80,15 +80,15 @@ class RandScore(_PairMetric):
     plot_upper_bound: float = 1.0
 
     @staticmethod
-    def _score(found: Pairs) -> float:
-        return rand_of(found)
+    def _score(pairs: Pairs) -> float:
+        return rand_of(pairs)
 
 
 class AdjustedRandScore(_PairMetric):
-    """Adjusted Rand index over batches: :func:`clustering.adjusted_rand_score` of all labels seen, on all processes.
+    """Adjusted Rand index over batches: `clustering.adjusted_rand_score` of all labels, over all processes.
 
-    It holds a row for each pair of labels that occurs, not the labels, and any integers are labels. The products of the
-    numbers of pairs are Python integers: nothing overflows, at any number of points.
+    The state has one row per pair of labels that occurs, instead of the labels; any integers are labels. Products of
+    the numbers of pairs are Python integers, which do not overflow.
 
     Example:
         >>> import torch
@@ -103,5 +103,5 @@ class AdjustedRandScore(_PairMetric):
     plot_upper_bound: float = 1.0
 
     @staticmethod
-    def _score(found: Pairs) -> float:
-        return adjusted_rand_of(found)
+    def _score(pairs: Pairs) -> float:
+        return adjusted_rand_of(pairs)

@@ -1,9 +1,9 @@
 """The Rand index of two labelings, plain and adjusted for chance, exact at any size.
 
-Of the ``N (N - 1)`` ordered pairs of different points, let
+The `N (N - 1)` ordered pairs of different points are counted as
 
     tp: together in both labelings             fp: together only in the second
-    fn: together only in the first             tn: in neither
+    fn: together only in the first             tn: together in neither
 
 Then::
 
@@ -12,7 +12,7 @@ Then::
 
 References: Rand, "Objective criteria for the evaluation of clustering methods" (JASA 1971); Hubert, Arabie, "Comparing
 partitions" (Journal of Classification 1985). Definitions and edge cases are those of scikit-learn. The numbers of pairs
-are Python integers from the counts on, for their products pass 2^63 from some 60,000 points on.
+are Python integers, because their products exceed 2^63 above about 60,000 points.
 """
 
 from typing import NamedTuple, overload
@@ -29,7 +29,7 @@ _EXACT_SQUARES = 3_037_000_499
 
 
 class Pairs(NamedTuple):
-    """Ordered pairs of different points by how the two labelings see them, as Python integers."""
+    """Numbers of ordered pairs of different points, as Python integers."""
 
     tn: int
     fp: int
@@ -37,22 +37,22 @@ class Pairs(NamedTuple):
     tp: int
 
 
-def pairs(counts: Counts) -> Pairs:
-    """Count the pairs of points from the sizes of cells and clusters."""
+def count_pairs(counts: Counts) -> Pairs:
+    """Return the numbers of pairs from the sizes of cells and clusters."""
     total = int(counts.cells.sum())
     both, first, second = (_sum_of_squares(sizes, total) for sizes in counts)
     return Pairs(tn=total**2 - first - second + both, fp=second - both, fn=first - both, tp=both - total)
 
 
-def rand_of(found: Pairs) -> float:
-    """The Rand index of the numbers of pairs; 1 where there is no pair."""
-    agreeing, every = found.tp + found.tn, sum(found)
-    return agreeing / every if every else 1.0
+def rand_of(pairs: Pairs) -> float:
+    """Return the Rand index; 1 without any pair."""
+    agreeing, total = pairs.tp + pairs.tn, sum(pairs)
+    return agreeing / total if total else 1.0
 
 
-def adjusted_rand_of(found: Pairs) -> float:
-    """The adjusted Rand index of the numbers of pairs; 1 where the labelings are the same."""
-    tn, fp, fn, tp = found
+def adjusted_rand_of(pairs: Pairs) -> float:
+    """Return the adjusted Rand index; 1 for equal labelings."""
+    tn, fp, fn, tp = pairs
     if fn == 0 and fp == 0:
         return 1.0
     return 2 * (tp * tn - fn * fp) / ((tp + fn) * (fn + tn) + (tp + fp) * (fp + tn))
@@ -67,18 +67,20 @@ def pair_confusion_matrix(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike
 
 
 def pair_confusion_matrix(labels_true: Labels, labels_pred: Labels) -> Tensor | npt.NDArray[np.int64]:
-    """Count the ordered pairs of different points: ``[[tn, fp], [fn, tp]]``, see the formulas of this module.
+    """Count the ordered pairs of different points: `[[tn, fp], [fn, tp]]`.
+
+    `tp` pairs are together in both labelings, `fn` only in the first, `fp` only in the second, `tn` in neither.
 
     Args:
-        labels_true: ``[N]`` integers, strings or other labels: a tensor on any device, or an array.
-        labels_pred: ``[N]`` labels of the same points.
+        labels_true: `[N]` integers, strings or other labels: a tensor on any device, or an array.
+        labels_pred: `[N]` labels of the same points.
 
     Returns:
-        int64 ``[2, 2]``: a tensor on the device of the labels when they are tensors, else an array.
+        int64 `[2, 2]`: a tensor on the device of the labels if they are tensors, otherwise an array.
 
     Raises:
-        ValueError: For labels that are not one-dimensional or not equally many; for more than 3,037,000,499 points,
-            whose pairs int64 does not hold (the two scores have no limit).
+        ValueError: For labels that are not one-dimensional or differ in number, and for more than 3,037,000,499 points,
+            whose pairs exceed int64 (the two scores have no limit).
 
     Example:
         >>> pair_confusion_matrix([0, 0, 1, 2], [0, 0, 1, 1])
@@ -88,8 +90,8 @@ def pair_confusion_matrix(labels_true: Labels, labels_pred: Labels) -> Tensor | 
     counts = count(labels_true, labels_pred)
     total = int(counts.cells.sum())
     if total > _EXACT_SQUARES:
-        raise ValueError(f"the pairs of {total:,} points do not fit into int64: ask for the scores")
-    tn, fp, fn, tp = pairs(counts)
+        raise ValueError(f"pair counts must fit into int64, found {total:,} points: use the scores instead")
+    tn, fp, fn, tp = count_pairs(counts)
     matrix = torch.tensor([[tn, fp], [fn, tp]], device=counts.cells.device)
     return matrix if isinstance(labels_true, Tensor) else matrix.numpy()
 
@@ -103,17 +105,17 @@ def rand_score(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike) -> float:
 
 
 def rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
-    """Share of the pairs of points on which two labelings agree, in [0, 1].
+    """Return the share of the pairs of points on which two labelings agree, in [0, 1].
 
     Args:
-        labels_true: ``[N]`` integers, strings or other labels: a tensor on any device, or an array.
-        labels_pred: ``[N]`` labels of the same points.
+        labels_true: `[N]` integers, strings or other labels: a tensor on any device, or an array.
+        labels_pred: `[N]` labels of the same points.
 
     Returns:
-        A float; for tensors a float64 scalar on their device. 1 for fewer than two points.
+        A float; for tensors, a float64 scalar on their device. 1 for fewer than two points.
 
     Raises:
-        ValueError: For labels that are not one-dimensional or not equally many.
+        ValueError: For labels that are not one-dimensional or differ in number.
 
     Example:
         >>> rand_score([0, 0, 1, 1], ["b", "b", "a", "a"])
@@ -121,7 +123,7 @@ def rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
         >>> round(rand_score([0, 0, 1, 2], [0, 0, 1, 1]), 4)
         0.8333
     """
-    return _answer(rand_of(pairs(count(labels_true, labels_pred))), labels_true)
+    return _like(rand_of(count_pairs(count(labels_true, labels_pred))), labels_true)
 
 
 @overload
@@ -133,17 +135,17 @@ def adjusted_rand_score(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike) 
 
 
 def adjusted_rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
-    """Rand index adjusted for chance: 1 for the same clustering, 0 in the mean for random ones, at least -0.5.
+    """Return the Rand index adjusted for chance: 1 for equal clusterings, 0 on average for random ones, at least -0.5.
 
     Args:
-        labels_true: ``[N]`` integers, strings or other labels: a tensor on any device, or an array.
-        labels_pred: ``[N]`` labels of the same points.
+        labels_true: `[N]` integers, strings or other labels: a tensor on any device, or an array.
+        labels_pred: `[N]` labels of the same points.
 
     Returns:
-        A float; for tensors a float64 scalar on their device.
+        A float; for tensors, a float64 scalar on their device.
 
     Raises:
-        ValueError: For labels that are not one-dimensional or not equally many.
+        ValueError: For labels that are not one-dimensional or differ in number.
 
     Example:
         >>> adjusted_rand_score([0, 0, 1, 1], [1, 1, 0, 0])
@@ -151,17 +153,17 @@ def adjusted_rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | fl
         >>> round(adjusted_rand_score([0, 0, 1, 2], [0, 0, 1, 1]), 4)
         0.5714
     """
-    return _answer(adjusted_rand_of(pairs(count(labels_true, labels_pred))), labels_true)
+    return _like(adjusted_rand_of(count_pairs(count(labels_true, labels_pred))), labels_true)
 
 
-def _answer(score: float, labels: Labels) -> Tensor | float:
+def _like(score: float, labels: Labels) -> Tensor | float:
     if not isinstance(labels, Tensor):
         return score
     return torch.tensor(score, dtype=torch.float32 if labels.device.type == "mps" else torch.float64).to(labels.device)
 
 
 def _sum_of_squares(counts: Tensor, total: int) -> int:
-    """The exact sum of squares of counts that add up to ``total``."""
+    """Return the exact sum of squares of counts that add up to `total`."""
     if total <= _EXACT_SQUARES:
         return int((counts * counts).sum()) if counts.is_cuda else int(counts.dot(counts))
     return sum(size**2 for size in counts.tolist())

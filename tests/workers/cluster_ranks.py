@@ -15,14 +15,14 @@ def main() -> None:
     cuts = [int(cut) for cut in sys.argv[4].split(",")]
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store{size}", rank=rank, world_size=size)
     rows, weights = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "weights.npy")
-    here = slice(cuts[rank], cuts[rank + 1])
+    part = slice(cuts[rank], cuts[rank + 1])
     for name, options in (("plain", {}), ("offset", {"init": np.load(folder / "init.npy")})):
-        mass = None if name == "plain" else weights[here]
-        model = KMeans(7, random_state=3, max_iter=12, **options).fit_shard(rows[here], sample_weight=mass)
-        found = {"centres": model.cluster_centers_, "labels": model.labels_, "inertia": model.inertia_}
-        np.savez(folder / f"{name}-{size}-{rank}.npz", **found)
+        own_weights = None if name == "plain" else weights[part]
+        model = KMeans(7, random_state=3, max_iter=12, **options).fit_shard(rows[part], sample_weight=own_weights)
+        fitted = {"centres": model.cluster_centers_, "labels": model.labels_, "inertia": model.inertia_}
+        np.savez(folder / f"{name}-{size}-{rank}.npz", **fitted)
     for bad, message in ((np.full((16_384, 3), np.nan), "NaN"), (rows[: 100 + rank], "multiple of 16,384")):
-        with pytest.raises(ValueError, match=message):  # on every process, also where the rows are right
+        with pytest.raises(ValueError, match=message):  # on every process, including those whose rows are right
             KMeans(2).fit_shard(bad if rank == 0 or message != "NaN" else rows[:16_384])
     torch.distributed.destroy_process_group()
 

@@ -38,10 +38,10 @@ def test_distances_between_rows_and_the_two_nearest_centres(make_problem):
     squares = squared_distances(wide, wide[:6])
     for which in (None, np.array([9, 2])):
         expected = squares if which is None else squares[which]
-        two = rows.search(wide[:6].astype(np.float32), which)
-        np.testing.assert_array_equal(two.labels, np.argsort(expected, axis=1)[:, :2])
-        np.testing.assert_allclose(two.squares, np.sort(expected, axis=1)[:, :2], atol=1e-4)
-        assert (two.squares >= 0).all()
+        nearest, labels = rows.search(wide[:6].astype(np.float32), which)
+        np.testing.assert_array_equal(labels, np.argsort(expected, axis=1)[:, :2])
+        np.testing.assert_allclose(nearest, np.sort(expected, axis=1)[:, :2], atol=1e-4)
+        assert (nearest >= 0).all()
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -64,6 +64,14 @@ def test_fitted_centres_applied_to_data(make_problem, metric, size):
     for function in (lambda: label(problem, centres, "cpu"), lambda: distances(problem, centres)):
         with pytest.raises(ValueError, match="NaN"):
             function()
+
+
+@pytest.mark.parametrize(("gap", "spread"), [(1e4, 1e-2), (1e6, 1e-3), (1.0, 0.0)])
+def test_distances_within_small_clusters_far_apart(make_problem, rng, gap, spread):
+    data = rng.standard_normal((3_000, 2)) * spread + gap * rng.integers(0, 3, (3_000, 1))
+    centres = np.array([[0.0, 0.0], [gap, gap], [2 * gap, 2 * gap]]) + spread / 10
+    exact = np.sqrt(squared_distances(data, centres))
+    np.testing.assert_allclose(distances(make_problem(data, centred=True), centres), exact, rtol=1e-5, atol=1e-12)
 
 
 def test_distances_have_the_type_of_the_data(make_problem):

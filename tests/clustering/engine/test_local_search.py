@@ -50,17 +50,17 @@ def test_every_swap_lowers_the_objective(make_problem):
 
 def test_the_gain_of_a_cut_against_a_loop(make_problem, rng):
     two = TwoNearest(open_rows(make_problem(ROWS, WEIGHTS)), ROWS[:5])
-    cuts = _cut(two, rng)
+    means, gains = _cut(two, rng)
     for cluster in range(5):
         mine = two.labels[:, 0] == cluster
-        rows, weights, halves = ROWS[mine], WEIGHTS[mine], cuts.means[:, cluster]
+        rows, weights, halves = ROWS[mine], WEIGHTS[mine], means[:, cluster]
         mean = np.average(rows, axis=0, weights=weights)
         side = squared_distances(rows, halves).argmin(axis=1)
         parts = [(rows[side == i], weights[side == i]) for i in range(2)]
         after = sum(objective(part, np.average(part, axis=0, weights=w)[None], w) for part, w in parts)
-        gain = objective(rows, mean[None], weights) - after
-        assert cuts.gains[cluster] == pytest.approx(gain, rel=0.1)  # the halves may still move
-        assert cuts.gains[cluster] > 0
+        drop = objective(rows, mean[None], weights) - after
+        assert gains[cluster] == pytest.approx(drop, rel=0.1)  # the halves may still move
+        assert gains[cluster] > 0
 
 
 def test_pairs_are_disjoint_and_profitable():

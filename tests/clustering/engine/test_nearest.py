@@ -45,7 +45,7 @@ def test_ties_beyond_float32_are_settled_in_float64(k):
     centres = rng.standard_normal((k, 5))
     pairs = rng.integers(0, k, (2_000, 2))
     rows = centres[pairs].mean(axis=1) + 1e-9 * rng.standard_normal((2_000, 5))  # halfway, up to 1e-9
-    labels = Nearest(centres, Coordinates()).search(rows).labels
+    labels = Nearest(centres, Coordinates()).search(rows)[0]
     np.testing.assert_array_equal(labels, squared_distances(rows, centres).argmin(axis=1))
 
 
@@ -53,6 +53,6 @@ def test_ties_beyond_float32_are_settled_in_float64(k):
 def test_a_label_does_not_depend_on_the_other_rows(k):
     rows, centres = data(k)
     nearest = Nearest(centres, Coordinates())
-    whole = nearest.search(rows).labels
+    whole = nearest.search(rows)[0]
     for part in (slice(0, 1), slice(5, 300), slice(2_000, None)):
-        np.testing.assert_array_equal(nearest.search(rows[part]).labels, whole[part])
+        np.testing.assert_array_equal(nearest.search(rows[part])[0], whole[part])

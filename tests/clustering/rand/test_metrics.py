@@ -24,7 +24,7 @@ def test_batches_add_up_to_the_whole(metric, theirs):
     assert score.compute().item() == pytest.approx(theirs(truth, found), abs=1e-12)
     assert sum(len(cells) for cells in score.cells) < 64 * 13 * 21
     score.reset()
-    with pytest.raises(ValueError, match="has seen no label"):
+    with pytest.raises(ValueError, match="has seen no labels"):
         score.compute()
 
 
@@ -39,7 +39,7 @@ def test_half_precision_modules_and_checkpoints_keep_the_counts():
 
 
 def test_floats_are_refused():
-    with pytest.raises(ValueError, match=r"preds must be integer labels, got torch\.float32"):
+    with pytest.raises(ValueError, match=r"preds must be integer labels, found torch\.float32"):
         RandScore().update(torch.zeros(3), torch.zeros(3, dtype=torch.int64))
 
 

@@ -41,6 +41,30 @@ def test_edge_cases_and_types(ours, theirs, first, second):
     np.testing.assert_allclose(ours(first, second), theirs(first, second))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_tensors_of_floats_are_labels_too(dtype):
+    labels = torch.tensor([1, 2, 3, 3, 2, 256], dtype=dtype)
+    assert adjusted_rand_score(labels, labels.double()) == 1
+    exact = torch.tensor([2.0**24, 2.0**24 + 1, 2.0**24 + 2, 3.0], dtype=torch.float64)
+    assert rand_score(exact, torch.arange(4)) == 1
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda labels: labels.astype(">i4"),
+        lambda labels: labels[::-1].copy()[::-1],
+        lambda labels: np.repeat(labels, 2)[::2],
+        lambda labels: np.frombuffer(labels.tobytes(), dtype=labels.dtype),
+    ],
+)
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_any_memory_layout(ours, theirs, layout):
+    rng = np.random.default_rng(0)
+    truth, labels = rng.integers(0, 5, 400), rng.integers(0, 4, 400)
+    np.testing.assert_allclose(ours(truth, layout(labels)), theirs(truth, labels), rtol=1e-12)
+
+
 def test_no_points_are_the_same_clustering():
     assert rand_score([], []) == adjusted_rand_score([], []) == 1.0
 
@@ -67,7 +91,7 @@ def test_ten_million_points_do_not_overflow():
     from torchmetrics.functional.clustering import adjusted_rand_score as of_torchmetrics
 
     theirs = float(of_torchmetrics(torch.from_numpy(first).long(), torch.from_numpy(second).long()))
-    assert not abs(theirs - truth) < 0.01, "torchmetrics no longer overflows: say so in the documentation"
+    assert not abs(theirs - truth) < 0.01, "torchmetrics no longer overflows: update the documentation"
 
 
 def test_tensors_come_back_as_tensors():
@@ -83,8 +107,8 @@ def test_pairs_beyond_int64_are_refused_and_scored():
     from clustering.rand.contingency import Counts
 
     huge = Counts(*(torch.tensor([2**40, 2**40]) for _ in range(3)))
-    assert module.pairs(huge).tp == 2 * 2**80 - 2**41
-    assert module.adjusted_rand_of(module.pairs(huge)) == 1.0
+    assert module.count_pairs(huge).tp == 2 * 2**80 - 2**41
+    assert module.adjusted_rand_of(module.count_pairs(huge)) == 1.0
 
 
 def test_cells_add_up():
@@ -96,9 +120,9 @@ def test_cells_add_up():
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ([0, 1], [0], "got 2 and 1 labels"),
-        ([[0, 1]], [0], "one-dimensional, got shape \\[1, 2\\]"),
-        ([0.0, float("nan")], [0, 1], "must not be NaN"),
+        ([0, 1], [0], "found 2 and 1 labels"),
+        ([[0, 1]], [0], "one-dimensional, found shape \\[1, 2\\]"),
+        ([0.0, float("nan")], [0, 1], "must be finite, found NaN"),
     ],
 )
 def test_errors(first, second, message):
