@@ -27,8 +27,8 @@ from lightning_modules.runs.loggers import read_column
 from train import main as train  # the script, once its folder is on the path
 
 RATES = {100: 0.01, 4096: 0.05}
-"""Peak learning rates by batch size, chosen with TwoLayerNet and another seed: the best of 0.0025, 0.005 and 0.01, and of
-0.01, 0.02, 0.03, 0.05 and 0.1."""
+"""Peak learning rates by batch size, chosen with TwoLayerNet and another seed: the best of 0.0025, 0.005 and 0.01, and
+of 0.01, 0.02, 0.03, 0.05 and 0.1."""
 EPOCHS, WARM_UP = 10, 0.2
 
 
