@@ -1,12 +1,12 @@
-"""What calibration costs: temperature scaling and the calibration error, as ratios to other implementations.
+"""Time of temperature scaling and of the calibration error, as ratios to other implementations.
 
     pip install netcal pyro-ppl gpytorch torch-uncertainty
     python benchmarks/calibration.py
 
-In each round every contender runs once, one after the other, in an order drawn anew; its time is divided by ours in the
-same round, so that a ratio of 4 means that the peer takes four times as long. Peers that are not there are left out.
-For temperature scaling the table has the excess of the loss over the optimum in float64, for the calibration error the
-difference from a float64 reference on the same input: a peer that is far from both is fast at something else.
+In each round every contender runs once, in random order; its time is divided by ours in the same round, so a ratio of 4
+means that the peer takes four times as long. Peers that are not installed are left out. For temperature scaling the
+table shows the excess of the loss over the optimum in float64, for the calibration error the difference from a float64
+reference on the same input: a peer far from both computes something else.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ Contender = Callable[[], Any]
 
 
 def sample(rows: int, classes: int, temperature: float = 1.7) -> tuple[Tensor, Tensor]:
-    """Float32 logits of an overconfident classifier, and labels."""
+    """Return float32 logits of an overconfident classifier, and labels."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(rows, classes, generator=generator)
     noise = torch.rand(rows, classes, generator=generator).log_().neg_().log_().neg_()  # Gumbel
@@ -49,7 +49,7 @@ def sample(rows: int, classes: int, temperature: float = 1.7) -> tuple[Tensor, T
 
 
 def peer(module: str, name: str) -> Any:
-    """A peer's class or function; None where it cannot be imported."""
+    """Return a peer's class or function; None if it cannot be imported."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             return getattr(importlib.import_module(module), name)
@@ -58,9 +58,9 @@ def peer(module: str, name: str) -> Any:
 
 
 def temperature_contenders(logits: Tensor, labels: Tensor, slow: bool) -> dict[str, Contender]:
-    """Functions that fit and return the temperature."""
+    """Return functions that fit a temperature and return it."""
     z, y = logits.numpy(), labels.numpy()
-    found: dict[str, Contender] = {
+    contenders: dict[str, Contender] = {
         OURS: lambda: TemperatureScaling().fit(logits, labels).temperature_.item(),
         "scikit-learn": lambda: 1 / float(_TemperatureScaling().fit(z, y).beta_),
     }
@@ -74,7 +74,7 @@ def temperature_contenders(logits: Tensor, labels: Tensor, slow: bool) -> dict[s
             scaler.fit(torch.utils.data.DataLoader(data, batch_size=len(labels)), progress=False)
             return float(scaler.temperature[0])
 
-        found["torch-uncertainty"] = fit_uncertainty
+        contenders["torch-uncertainty"] = fit_uncertainty
     if netcal is not None and slow:
 
         def fit_netcal() -> float:
@@ -82,15 +82,15 @@ def temperature_contenders(logits: Tensor, labels: Tensor, slow: bool) -> dict[s
             scaler.fit(logits.double().softmax(1).numpy(), y)
             return 1 / float(np.ravel(scaler.weights)[0])
 
-        found["netcal (from probabilities)"] = fit_netcal
-    return found
+        contenders["netcal (from probabilities)"] = fit_netcal
+    return contenders
 
 
 def error_contenders(logits: Tensor, labels: Tensor, from_logits: bool, slow: bool) -> dict[str, Contender]:
-    """Functions that return the calibration error of 15 bins."""
+    """Return functions that compute the calibration error of 15 bins."""
     classes = logits.shape[1]
     preds = logits if from_logits else logits.softmax(1)
-    found: dict[str, Contender] = {
+    contenders: dict[str, Contender] = {
         OURS: lambda: calibration_error(preds, labels, from_logits=from_logits).item(),
         "torchmetrics": lambda: multiclass_calibration_error(preds, labels, classes, n_bins=15).item(),
         "torchmetrics, validate_args=False": lambda: multiclass_calibration_error(
@@ -100,35 +100,35 @@ def error_contenders(logits: Tensor, labels: Tensor, from_logits: bool, slow: bo
     netcal = peer("netcal.metrics", "ECE")
     if netcal is not None and slow and not from_logits:
         p, y = preds.numpy(), labels.numpy()
-        found["netcal"] = lambda: float(netcal(15).measure(p, y))
-    return found
+        contenders["netcal"] = lambda: float(netcal(15).measure(p, y))
+    return contenders
 
 
 def interleaved(
     contenders: dict[str, Contender], rounds: int, clock: str
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Return the seconds of each contender in each round, and its answer."""
-    answers = {name: float(run()) for name, run in contenders.items()}
+    """Return the seconds of each contender in each round, and its result."""
+    results = {name: float(run()) for name, run in contenders.items()}
     times: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     now = time.perf_counter if clock == "wall" else time.process_time
     for _ in range(rounds):
         random.shuffle(order)
         for name in order:
-            began = now()
+            start = now()
             contenders[name]()
-            times[name].append(now() - began)
-    return times, answers
+            times[name].append(now() - start)
+    return times, results
 
 
 def loss(logits: np.ndarray, labels: np.ndarray, beta: float) -> float:
-    """The negative log-likelihood in float64."""
+    """Return the negative log-likelihood in float64."""
     scaled = logits * beta
     return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
 
 
 def excess_losses(logits: Tensor, labels: Tensor, temperatures: dict[str, float]) -> dict[str, float]:
-    """How far each temperature's loss is above the optimum, all in float64."""
+    """Return the difference between each temperature's loss and the optimum, in float64."""
     z, y = logits.double().numpy(), labels.numpy()
     bounds = (0.5 / temperatures[OURS], 2 / temperatures[OURS])
     best = minimize_scalar(lambda beta: loss(z, y, beta), bounds=bounds, method="bounded", options={"xatol": 1e-7})
@@ -138,7 +138,7 @@ def excess_losses(logits: Tensor, labels: Tensor, temperatures: dict[str, float]
 
 
 def reference_error(preds: Tensor, labels: Tensor, from_logits: bool) -> float:
-    """The calibration error of 15 bins in float64, by numpy."""
+    """Return the calibration error of 15 bins in float64, by numpy."""
     p = preds.double().softmax(1).numpy() if from_logits else preds.numpy()
     confidence, right = p.max(axis=1).astype(np.float64), p.argmax(axis=1) == labels.numpy()
     bins = np.searchsorted(np.arange(1, 15) / 15, confidence, side="left")
@@ -147,7 +147,7 @@ def reference_error(preds: Tensor, labels: Tensor, from_logits: bool) -> float:
 
 
 def report(title: str, unit: str, times: dict[str, list[float]], accuracy: dict[str, float]) -> dict[str, float]:
-    """Print a table; return the median of the ratios of each contender's time to ours."""
+    """Print a table; return the median ratio of each contender's time to ours."""
     table = Table(title=title)
     for column in ("contender", "ms", "time / ours", "quartiles", unit):
         table.add_column(column, justify="left" if column == "contender" else "right")
@@ -172,35 +172,35 @@ def compare(
 
     Args:
         sizes: Rows and classes; by default 10,000 x 10, 50,000 x 1,000 and 1,000,000 x 10.
-        rounds: How many times each contender is timed, at least 2.
-        threads: Of the CPU; torch's choice if not given.
-        all_peers: Run the slow peers too, at 10,000 rows only.
-        clock: wall, or cpu: the processor time of all threads, which other programs on the machine disturb less.
+        rounds: Number of timings of each contender, at least 2.
+        threads: Number of CPU threads; torch's default if not given.
+        all_peers: Include the slow peers, at 10,000 rows only.
+        clock: wall, or cpu for the processor time of all threads, which is less sensitive to other programs.
 
     Returns:
         For each table, the median ratio of each contender's time to ours.
     """
     if rounds < 2:
-        raise ValueError(f"rounds must be at least 2, got {rounds}")
+        raise ValueError(f"rounds must be at least 2, found {rounds}")
     if threads is not None:
         torch.set_num_threads(threads)
     warnings.filterwarnings("ignore")
-    result: dict[str, dict[str, float]] = {}
+    medians: dict[str, dict[str, float]] = {}
     for rows, classes in sizes or [(10_000, 10), (50_000, 1_000), (1_000_000, 10)]:
         logits, labels = sample(rows, classes)
         slow = all_peers and rows <= 10_000
         size = f"{rows:,} x {classes:,}, {torch.get_num_threads()} threads, {rounds} rounds, {clock} clock"
-        times, answers = interleaved(temperature_contenders(logits, labels, slow), rounds, clock)
+        times, results = interleaved(temperature_contenders(logits, labels, slow), rounds, clock)
         title = f"temperature scaling, {size}"
-        result[title] = report(title, "loss above the optimum", times, excess_losses(logits, labels, answers))
+        medians[title] = report(title, "loss above the optimum", times, excess_losses(logits, labels, results))
         for from_logits in (True, False):
-            times, answers = interleaved(error_contenders(logits, labels, from_logits, slow), rounds, clock)
+            times, results = interleaved(error_contenders(logits, labels, from_logits, slow), rounds, clock)
             preds = logits if from_logits else logits.softmax(1)
             exact = reference_error(preds, labels, from_logits)
             title = f"calibration error from {'logits' if from_logits else 'probabilities'}, {size}"
-            off = {name: abs(answer - exact) for name, answer in answers.items()}
-            result[title] = report(title, "difference from float64", times, off)
-    return result
+            differences = {name: abs(value - exact) for name, value in results.items()}
+            medians[title] = report(title, "difference from float64", times, differences)
+    return medians
 
 
 def main(args: list[str] | None = None) -> dict[str, dict[str, float]]:

@@ -106,10 +106,10 @@ def _check_probabilities(preds: Tensor, low: float, high: float) -> None:
     if preds.ndim == 2:
         tolerance = 1e-3 if preds.dtype in (torch.float32, torch.float64) else 1e-2
         wide = preds if preds.dtype == torch.float64 else preds.float()
-        error, row = (wide.sum(dim=1) - 1).abs().max(dim=0)
-        if error > tolerance:
-            total = float(wide[row].sum())
-            raise ValueError(f"preds must have rows that sum to 1, found {total:.6g} in row {int(row)}")
+        error = (wide.sum(dim=1) - 1).abs_()
+        if error.amax() > tolerance:
+            row = int(error.argmax())
+            raise ValueError(f"preds must have rows that sum to 1, found {float(wide[row].sum()):.6g} in row {row}")
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:

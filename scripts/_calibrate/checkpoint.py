@@ -1,4 +1,4 @@
-"""Every scaler on the logits of a trained checkpoint: what ``calibrate.py --checkpoint`` does."""
+"""Every scaler on the logits of a trained checkpoint: `calibrate.py --checkpoint`."""
 
 import copy
 from collections.abc import Sequence
@@ -84,12 +84,12 @@ def row(result: CalibrationResult) -> dict[str, Any]:
 
 
 def plain(scaler: Scaler) -> dict[str, Any]:
-    """A scaler's fitted parameters as lists and numbers."""
+    """Return a scaler's fitted parameters as lists and numbers."""
     return {name: getattr(scaler, name).tolist() for name in scaler.fitted}
 
 
 def summary(scaler: Scaler) -> str:
-    """A scaler's fitted parameters in a few words."""
+    """Return a summary of a scaler's fitted parameters."""
     words = []
     for name in sorted(scaler.fitted, reverse=True):
         value: Tensor = getattr(scaler, name)
@@ -104,7 +104,7 @@ def summary(scaler: Scaler) -> str:
 
 
 def grid(diagrams: Sequence[matplotlib.figure.Figure]) -> matplotlib.figure.Figure:
-    """The diagrams side by side, four to a row."""
+    """Draw the diagrams side by side, four in a row."""
     pictures = [torch.from_numpy(to_rgb(diagram)) for diagram in diagrams]
     pictures += [torch.full_like(pictures[0], 255)] * (-len(pictures) % 4)
     rows = [torch.cat(pictures[first : first + 4], dim=1) for first in range(0, len(pictures), 4)]
@@ -117,7 +117,7 @@ def grid(diagrams: Sequence[matplotlib.figure.Figure]) -> matplotlib.figure.Figu
 
 
 def write_calibrated(run: TrainedRun, checkpoint: Path, name: str, scaler: Scaler, folder: Path) -> None:
-    """Write a run's folder that has the network with the scaler behind it as its backbone."""
+    """Write a run folder whose backbone is the network with the scaler behind it."""
     config = copy.deepcopy(run.config)
     config["model"]["backbone"] = behind(config["model"]["backbone"], name)
     saved = read_checkpoint(checkpoint)

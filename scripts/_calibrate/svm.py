@@ -1,4 +1,4 @@
-"""Support vector machines, calibrated and not, on generated data: what ``calibrate.py`` does without a checkpoint."""
+"""Calibrated and uncalibrated support vector machines on generated data: `calibrate.py` without a checkpoint."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -25,18 +25,18 @@ def calibrate_svm(folder: Path, n_bins: int, norm: Literal["l1", "l2", "max"], r
         n_samples=20_000, n_features=20, n_informative=2, n_redundant=10, random_state=42
     )
     x, x_test, y, y_test = train_test_split(inputs, labels, test_size=0.9, random_state=42)
-    found = {"SVC": naive(x, y, x_test)}
+    fits = {"SVC": naive(x, y, x_test)}
     for name, method in (
         ("SVC + Platt", "sigmoid"),
         ("SVC + isotonic", "isotonic"),
         ("SVC + temperature", "temperature"),
     ):
         model = CalibratedClassifierCV(SVC(), method=method, cv=FOLDS).fit(x, y)
-        found[name] = model.predict_proba(x_test)[:, 1], model.predict(x_test), fitted(model, method)
+        fits[name] = model.predict_proba(x_test)[:, 1], model.predict(x_test), fitted(model, method)
     target = torch.from_numpy(y_test).long()
     options: dict[str, Any] = {"n_bins": n_bins, "norm": norm}
     methods = {}
-    for name, (p, predicted, parameters) in found.items():
+    for name, (p, predicted, parameters) in fits.items():
         methods[name] = {
             "nll": float(negative_log_likelihood(p, target)),
             "ece": float(calibration_error(p, target, **options)),
@@ -46,7 +46,7 @@ def calibrate_svm(folder: Path, n_bins: int, norm: Literal["l1", "l2", "max"], r
             "parameters": parameters,
         }
     folder.mkdir(parents=True, exist_ok=True)
-    figure({name: p for name, (p, _, _) in found.items()}, y_test, methods).savefig(folder / "calibration.png")
+    figure({name: p for name, (p, _, _) in fits.items()}, y_test, methods).savefig(folder / "calibration.png")
     return {
         "title": f"{len(y):,} samples to fit, {len(y_test):,} to test; probability of class 1",
         "n_bins": n_bins,
@@ -57,10 +57,10 @@ def calibrate_svm(folder: Path, n_bins: int, norm: Literal["l1", "l2", "max"], r
 
 
 def naive(x: Array, y: Array, x_test: Array) -> tuple[Array, Array, str]:
-    """A machine's decision values, stretched from their range in training to [0, 1]: what has no calibration.
+    """Fit a machine without calibration: its decision values, rescaled from their range in training to [0, 1].
 
     Returns:
-        Probabilities of class 1, predicted classes (by the decision value's sign), and what was done.
+        Probabilities of class 1, predicted classes (by the sign of the decision value), and the range.
     """
     model = SVC().fit(x, y)
     values = model.decision_function(x)
@@ -70,7 +70,7 @@ def naive(x: Array, y: Array, x_test: Array) -> tuple[Array, Array, str]:
 
 
 def fitted(model: CalibratedClassifierCV, method: str) -> str:
-    """What was fitted in each fold, in a few words."""
+    """Return a summary of the parameters that were fitted in each fold."""
     calibrators = [fold.calibrators[0] for fold in model.calibrated_classifiers_]
     if method == "sigmoid":
         slopes, intercepts = [-c.a_ for c in calibrators], [-c.b_ for c in calibrators]
@@ -80,15 +80,15 @@ def fitted(model: CalibratedClassifierCV, method: str) -> str:
     return f"{FOLDS} folds, mean of {np.mean([len(c.X_thresholds_) for c in calibrators]):.0f} thresholds"
 
 
-def figure(found: dict[str, Array], labels: Array, methods: dict[str, Any]) -> Figure:
-    """The calibration curves of all above the histogram of each."""
+def figure(probabilities: dict[str, Array], labels: Array, methods: dict[str, Any]) -> Figure:
+    """Draw the calibration curves of all methods, and below them the histogram of each."""
     drawing = Figure(figsize=(8, 8.5), dpi=100, layout="constrained")
     FigureCanvasAgg(drawing)
-    places = drawing.add_gridspec(3, len(found), height_ratios=(4, 1.2, 0.05))
+    places = drawing.add_gridspec(3, len(probabilities), height_ratios=(4, 1.2, 0.05))
     curves = drawing.add_subplot(places[0, :])
     curves.plot([0, 1], [0, 1], "--", color="#777777", linewidth=1, label="calibrated")
     colours = ("#222222", "#4878a8", "#c1272d", "#3f8f4f")
-    for column, (colour, (name, p)) in enumerate(zip(colours, found.items(), strict=True)):
+    for column, (colour, (name, p)) in enumerate(zip(colours, probabilities.items(), strict=True)):
         share, confidence = calibration_curve(labels, p, n_bins=10)
         label = f"{name} (Brier {methods[name]['brier']:.4f})"
         curves.plot(confidence, share, "o-", color=colour, markersize=4, linewidth=1.4, label=label)

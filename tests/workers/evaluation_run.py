@@ -1,7 +1,7 @@
-"""A classifier with fixed answers, for tests of the evaluation callbacks; run as a script, the same on two processes.
+"""A classifier with fixed outputs, for tests of the evaluation callbacks; as a script, it runs on two processes.
 
-Image ``i`` carries its own index in its first pixel, so that the answers, hence everything that is logged, are a
-function of the data alone.
+Image `i` contains its own index in its first pixel, so that the outputs, and everything that is logged, depend on the
+data alone.
 """
 
 import argparse
@@ -23,7 +23,7 @@ CLASSES = ["cat", "dog", "frog"]
 
 
 def answers(count: int, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return logits ``[count, classes]`` and labels ``[count]``, right in about two of three cases."""
+    """Return logits `[count, classes]` and labels `[count]`, right for about two thirds of the samples."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=generator)
     logits = 2 * torch.randn(count, classes, generator=generator)
@@ -31,13 +31,13 @@ def answers(count: int, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor
 
 
 def images_of(count: int, flat: bool = False) -> Tensor:
-    """Return images ``[count, 1, 4, 4]`` (or ``[count, 16]``), image ``i`` filled with ``i``."""
+    """Return images `[count, 1, 4, 4]` (or `[count, 16]`), image `i` filled with `i`."""
     images = torch.arange(count, dtype=torch.float32)[:, None, None, None].expand(count, 1, 4, 4).contiguous()
     return images.flatten(1) if flat else images
 
 
 class FixedAnswers(pl.LightningModule):
-    """Answers image ``i`` of the validation split with row ``i`` of its table; a later loader has the next rows."""
+    """Returns row `i` of a table as the logits of image `i`; each validation loader has a table of its own."""
 
     def __init__(self, tables: Sequence[Tensor]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class FixedAnswers(pl.LightningModule):
 
 
 class Data(pl.LightningDataModule):
-    """Images that carry their index, and one loader or several of given sizes."""
+    """Images that contain their index, in one or several loaders of given sizes."""
 
     def __init__(self, labels: Sequence[Tensor], batch_size: int = 7, flat: bool = False) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Data(pl.LightningDataModule):
 
 
 def trainer(folder: Path, callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
-    """Return a quiet CPU trainer that writes to TensorBoard in ``folder``."""
+    """Return a quiet CPU trainer that writes to TensorBoard in `folder`."""
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     quiet |= {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1}
     quiet["logger"] = TensorBoardLogger(folder, name="", version="")
@@ -96,7 +96,7 @@ def trainer(folder: Path, callbacks: list[pl.Callback], **options: Any) -> pl.Tr
 
 
 def main() -> None:
-    """Validate on two processes; the first one writes what was logged, and the answer of the synchronised metric."""
+    """Validate on two processes; the first one writes the logged error and that of the synchronised metric."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

@@ -1,4 +1,4 @@
-"""The real TensorBoard server, started on loopback for a test and always stopped."""
+"""A TensorBoard server on loopback for the duration of a test."""
 
 import json
 import os
@@ -15,19 +15,19 @@ from typing import Any
 
 Get = Callable[..., Any]
 
-_WAIT = 0.25  # seconds between two tries
+_WAIT = 0.25  # seconds between two attempts
 
 
 @contextmanager
 def tensorboard_server(logdir: str | Path, tags: Sequence[str] = (), tries: int = 240) -> Iterator[Get]:
-    """Serve ``logdir`` and yield ``get(path, **query)``, which returns parsed JSON, or bytes of anything else.
+    """Serve `logdir` and yield `get(path, **query)`, which returns parsed JSON, or bytes of anything else.
 
-    The server is ready when its API lists each of ``tags`` among its scalars or images.
+    The server is ready when its API lists each of `tags` among its scalars or images.
 
     Args:
         logdir: Folder of event files.
         tags: Tags to wait for.
-        tries: Number of looks, a quarter of a second apart, before giving up with a RuntimeError.
+        tries: Number of attempts, 0.25 s apart, before a RuntimeError.
     """
     with tempfile.TemporaryFile("w+") as output:
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1"]
@@ -55,7 +55,7 @@ def _written(file: int) -> str:
 
 
 def _address(file: int) -> str | None:
-    """Find the address in ``TensorBoard 2.21.0 at http://127.0.0.1:41235/ (Press CTRL+C to quit)``."""
+    """Find the address in `TensorBoard 2.21.0 at http://127.0.0.1:41235/ (Press CTRL+C to quit)`."""
     words = _written(file).split()
     return next((word.rstrip("/") for word in words if word.startswith("http://127.0.0.1:")), None)
 

@@ -15,10 +15,10 @@ class Scaler(nn.Module):
     """Base of the scalers: a map from a classifier's logits to calibrated ones, fitted on held-out data.
 
     As an estimator it follows scikit-learn: `fit` returns the scaler and sets tensors whose names end in `_`,
-    constructor arguments are stored unchanged, `sklearn.base.clone` works. As a module it stands behind a network,
-    `nn.Sequential(network, scaler)`: it maps logits to logits of the same shape and dtype, whose softmax (sigmoid for
-    `[N]`) gives the calibrated probabilities. The fitted tensors are in its `state_dict` and move with it; loading a
-    `state_dict` adopts the shapes found there, whether the scaler was fitted or not.
+    constructor arguments are stored unchanged, and `clone`, `GridSearchCV` and `make_pipeline` accept it. As a module
+    it stands behind a network, `nn.Sequential(network, scaler)`: it maps logits to logits of the same shape and dtype,
+    whose softmax (sigmoid for `[N]`) gives the calibrated probabilities. The fitted tensors are in its `state_dict` and
+    move with it; loading a `state_dict` adopts the shapes found there, whether the scaler was fitted or not.
 
     Logits are `[N, K]`, or `[N]` for a binary classifier, the log-odds of class 1 (equivalent to `[0, z]`).
 
@@ -113,6 +113,11 @@ class Scaler(nn.Module):
 
     def __sklearn_is_fitted__(self) -> bool:
         return set(self.fitted) <= dict(self.named_buffers(recurse=False)).keys()
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags("classifier", TargetTags(required=True), None, ClassifierTags(), None, input_tags=InputTags())
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments (`deep` is scikit-learn's and has no effect)."""

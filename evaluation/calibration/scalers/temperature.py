@@ -66,7 +66,7 @@ class TemperatureScaling(Scaler):
             )
         temperature, inside = _optimum(some, 1.0, 2.0, self.bounds)
         if step > 1:
-            temperature, inside = _optimum(predictions, temperature, 1.05, self.bounds)
+            temperature, inside = _optimum(predictions, temperature, 1.01, self.bounds)
         if not inside:
             warnings.warn(
                 f"the best temperature is beyond {temperature:g}, the end of bounds={self.bounds}: "

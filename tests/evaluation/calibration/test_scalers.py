@@ -364,3 +364,20 @@ def test_on_a_gpu(make):
         found.predict_proba(logits.cuda()).cpu(), expected.predict_proba(logits), atol=1e-5, rtol=0
     )
     torch.testing.assert_close(expected.cuda()(logits.cuda()), found(logits.cuda()), atol=1e-4, rtol=1e-4)
+
+
+def test_scikit_learn_searches_and_pipelines_take_a_scaler():
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    logits, labels = (values.numpy() for values in sample(200))
+
+    def score(scaler, logits, labels):
+        return -negative_log_likelihood(scaler.predict_proba(logits), labels)
+
+    search = GridSearchCV(DirichletCalibration(), {"off_diagonal": [1e-3, 1.0]}, scoring=score, cv=3)
+    assert search.fit(logits, labels).best_params_.keys() == {"off_diagonal"}
+    assert np.isfinite(cross_val_score(TemperatureScaling(), logits, labels, scoring=score, cv=3)).all()
+    p = make_pipeline(FunctionTransformer(), TemperatureScaling()).fit(logits, labels).predict_proba(logits)
+    np.testing.assert_allclose(p.sum(1), 1)
