@@ -1,10 +1,10 @@
-"""Input: images per second of our loader against torchvision's DataLoader and kornia, and the memory of the set.
+"""Images per second of our loader, torchvision's DataLoader and kornia, and the memory that the set takes.
 
     OMP_NUM_THREADS=2 python benchmarks/input_pipeline.py
 
-All make the same thing from the same 50,000 uint8 images of CIFAR-10's shape: batches of float32 images, each with its
-own crop (padding 4) and flip, normalised. In each round every variant makes some batches, one after the other, and its
-rate is divided by that of the best torchvision DataLoader of the round. The memory is measured in a process of its own.
+All make batches of normalised float32 images from the same 50,000 uint8 images of CIFAR-10's shape, with an independent
+crop (padding 4) and flip for each image. In each round the variants run one after the other, and each rate is divided
+by that of the best torchvision DataLoader of the round. Memory is measured in a separate process.
 """
 
 import gc
@@ -50,7 +50,7 @@ class RandomImages(ImageDataModule):
 
 
 class OneByOne(Dataset[tuple[Tensor, int]]):
-    """What torchvision's CIFAR10 does: an image from the array, as PIL, through the transforms."""
+    """Images as torchvision's CIFAR10 gives them: from the array to PIL, through the transforms."""
 
     def __init__(self, images: np.ndarray, transform: Callable[[Image.Image], Tensor]) -> None:
         self.images, self.transform = images, transform
@@ -86,7 +86,7 @@ def per_sample_v2() -> Callable[[Image.Image], Tensor]:
 
 
 def kornia_batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Batches of a resident tensor, augmented as a batch by kornia, each image for itself."""
+    """Yield batches of a resident tensor, augmented by kornia, independently for each image."""
     import kornia.augmentation as K
 
     augment = nn.Sequential(
@@ -105,7 +105,7 @@ def forever(loader: Any) -> Iterator[Any]:
 
 
 def variants(count: int, batch_size: int) -> tuple[dict[str, tuple[Iterator[Any], int]], list[str]]:
-    """For each variant an endless iterator and how many batches of it make one round, and notes on what is missing."""
+    """Return an endless iterator and the batches per round of each variant, and notes on missing variants."""
     data = RandomImages(count, batch_size=batch_size, seed=0)
     data.setup("fit")
     images, _ = data.read("train")
@@ -136,7 +136,7 @@ def variants(count: int, batch_size: int) -> tuple[dict[str, tuple[Iterator[Any]
 
 
 def rate(batches: Iterator[Any], count: int, batch_size: int) -> float:
-    """Images per second over `count` batches, after enough to empty what workers made while others were measured."""
+    """Return images per second over `count` batches, after emptying the queues that workers filled meanwhile."""
     for _ in range(6):
         next(batches)
     began = time.perf_counter()
@@ -146,15 +146,15 @@ def rate(batches: Iterator[Any], count: int, batch_size: int) -> float:
 
 
 def anonymous_bytes() -> int:
-    """The process's own memory, without files mapped into it (Linux)."""
+    """Return the process's memory without mapped files (Linux)."""
     gc.collect()
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
 
 
 def measure_memory(count: int) -> float:
-    """Memory of a loader in use, over that of the process before, in units of the images' bytes."""
-    torch.zeros(4_000_000).add(1)  # what the allocator and the threads keep for themselves
+    """Return the memory that a loader adds to the process, in units of the images' bytes."""
+    torch.zeros(4_000_000).add(1)  # memory that the allocator and the threads keep
     base = anonymous_bytes()
     data = RandomImages(count)
     data.setup("fit")
@@ -168,10 +168,10 @@ def run(rounds: int = 9, images: int = 50_000, batch_size: int = 128, only_memor
     """Measure and print one table.
 
     Args:
-        rounds: how often every variant is measured.
-        images: number of images.
-        batch_size: images of a batch.
-        only_memory: print nothing but the memory factor (for the process that measures it).
+        rounds: Number of rounds.
+        images: Number of images.
+        batch_size: Images per batch.
+        only_memory: Print only the memory factor; used by the process that measures it.
     """
     if only_memory:
         print(measure_memory(images))
@@ -188,7 +188,7 @@ def run(rounds: int = 9, images: int = 50_000, batch_size: int = 128, only_memor
         for name, (batches, count) in peers.items():
             rates[name].append(rate(batches, count, batch_size))
             if name == BASELINE.format(2):
-                time.sleep(1)  # until its workers have filled their queues
+                time.sleep(1)  # lets its workers fill their queues
 
     best = max((BASELINE.format(0), BASELINE.format(2)), key=lambda name: np.median(rates[name]))
     title = f"Input: crop, flip, normalise; batch {batch_size}, {torch.get_num_threads()} threads; 1 = {best}"

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
+from .files.torchvision_files import download
 from .image import ImageDataModule
 
 
@@ -39,15 +40,8 @@ class CIFAR10DataModule(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Download the files if `download` is set."""
-        if not self.download:
-            return
-        try:
-            CIFAR10(self.data_dir, download=True)
-        except (RuntimeError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise OSError(
-                f"CIFAR-10 could not be downloaded to {self.data_dir}: {reason}; check the network"
-            ) from error
+        if self.download:
+            download("CIFAR-10", CIFAR10, self.data_dir)
 
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
         """Return the images, uint8 `[N, 3, 32, 32]`, and the labels of the training or test set."""

@@ -20,8 +20,10 @@ class ImageDataModule(SplitDataModule):
     Args:
         crop_padding: Crop each training image to its own size at a random place after padding it with this many black
             pixels.
-        flip: Mirror left and right: `"none"`, `"random"`, or `"alternating"` (each image the other way in each epoch).
-        cutout: Side of a square at a random place that is set to the mean; 0 for none.
+        flip: Mirror left and right: `"none"`, `"random"` with probability 1/2, or `"alternating"`: random in the first
+            epoch and the other way in each following one (Jordan 2024, https://arxiv.org/abs/2404.00498).
+        cutout: Side in pixels of a square, centred at a random pixel and clipped at the border, that is set to the mean
+            (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552); 0 for none.
         compile: Normalise and cut out training batches in code compiled by `torch.compile`, with the same bits.
         **options: See `SplitDataModule`.
 

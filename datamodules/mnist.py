@@ -5,6 +5,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torchvision.datasets import MNIST
 
+from .files.torchvision_files import download
 from .image import ImageDataModule
 
 
@@ -36,13 +37,8 @@ class MNISTDataModule(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Download the files if `download` is set."""
-        if not self.download:
-            return
-        try:
-            MNIST(self.data_dir, download=True)
-        except (RuntimeError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise OSError(f"MNIST could not be downloaded to {self.data_dir}: {reason}; check the network") from error
+        if self.download:
+            download("MNIST", MNIST, self.data_dir)
 
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
         """Return the images, uint8 `[N, 1, 28, 28]`, and the labels of the training or test set."""

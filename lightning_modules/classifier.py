@@ -38,9 +38,8 @@ class ImageClassifier(LightningModule):
 
     `backbone`, `activation`, `optimizer` and `lr_scheduler` are factories: a class, a function annotated with its
     return type, a `functools.partial` of one, an import path, or `{"class_path": path, "init_args": {...}}`. They are
-    kept as plain data in `hparams` and in checkpoints, so that `ImageClassifier.load_from_checkpoint` rebuilds the same
-    network and `torch.load(weights_only=True)` reads the file. A subclass with arguments of its own only has to pass on
-    the others.
+    kept as plain data in `hparams` and in checkpoints, so that `load_from_checkpoint` rebuilds the same network and
+    `torch.load(weights_only=True)` reads the file. A subclass with arguments of its own only passes on the others.
 
     Optimizers that evaluate the loss more than once per step (SAM, LBFGS) work too: see `two_pass.TwoPass`.
 

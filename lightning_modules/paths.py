@@ -9,10 +9,7 @@ from typing import Any
 
 
 def load(path: str) -> Any:
-    """Import what a dotted path names: a class or function of a module, or nested in a class.
-
-    Returns:
-        The object, or None if there is none at this path.
+    """Import the object at a dotted path; return None if there is none.
 
     Raises:
         ImportError: If a module on the path exists and cannot be imported.
@@ -26,21 +23,18 @@ def load(path: str) -> Any:
     for depth in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:depth])
         try:
-            found = _attribute(importlib.import_module(module), ".".join(parts[depth:]))
+            value = _attribute(importlib.import_module(module), ".".join(parts[depth:]))
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
             continue
-        if found is not None:
-            return found
+        if value is not None:
+            return value
     return None
 
 
 def public_path(value: Any) -> str | None:
-    """Return the shortest import path of a class or function: that of the outermost package that exports it.
-
-    Returns:
-        The path, or None if no package from the outermost to its own module has it under its name.
+    """Return the shortest import path of a class or function, or None if it cannot be imported by its name.
 
     >>> from torch import nn
     >>> public_path(nn.ReLU)
@@ -52,13 +46,10 @@ def public_path(value: Any) -> str | None:
 
 
 def current_path(path: str) -> str:
-    """Return the path under which something can be imported today, with a warning if it has moved.
+    """Return the path at which an object can be imported today, with a warning if it has moved.
 
-    `package.gone.Name` is looked up as `Name` in the package, then in those of its subpackages that are imported: a
-    class that leaves its file keeps its name.
-
-    Returns:
-        The new path; the same one if it can be imported or if nothing of its name is found.
+    If there is nothing at `package.inner.Name`, `Name` is looked up in `package.inner`, in `package`, and in the
+    imported subpackages of `package`. Without a match the path is returned as it is.
 
     >>> current_path("torch.nn.modules.gone.ReLU")
     'torch.nn.ReLU'

@@ -19,16 +19,7 @@ Flip = Literal["none", "random", "alternating"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation of the training images.
-
-    Attributes:
-        crop_padding: Crop the image to its own size at a random place after padding it with this many black pixels.
-        flip: Mirror left and right: `"random"` with probability 1/2, or `"alternating"`: random in the first epoch and
-            the other way in each following one (Jordan 2024, https://arxiv.org/abs/2404.00498), so that two epochs
-            show every image once each way.
-        cutout: Side in pixels of a square, centred at a random pixel and clipped at the border, that is set to the mean
-            (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).
-    """
+    """Augmentation of the training images; `ImageDataModule` documents the options."""
 
     crop_padding: int = 0
     flip: Flip = "none"

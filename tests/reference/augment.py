@@ -1,13 +1,13 @@
-"""Slow, readable twin of the batched augmentation: one image at a time, one pixel at a time where it matters."""
+"""Slow, readable reference of the batched augmentation: one image at a time."""
 
 import numpy as np
 import torch
 
 
 def augment_one(image, *, padding=0, top=0, left=0, flip=False, cut_row=None, cut_column=None, cutout=0, mean, std):
-    """uint8 [C, H, W] to float32 [C, H, W]: pad, crop, flip, normalise, cut out.
+    """Pad, crop, flip, normalise and cut out: float32 [C, H, W] from uint8 [C, H, W].
 
-    `top` and `left` run from -padding to padding: where the crop begins, relative to the unpadded image.
+    `top` and `left`, from -padding to padding, are the crop's offset in the unpadded image.
     """
     channels, height, width = image.shape
     padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), dtype=np.uint8)
@@ -30,7 +30,7 @@ def augment_one(image, *, padding=0, top=0, left=0, flip=False, cut_row=None, cu
 
 
 def augment_batch(images, plan, *, padding=0, cutout=0, mean, std):
-    """The float32 batch [B, C, H, W] of the positions of a plan; images is uint8 [N, C, H, W]."""
+    """Return the float32 batch [B, C, H, W] of a plan's positions, from uint8 images [N, C, H, W]."""
     batch = []
     for position, index in enumerate(plan.order.tolist()):
         values = {

@@ -1,4 +1,4 @@
-"""A tiny dropout network and a loader whose order is a function of (seed, epoch, position): small things to resume."""
+"""A tiny dropout network and a loader whose order depends on the epoch only, for tests of resuming."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +40,7 @@ class TinyLoader:
 
 
 class TinyModule(pl.LightningModule):
-    """Two layers with dropout; records what it was called with."""
+    """Two layers with dropout; records its losses and hooks."""
 
     def __init__(self, lr: float = 0.1, break_at: int = -1) -> None:
         super().__init__()
