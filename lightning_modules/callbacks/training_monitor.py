@@ -42,6 +42,9 @@ def optimizer_scalars(optimizer: Optimizer) -> dict[str, float]:
     return scalars
 
 
+_SAVED = ("steps", "window_examples", "window_seconds", "examples", "seconds")
+
+
 class NonFiniteLossError(RuntimeError):
     """The training loss became NaN or infinite."""
 
@@ -134,9 +137,7 @@ class TrainingMonitor(Callback):
         """Check the losses of the last, incomplete window and count its examples."""
         self._check_finite(trainer)
         self._stop_clock()
-        self._examples += self._window_examples
-        self._seconds += self._window_seconds
-        self._window_examples, self._window_seconds = 0, 0.0
+        self._count_window()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -147,23 +148,17 @@ class TrainingMonitor(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the current window and the totals."""
         return {
+            **{name: getattr(self, f"_{name}") for name in _SAVED},
             "losses": [float(loss) for loss in self._losses],
-            "steps": self._steps,
-            "window_examples": self._window_examples,
             "window_seconds": self._window_seconds + self._running(),
-            "examples": self._examples,
-            "seconds": self._seconds,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the window of the checkpoint."""
         self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
         self._checked = len(self._losses)
-        self._steps = state_dict["steps"]
-        self._window_examples = state_dict["window_examples"]
-        self._window_seconds = state_dict["window_seconds"]
-        self._examples = state_dict["examples"]
-        self._seconds = state_dict["seconds"]
+        for name in _SAVED:
+            setattr(self, f"_{name}", state_dict[name])
 
     def _close_window(self, trainer: pl.Trainer) -> None:
         self._check_finite(trainer)
@@ -182,11 +177,14 @@ class TrainingMonitor(Callback):
             metrics |= optimizer_scalars(optimizer)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step - 1)
+        self._count_window()
+        self._losses, self._checked, self._steps = [], 0, 0
+        self._start_clock()
+
+    def _count_window(self) -> None:
         self._examples += self._window_examples
         self._seconds += self._window_seconds
-        self._losses, self._checked, self._steps = [], 0, 0
         self._window_examples, self._window_seconds = 0, 0.0
-        self._start_clock()
 
     def _check_finite(self, trainer: pl.Trainer) -> None:
         new = self._losses[self._checked :]

@@ -1,4 +1,4 @@
-"""The classifier: what it logs, what it optimises, what it saves, and how it fails."""
+"""The classifier: metrics, loss, optimizer, schedule, checkpoints and errors."""
 
 import copy
 import functools
@@ -268,12 +268,12 @@ def test_the_default_recipe_is_adamw_with_one_cycle():
     optimizer = run.optimizers[0]
     assert type(optimizer) is torch.optim.AdamW
     peak = optimizer.param_groups[0]["initial_lr"]
-    twin = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(twin, peak, total_steps=28, cycle_momentum=False)
+    reference = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(reference, peak, total_steps=28, cycle_momentum=False)
     expected = []
     for _ in range(28):
         expected.append(schedule.get_last_lr()[0])
-        twin.step()
+        reference.step()
         if len(expected) < 28:
             schedule.step()
     assert rates.rates == pytest.approx(expected)
@@ -291,7 +291,7 @@ def test_one_cycle_needs_an_end():
         trainer(max_epochs=-1).fit(classifier(optimizer=None), Points())
 
 
-def test_one_cycle_goes_on_with_more_epochs(tmp_path):
+def test_one_cycle_continues_with_more_epochs(tmp_path):
     run = trainer(max_epochs=2)
     run.fit(classifier(optimizer=None), Points())
     run.save_checkpoint(tmp_path / "two.ckpt")
@@ -559,7 +559,7 @@ def test_average_is_validated_saved_and_tested(tmp_path):
     assert fresh["test/nll"] == pytest.approx(nll(averaged), rel=1e-5)
 
 
-def test_going_on_from_a_finished_average_is_exact(tmp_path):
+def test_continuing_from_a_finished_average_is_exact(tmp_path):
     whole = classifier(ema_decay=0.8)
     trainer(max_epochs=4).fit(whole, Points())
     first = trainer(max_epochs=2)

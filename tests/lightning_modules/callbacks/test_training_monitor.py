@@ -16,7 +16,7 @@ from reference.tiny import TinyLoader, TinyModule
 
 
 class Norms(Callback):
-    """The gradient norm of each step, by hand."""
+    """The gradient norm of each step, computed independently."""
 
     def __init__(self):
         self.norms = []
@@ -38,7 +38,7 @@ def fit(tmp_path, module, *callbacks, monitor=None, window=4, **options):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_curves_are_what_they_say(tmp_path, accumulate):
+def test_curves_equal_independent_sums(tmp_path, accumulate):
     torch.manual_seed(0)
     module, norms, monitor = TinyModule(lr=0.1), Norms(), TrainingMonitor()
     window = 4 if accumulate == 1 else 2

@@ -23,7 +23,7 @@ def test_round_trip_and_no_litter(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_keeps_the_previous_checkpoint_and_says_so(tmp_path, monkeypatch, call):
+def test_a_full_disk_keeps_the_previous_checkpoint_and_warns(tmp_path, monkeypatch, call):
     path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
     io.save_checkpoint(CHECKPOINT, path)
     before = path.read_bytes()
@@ -66,7 +66,7 @@ def test_a_file_that_may_grow_no_further(tmp_path):
     assert "the previous checkpoint there is kept" in done.stderr
 
 
-def test_first_save_that_fails_says_there_is_none(tmp_path, monkeypatch):
+def test_first_save_that_fails_reports_no_earlier_checkpoint(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 

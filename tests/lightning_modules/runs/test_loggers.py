@@ -1,4 +1,4 @@
-"""The CSV log goes on where a checkpoint left it."""
+"""A resumed run continues the CSV log from its checkpoint."""
 
 import csv
 
