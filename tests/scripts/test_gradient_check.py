@@ -134,7 +134,7 @@ def test_a_new_optimizer_is_checked_once_it_has_a_twin(quick, monkeypatch, tmp_p
     monkeypatch.setattr(reference, "__path__", [*reference.__path__, str(tmp_path)])
     results = gradient_check.main([*quick, "--output", str(tmp_path / "with")])
     assert results["optimizers"]["Mine"]["largest"] < 1e-14
-    assert capsys.readouterr().err == ""
+    assert "Mine" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.05, 0.2, 0.3, 0.333, 0.4, 0.49, 0.51, 0.7, 0.9, 1.5])
