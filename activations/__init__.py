@@ -1,4 +1,4 @@
-"""Activations: SPOCU, the asymmetric Hardshrink, and every other one by name."""
+"""Activations: SPOCU, the asymmetric Hardshrink and others, and every activation of torch and timm by name."""
 
 from . import functional as functional
 from .hardshrink import Hardshrink as Hardshrink

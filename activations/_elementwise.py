@@ -78,13 +78,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def run(formula: Formula, tensors: Sequence[Tensor], constants: Constants) -> Tensor:
-    """Compute `formula` in one pass.
-
-    Args:
-        formula: The formula.
-        tensors: Its tensor arguments, of one shape; the result has the memory format of the last.
-        constants: Its scalars.
-    """
+    """Compute `formula` of tensors of one shape in one pass; the result has the memory format of the last."""
     if not all(is_ordinary(t) for t in tensors):
         return _widened(formula, tensors, constants)
     out = torch.empty_like(tensors[-1])

@@ -41,7 +41,7 @@ def coefficients(alpha: Any, beta: Any, gamma: Any, c: float) -> tuple[Any, ...]
 def value(x: Tensor, constants: Sequence[Any]) -> Tensor:
     """Return `alpha h(x / gamma + beta) - alpha h(beta)`."""
     inverse, low, high, _, alpha, k1, k2, k3, k4, k5, k6, k7 = constants
-    t = x.clamp(low, high) * inverse
+    t = _clamped(x, low, high) * inverse
     # Horner's scheme, since two infinite terms of opposite sign would meet in any other one.
     return alpha * t * (((((((t + k7) * t + k6) * t + k5) * t + k4) * t + k3) * t + k2) * t + k1)
 
@@ -57,6 +57,13 @@ def bend(grad: Tensor, x: Tensor, constants: Sequence[Any]) -> Tensor:
     """Return `grad` times the second derivative, `4 alpha / gamma^2 z (14 z^5 - 21 z^4 + 3)`."""
     z, inverse, alpha = _inside(x, constants)
     return grad * (4 * alpha * inverse * inverse * z * ((14 * z - 21) * z**4 + 3))
+
+
+def _clamped(x: Tensor, low: Any, high: Any) -> Tensor:
+    if not isinstance(low, Tensor):
+        return x.clamp(low, high)
+    x = torch.where(x < low, low, x)  # compiled, two instructions where clamp takes three
+    return torch.where(x > high, high, x)
 
 
 def _inside(x: Tensor, constants: Sequence[Any]) -> tuple[Tensor, Any, Any]:
@@ -103,11 +110,12 @@ class _Trained(torch.autograd.Function):
             gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=torch.is_grad_enabled()))
             return (*(next(gradients) if needed else None for needed in ctx.needs_input_grad[:4]), None)
         constants = _stacked(alpha, beta, gamma, ctx.c)
-        _, low, high, _, _, slope, *_ = constants.unbind()
+        slope = constants[5]
         pulled = _elementwise.run(pull, (grad, x), constants)
         unscaled = _elementwise.run(value, (x,), _stacked(torch.ones_like(alpha), beta, gamma, ctx.c))
         wide, by_x = grad.to(alpha.dtype), pulled.to(alpha.dtype)
-        by_alpha = (wide * unscaled).sum()
+        by_alpha = unscaled.to(alpha.dtype).mul_(wide).sum()
         by_beta = gamma * by_x.sum() - alpha * slope * wide.sum()
-        by_gamma = -(by_x * x.to(alpha.dtype).clamp(low, high)).sum() / gamma  # clamped: 0 times inf would be NaN
+        largest = torch.finfo(x.dtype).max  # 0 times inf would be NaN
+        by_gamma = -x.to(alpha.dtype).clamp(-largest, largest).mul_(by_x).sum() / gamma
         return pulled, by_alpha, by_beta, by_gamma, None

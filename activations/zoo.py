@@ -69,12 +69,7 @@ def class_path(name: str) -> str:
 
 
 def class_paths() -> dict[str, str]:
-    """Return the import path of every activation, by the name of its class (`LeakyReLU`), which imports timm.
-
-    Example:
-        >>> class_paths()["Hardshrink"]
-        'activations.Hardshrink'
-    """
+    """Return the import path of every activation by the name of its class, such as `LeakyReLU`; this imports timm."""
     return {path.rpartition(".")[2]: path for path in _with_timm().values()}
 
 

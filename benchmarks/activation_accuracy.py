@@ -1,9 +1,10 @@
 """SPOCU and Hardshrink against ReLU in training: a table of test accuracies and a figure of learning curves.
 
-Example: ``python benchmarks/activation_accuracy.py --cifar10 FOLDER``; FOLDER holds train/<class>/* and test/<class>/*.
+Example: `python benchmarks/activation_accuracy.py --cifar10 FOLDER` with the images in
+`FOLDER/train/<class>/` and `FOLDER/test/<class>/`.
 
-Every run is one call of ``scripts/train.py`` with a recipe of ``scripts/recipes/``; only the activation and the seed
-differ. A run that has its ``results.json`` already is not repeated, so an interrupted comparison goes on where it was.
+Every run is one call of `scripts/train.py` with a recipe of `scripts/recipes/`; only the activation and the seed
+differ. A run that already has its `results.json` is not repeated, so an interrupted comparison continues.
 """
 
 import json
@@ -20,7 +21,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 ROOT = Path(__file__).resolve().parent.parent
-# Not this file's own folder: it holds an activations.py, and an optimizers.py.
+# In place of this file's own folder, whose activations.py would hide the package.
 sys.path[:1] = [str(ROOT), str(ROOT / "scripts")]
 
 import train
@@ -42,12 +43,12 @@ LOSS, ACCURACY = "test/nll", "test/accuracy"
 
 
 def finished(folder: Path) -> Path | None:
-    """The run below ``folder`` that was trained and tested, if there is one."""
+    """Return the run below `folder` that was trained and tested, if there is one."""
     return next((path.parent for path in sorted(folder.glob("*/results.json"))), None)
 
 
 def run(recipe: str, activation: Sequence[str], seed: int, folder: Path, options: Sequence[str]) -> Path | None:
-    """Train once and give the run's folder, or None if the loss became infinite or NaN."""
+    """Train once and return the run's folder, or None if the loss became infinite or NaN."""
     done = finished(folder)
     if done is not None:
         return done
@@ -63,7 +64,7 @@ def run(recipe: str, activation: Sequence[str], seed: int, folder: Path, options
 
 
 def row(task: str, name: str, runs: Sequence[Path | None]) -> str:
-    """One line of the table: means over the seeds, each seed's accuracy, and how many runs diverged."""
+    """Return one line of the table: means over the seeds, each seed's accuracy, and the number of diverged runs."""
     results = [json.loads((path / "results.json").read_text()) for path in runs if path is not None]
     diverged = f"{len(runs) - len(results)} of {len(runs)}"
     if not results:
@@ -75,7 +76,7 @@ def row(task: str, name: str, runs: Sequence[Path | None]) -> str:
 
 
 def draw(axes: Axes, name: str, color: str, runs: Sequence[Path | None]) -> None:
-    """The test accuracy after each epoch, one line a seed."""
+    """Plot the test accuracy after each epoch, one line per seed."""
     for path in runs:
         if path is None:
             continue
@@ -90,10 +91,10 @@ def compare(
     """Train every combination of task, activation and seed; print the table and write the figure.
 
     Args:
-        cifar10: Folder of CIFAR-10's images, train/<class>/* and test/<class>/*; None leaves that task out.
-        seeds: Runs of each combination, with the seeds 0, 1, ...
-        folder: Where the runs are kept.
-        figure: Where the figure is written.
+        cifar10: Folder of CIFAR-10's images, train/<class>/* and test/<class>/*; None skips that task.
+        seeds: Number of runs of each combination, with the seeds 0, 1, ...
+        folder: Folder of the runs.
+        figure: Path of the figure.
     """
     tasks = {task: recipe for task, recipe in RECIPES.items() if cifar10 is not None or not task.startswith("CIFAR")}
     figures, panels = plt.subplots(1, len(tasks), figsize=(5.5 * len(tasks), 3.8), layout="constrained", squeeze=False)

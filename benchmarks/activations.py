@@ -1,12 +1,12 @@
 """Forward and backward of SPOCU and Hardshrink against torch's and other activations, as ratios to ReLU.
 
-Example: ``python benchmarks/activations.py --dtypes '[float32,bfloat16]'``, on a GPU with ``--device cuda``.
+Example: `python benchmarks/activations.py --dtypes '[float32,bfloat16]'`, on a GPU with `--device cuda`.
 
-Every contender runs in every round, in an order drawn anew (who comes after whom decides which memory is reused and
-which is fetched from the system again). The table gives the median over the rounds of the ratio to ReLU in the same
-round, and the bytes that autograd saves beside those of the input. On a CPU ``--threads 1 --clock cpu`` counts
-processor time and not the time that other programs had. On CUDA a round is a replayed graph of forward and backward:
-the time of the kernels without that of launching them; ``--clock wall`` there includes the launches.
+Every contender runs in every round, in random order (the order decides which memory is reused and which is requested
+from the system). The table gives the median over the rounds of the ratio to ReLU in the same round, and the bytes that
+autograd saves in addition to the input. On a CPU, `--threads 1 --clock cpu` counts processor time, which excludes other
+programs. On CUDA, a round is a replayed graph of forward and backward, that is, the time of the kernels without their
+launches; `--clock wall` includes the launches.
 """
 
 import importlib
@@ -34,19 +34,19 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def plain_spocu(x: Tensor) -> Tensor:
-    """SPOCU as one would write it, in plain autograd operations."""
+    """Compute SPOCU in plain autograd operations, as its definition reads."""
     z = (x / 4.437 + 0.6653).clamp(min=0)
     return 3.0937 * (z**3 * (z**5 - 2 * z**4 + 2)) - 3.0937 * (0.6653**3 * (0.6653**5 - 2 * 0.6653**4 + 2))
 
 
 def where_hardshrink(x: Tensor) -> Tensor:
-    """An asymmetric Hardshrink in plain autograd operations."""
+    """Compute an asymmetric Hardshrink in plain autograd operations."""
     return torch.where((x < -0.4) | (x > 0.5), x, torch.zeros_like(x))
 
 
 def contenders(device: str) -> dict[str, Activation]:
-    """The activations compared, by name."""
-    found: dict[str, Activation] = {
+    """Return the compared activations by name."""
+    compared: dict[str, Activation] = {
         "nn.ReLU": nn.ReLU(),
         "SPOCU()": SPOCU(),
         "SPOCU(c=1)": SPOCU(c=1.0),
@@ -59,12 +59,12 @@ def contenders(device: str) -> dict[str, Activation]:
     }
     if importlib.util.find_spec("spocu") and device == "cpu":
         peer = importlib.import_module("spocu.spocu_pytorch").SPOCU(3.0937, 0.6653, 4.437)
-        found["PyPI spocu (forward only)"] = peer
-    return found
+        compared["PyPI spocu (forward only)"] = peer
+    return compared
 
 
 def saved_bytes(activation: Activation, x: Tensor) -> int:
-    """What autograd keeps for the backward, each piece of memory once, without the input itself."""
+    """Return the bytes that autograd keeps for the backward, each storage once, without the input."""
     pieces: dict[int, int] = {}
 
     def note(t: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def saved_bytes(activation: Activation, x: Tensor) -> int:
 def timed(
     activation: Activation, x: Tensor, grad: Tensor, clock: Literal["wall", "cpu", "device"]
 ) -> Callable[[], float]:
-    """A function that runs forward and backward once and gives the seconds."""
+    """Return a function that runs forward and backward once and returns the seconds."""
 
     def step() -> None:
         y = activation(x)
@@ -107,7 +107,7 @@ def timed(
     now = time.perf_counter if clock == "wall" else time.thread_time
 
     def run() -> float:
-        step()  # the memory of the contender before is given back, its own is there
+        step()  # frees the memory of the previous contender and allocates its own
         if x.is_cuda:
             torch.cuda.synchronize()
         begin = now()
@@ -120,7 +120,7 @@ def timed(
 
 
 def table(dtype: torch.dtype, device: str, rounds: int, clock: Literal["wall", "cpu", "device"], compiled: bool) -> str:
-    """One markdown table for one type."""
+    """Return the markdown table of one type."""
     x = torch.randn(64, 64, 32, 32, device=device).to(dtype).requires_grad_()
     grad = torch.randn(64, 64, 32, 32, device=device).to(dtype)
     runs = {}
@@ -141,7 +141,7 @@ def table(dtype: torch.dtype, device: str, rounds: int, clock: Literal["wall", "
     title = (
         f"{str(dtype).removeprefix('torch.')} on {device}, {clock} clock{'' if compiled else ', without a compiler'}"
     )
-    lines = [f"| {title} | ratio to ReLU | ms | saved bytes beside the input |", "| --- | ---: | ---: | ---: |"]
+    lines = [f"| {title} | ratio to ReLU | ms | bytes saved in addition to the input |", "| --- | ---: | ---: | ---: |"]
     for name, own in times.items():
         ratio = statistics.median(a / b for a, b in zip(own, relu, strict=True))
         lines.append(f"| {name} | {ratio:.2f} | {statistics.median(own) * 1e3:.2f} | {saved[name]:,} |")
@@ -159,12 +159,12 @@ def compare(
     """Print one table for each type.
 
     Args:
-        dtypes: Types of the input, of 64 x 64 x 32 x 32 elements.
-        device: Where to run.
-        rounds: How often each contender is timed.
+        dtypes: Types of the input, which has 64 x 64 x 32 x 32 elements.
+        device: Device of the input.
+        rounds: Number of times each contender is timed.
         threads: Number of CPU threads.
         clock: wall, cpu (time of one thread), or auto: device time on CUDA, wall on a CPU.
-        uncompiled: Run as on a machine without a compiler.
+        uncompiled: Run the plain operations that a machine without a compiler uses.
     """
     torch.set_num_threads(threads)
     if uncompiled:

@@ -1,4 +1,4 @@
-"""The compiled pass: what it saves, when it is left aside, and that it is the same function as the plain one."""
+"""The compiled pass: which tensors it saves, when plain operations replace it, and that both compute the same."""
 
 import math
 import subprocess
@@ -18,11 +18,11 @@ FUNCTIONS = {
     "spocu, c=1": lambda x: spocu(x, c=1.0),
     "hardshrink": lambda x: hardshrink(x, -0.3, 0.7),
 }
-LARGE = (3, 5, 64, 65)  # no multiple of a register, and above the size from which kernels are compiled
+LARGE = (3, 5, 64, 65)  # not a multiple of a register, and above the size from which kernels are compiled
 
 
 class Watching(TorchDispatchMode):
-    """Sees every operation, and lets it pass."""
+    """Sees every operation and does not change it."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {}))
@@ -159,11 +159,11 @@ def test_sizes_that_leave_a_part_of_a_row(function, dtype, size):
     torch.manual_seed(0)
     x = torch.randn(size + 1).mul(3).to(dtype)[1:]
     y = function(x.requires_grad_())
-    (found,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    (actual,) = torch.autograd.grad(y, x, torch.ones_like(y))
     whole = torch.cat([x.detach(), torch.zeros(-size % 64, dtype=dtype)]).requires_grad_()
     wanted = function(whole)
     assert torch.equal(y, wanted[:size])
-    assert torch.equal(found, torch.autograd.grad(wanted, whole, torch.ones_like(wanted))[0][:size])
+    assert torch.equal(actual, torch.autograd.grad(wanted, whole, torch.ones_like(wanted))[0][:size])
 
 
 @pytest.mark.parametrize("specialize", [False, True])
@@ -200,8 +200,8 @@ def test_in_a_forked_process_with_kernels_of_its_parent():
     torch.set_num_threads(2)
     wanted = spocu(x)
     loader = torch.utils.data.DataLoader(Mapped(x), batch_size=None, num_workers=1, multiprocessing_context="fork")
-    (found,) = list(loader)
-    torch.testing.assert_close(found, wanted)
+    (actual,) = list(loader)
+    torch.testing.assert_close(actual, wanted)
 
 
 @pytest.mark.parametrize("parameters", [{}, {"c": 1.0}, {"beta": 0.3, "gamma": 2.0, "c": 1.7}])
@@ -228,9 +228,9 @@ def test_forward_mode_through_the_compiled_kernels(function):
     x, tangent = torch.randn(LARGE), torch.randn(LARGE)
     with torch.autograd.forward_ad.dual_level():
         y = function(torch.autograd.forward_ad.make_dual(x, tangent))
-        found = torch.autograd.forward_ad.unpack_dual(y).tangent
+        actual = torch.autograd.forward_ad.unpack_dual(y).tangent
     _, wanted = torch.func.jvp(function, (x,), (tangent,))
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_third_derivative():
@@ -308,13 +308,13 @@ def test_learned_parameters_save_the_input_and_get_the_plain_gradients(dtype, c)
         with saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
             y = module(leaf)
         y.backward(grad)
-        found = [y.detach(), leaf.grad, *(p.grad for p in module.parameters())]
+        actual = [y.detach(), leaf.grad, *(p.grad for p in module.parameters())]
         module.zero_grad()
-        return found, sorted(saved)
+        return actual, sorted(saved)
 
     ours, saved = gradients()
     assert [size for size in saved if size > 1] == [x.numel()]
-    with Watching():  # something looks on: plain operations
+    with Watching():  # a mode is active: plain operations
         plain, _ = gradients()
     assert _elementwise._uncompilable == set()
     for a, b in zip(ours, plain, strict=True):

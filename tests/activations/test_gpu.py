@@ -1,4 +1,4 @@
-"""The compiled kernels on a GPU: values, gradients, memory formats, captured graphs, and the time beside ReLU."""
+"""The compiled kernels on a GPU: values, gradients, memory formats and captured graphs."""
 
 import pytest
 import torch
@@ -66,6 +66,6 @@ def test_captured_in_a_cuda_graph(function):
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        (found,) = torch.autograd.grad(function(x), x, grad)
+        (actual,) = torch.autograd.grad(function(x), x, grad)
     graph.replay()
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)

@@ -27,7 +27,7 @@ def test_equals_torch_for_symmetric_bounds(dtype, bound, size):
     y.backward(grad)
     z.backward(grad)
     torch.testing.assert_close(y, z, rtol=0, atol=0, equal_nan=True)
-    # For NaN torch answers 0 or the gradient, by the place in the vector register.
+    # For NaN torch returns 0 or the gradient, depending on the position in the vector register.
     torch.testing.assert_close(ours.grad[x == x], theirs.grad[x == x], rtol=0, atol=0)
     assert not (y.signbit() & (y == 0)).any()
 

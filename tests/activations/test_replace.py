@@ -14,7 +14,7 @@ from activations import SPOCU, Hardshrink, replace
 
 
 class Functional(nn.Module):
-    """Every way to call a ReLU without a module, and one that depends on the mode."""
+    """Every way to call a ReLU without a module, and a dropout that depends on the mode."""
 
     def __init__(self):
         super().__init__()
@@ -250,7 +250,7 @@ def test_subclasses_count_once():
 @pytest.mark.parametrize(
     "old", [None, "relu", nn.ReLU(), (), (nn.ReLU, F.relu)], ids=["None", "name", "instance", "nothing", "function"]
 )
-def test_what_is_no_module_class(old):
+def test_refuses_an_old_that_is_no_module_class(old):
     with pytest.raises(ValueError, match="old must be a module class or a tuple of them"):
         replace(nn.Sequential(nn.ReLU()), old, SPOCU)
 

@@ -26,7 +26,7 @@ SETTINGS = [
 
 
 def places(parameters, dtype):
-    """A grid over [-20, 20], numbers close to 0, and both sides of every joint."""
+    """Return a grid over [-20, 20], numbers close to 0, and both sides of every joint."""
     grid = torch.linspace(-20, 20, 1201, dtype=torch.float64)
     near = torch.logspace(-30, 0, 61, dtype=torch.float64)
     b, g, c = parameters["beta"], parameters["gamma"], parameters["c"]
@@ -38,7 +38,7 @@ def places(parameters, dtype):
 
 
 def build(parameters, dtype, trainable):
-    """A module and its parameters, which are rounded to `dtype` if they are trained."""
+    """Return a module and its parameters, which are rounded to `dtype` if they are trained."""
     module = SPOCU(**parameters, trainable=trainable)
     if trainable:
         module.to(dtype)
@@ -156,7 +156,7 @@ def test_gradients_at_infinity(c, trainable):
     assert not any(gradient.isnan().any() for gradient in plain)
 
 
-def test_what_the_docstring_says():
+def test_claims_of_the_docstring():
     assert spocu(torch.tensor(13.85)).item() < 65504 < spocu(torch.tensor(14.0)).item()
     top = 4.437 * (1 - 0.6653)
     x = torch.linspace(-5, 1000, 100_000, dtype=torch.float64)

@@ -18,7 +18,7 @@ VARIANTS = {
     "hardshrink asymmetric": ("hardshrink", {"lower": -0.1, "upper": 0.7}),
 }
 ALL = [*names(), *VARIANTS]
-# What torch's own modules cannot do, whoever calls them: strict, so that a torch that can is noticed.
+# Limits of torch's own modules; strict, to notice when a newer torch lifts one.
 LIMITS = {
     "vmap": {"rrelu": "no batching rule"},
     "grad": {"rrelu": "no batching rule"},
@@ -28,7 +28,7 @@ LIMITS = {
 
 
 def each(names, limit):
-    """``names``, with those that torch limits marked."""
+    """Return `names`, with those that torch limits marked as failing."""
     known = LIMITS[limit]
     return [pytest.param(n, marks=pytest.mark.xfail(reason=known[n], strict=True)) if n in known else n for n in names]
 
@@ -140,16 +140,16 @@ def test_onnx(module, x, wanted, tmp_path):
     path = tmp_path / "activation.onnx"
     torch.onnx.export(module, (x,), path, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(path)
-    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-5, atol=1e-6)
+    (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(actual), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", each(ALL, "vmap"))
 def test_vmap(module, x, wanted):
     if type(module).__name__ == "PReLU":
         pytest.skip("one channel dimension less is another PReLU")
-    found = torch.func.vmap(module)(x)
-    torch.testing.assert_close(found, wanted)
+    actual = torch.func.vmap(module)(x)
+    torch.testing.assert_close(actual, wanted)
 
 
 @pytest.mark.parametrize("name", each(ELEMENTWISE, "grad"))
