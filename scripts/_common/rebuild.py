@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
+from _common.errors import hush
 from _common.run import ROOT, run_of
 from lightning_modules import ImageClassifier
 from lightning_modules.runs.checkpoint_io import read_checkpoint
@@ -52,6 +53,7 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
             f"{checkpoint} is not in the folder of a run, which holds its data and split: "
             "give RUN/checkpoints/best.ckpt beside RUN/config.yaml"
         )
+    hush()
     config = yaml.safe_load((folder / "config.yaml").read_text())
     trainer = pl.Trainer(
         accelerator=accelerator,
