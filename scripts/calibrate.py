@@ -1,12 +1,12 @@
-"""Calibrate a trained classifier with every scaler, or show what calibration does on generated data.
+"""Calibrate a trained classifier with every scaler, or support vector machines on generated data.
 
     python scripts/calibrate.py --checkpoint runs/.../checkpoints/best.ckpt
     python scripts/calibrate.py                                # support vector machines on generated data
 
 With a checkpoint, its data and split are rebuilt from the run's config.yaml, each scaler is fitted to the validation
-split, and the table shows the test split. The output folder (the run's ``calibration/``) gets ``results.json``,
-``reliability.png``, and the network with ``--keep`` behind it, as ``checkpoints/calibrated.ckpt`` beside a config.yaml,
-so that ``train.py test --ckpt_path`` and ``train.py predict --ckpt_path`` take it.
+split, and the table shows the test split. The output folder (the run's `calibration/`) gets `results.json`,
+`reliability.png`, and the network followed by the scaler of `--keep`, as `checkpoints/calibrated.ckpt` beside a
+config.yaml, which `train.py test --ckpt_path` and `train.py predict --ckpt_path` read.
 """
 
 import math
@@ -32,21 +32,21 @@ def run(
     accelerator: str = "auto",
     replicates: int = 200,
 ) -> dict[str, Any]:
-    """Calibrate a checkpoint, or without one the support vector machine of the example.
+    """Calibrate a checkpoint, or support vector machines if none is given.
 
     Args:
-        checkpoint: A checkpoint of a run of train.py.
-        output: Folder for what is written; by default the run's calibration/, or a new one under runs/.
-        keep: The scaler of the calibrated checkpoint.
-        n_bins: Bins of the calibration error; 15 is what train.py logs.
+        checkpoint: Checkpoint of a run of train.py.
+        output: Output folder; by default the run's calibration/, or a new one under runs/.
+        keep: Scaler of the calibrated checkpoint.
+        n_bins: Number of bins of the calibration error; train.py logs 15.
         norm: Norm of the calibration error: l1 (ECE, what train.py logs), l2 or max.
-        on_training_data: Fit to the training split, which leaves the network overconfident, instead of the validation
-            split.
-        accelerator: Lightning's name of the device.
-        replicates: Resampled sets for the confidence intervals of the calibration error.
+        on_training_data: Fit to the training split instead of the validation split, which leaves the network
+            overconfident.
+        accelerator: Device, by Lightning's name: auto, cpu, gpu.
+        replicates: Number of bootstrap samples for the confidence intervals of the calibration error.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
     """
     if checkpoint is None:
         from _calibrate.svm import calibrate_svm
@@ -65,7 +65,7 @@ def run(
 
 
 def print_table(results: dict[str, Any]) -> None:
-    """Print what came out, a row a method."""
+    """Print the results, a row a method."""
     table = Table(title=results["title"], title_justify="left")
     error = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}[results["norm"]]
     for column in ("method", "NLL", error, "95% interval", "Brier", "accuracy", "fitted parameters"):
@@ -81,7 +81,7 @@ def print_table(results: dict[str, Any]) -> None:
 
 
 def number(value: float) -> str:
-    """A number with four decimals."""
+    """Return a number with four decimals."""
     return f"{value:.4f}" if math.isfinite(value) else str(value)
 
 

@@ -19,9 +19,9 @@ class Features(NamedTuple):
     """The features of a split.
 
     Attributes:
-        values: float32 ``[N, D]``, the input of the network's last affine layer.
-        labels: int64 ``[N]``.
-        images: ``[N, C, H, W]`` as the network gets them.
+        values: float32 `[N, D]`, the input of the network's last affine layer.
+        labels: int64 `[N]`.
+        images: `[N, C, H, W]` as the network gets them.
         classes: Names of the classes.
     """
 
@@ -36,7 +36,7 @@ def extract(checkpoint: Path, split: str = "test") -> Features:
 
     Args:
         checkpoint: A checkpoint in the folder of its run.
-        split: ``"train"`` (shuffled and augmented, as in training), ``"val"`` or ``"test"``.
+        split: `"train"` (shuffled and augmented, as in training), `"val"` or `"test"`.
 
     Raises:
         ValueError: If the checkpoint is in no run, or the network has no affine layer.

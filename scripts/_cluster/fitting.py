@@ -34,7 +34,7 @@ def fit_shard(rows: Any, model: KMeans, out: Path | None = None, results: Callab
     """Fit this process's share of the rows; the first process writes.
 
     Args:
-        rows: All rows ``[N, D]``.
+        rows: All rows `[N, D]`.
         model: Estimator to fit.
         out: The npz file for the centres; its results go beside it.
         results: Returns the file for the results where there is no `out`.

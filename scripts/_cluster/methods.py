@@ -21,8 +21,8 @@ class Clustering(NamedTuple):
     """One method's result.
 
     Attributes:
-        labels: ``[N]``.
-        centres: ``[K, D]``.
+        labels: `[N]`.
+        centres: `[K, D]`.
         seconds: Time from the data to the labels.
     """
 
@@ -45,7 +45,7 @@ def ours(data: Array, model: KMeans) -> tuple[Array, Array]:
 
 
 def of_faiss(data: Array, k: int, seed: int) -> tuple[Array, Array]:
-    """Fit ``faiss.Kmeans`` to all of the data, 25 iterations."""
+    """Fit `faiss.Kmeans` to all of the data, 25 iterations."""
     model = faiss.Kmeans(data.shape[1], k, niter=25, max_points_per_centroid=10**9, seed=seed + 1)
     model.train(data)
     _, labels = model.index.search(data, 1)
@@ -80,7 +80,7 @@ def estimators(points: Array, clusters: int, seed: int) -> dict[str, Any]:
 
 
 def generated_sets(samples: int, seed: int) -> dict[str, tuple[Array, Array]]:
-    """Return points ``[samples, 2]`` and labels of six kinds, as in scikit-learn's comparison of clusterings."""
+    """Return points `[samples, 2]` and labels of six kinds, as in scikit-learn's comparison of clusterings."""
     blobs, truth = datasets.make_blobs(samples, random_state=seed)
     rng = np.random.default_rng(seed)
     return {
@@ -94,7 +94,7 @@ def generated_sets(samples: int, seed: int) -> dict[str, tuple[Array, Array]]:
 
 
 def scatter_plots(panels: Sequence[Sequence[tuple[str, Array, Array]]], size: float = 2.6) -> Figure:
-    """Draw a grid of panels: each a title, points ``[N, 2]`` and labels ``[N]`` (-1 for noise, drawn grey)."""
+    """Draw a grid of panels: each a title, points `[N, 2]` and labels `[N]` (-1 for noise, drawn grey)."""
     figure = Figure(figsize=(size * len(panels[0]), size * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), len(panels[0]), squeeze=False)
     for row, line in zip(axes, panels, strict=True):
