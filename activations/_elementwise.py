@@ -2,6 +2,9 @@
 
 This is the one file of the package that uses private names of torch: it has to see whether a transform, a mode or a
 tracer watches the tensors, in which case plain operations run instead of a compiled kernel.
+
+The numbers below are SPOCU's times for forward and backward of 64 x 64 x 32 x 32 float32 numbers on one thread of a
+CPU, as ratios to ReLU: 1.2 with a compiler and 3.6 without.
 """
 
 import functools
@@ -20,14 +23,12 @@ Formula = Callable[..., Tensor]
 
 # Up to this many elements, a call of a compiled kernel takes as long as the plain operations.
 _SMALL = 1 << 13
-# Without a compiler, plain operations run on blocks of this size, whose temporaries stay in the cache.
+# Without a compiler, plain operations run on blocks of this size, whose temporaries stay in the cache: 3.6, not 19.5.
 _BLOCK = 1 << 16
 # Kernels for CUDA index with 32 bits.
 _LARGEST = 1 << 30
-# Kernels for CPU get rows of this length, a multiple of every vector register, and need no code for a remainder.
-_ROW = 64
 _OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
-    # Fused multiply-adds halve the instructions of a polynomial on a CPU.
+    # Fused multiply-adds halve the instructions of a polynomial on a CPU: 1.17, not 1.26.
     "cpp.enable_floating_point_contract_flag": "fast",
     # The number of threads is read at run time: one in a forked worker of a DataLoader, where more would hang.
     "cpp.dynamic_threads": True,
@@ -83,15 +84,14 @@ def run(formula: Formula, tensors: Sequence[Tensor], constants: Constants) -> Te
         return _widened(formula, tensors, constants)
     out = torch.empty_like(tensors[-1])
     flat = [_flat(t, out) for t in (out, *tensors)]
-    on_cpu = out.device.type == "cpu"
     if out.numel() > _SMALL and (kernel := _kernel(formula, len(tensors), len(constants), out.dtype, out.device.type)):
         if isinstance(constants, tuple):
             constants = _on_device(constants, compute_dtype(out.dtype), out.device)
         with torch.no_grad():
-            for target, *inputs in _rows(flat) if on_cpu else _pieces(flat, _LARGEST):
+            for target, *inputs in _pieces(flat, _LARGEST):
                 kernel(target, constants, *inputs)
     else:
-        for target, *inputs in _pieces(flat, _BLOCK if on_cpu else _LARGEST):
+        for target, *inputs in _pieces(flat, _BLOCK if out.device.type == "cpu" else _LARGEST):
             target.copy_(_widened(formula, inputs, constants))
     return out
 
@@ -197,14 +197,6 @@ def _pieces(flat: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(t.split(size) for t in flat), strict=True)
 
 
-def _rows(flat: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield all whole rows; a remainder follows with elements before it, which are computed twice."""
-    size = flat[0].numel()
-    yield [t[: size - size % _ROW].view(-1, _ROW) for t in flat]
-    if size % _ROW:
-        yield [t[-_SMALL:].view(-1, _ROW) for t in flat]
-
-
 @functools.lru_cache(maxsize=256)
 def _on_device(constants: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
@@ -227,10 +219,6 @@ def _kernel(
     copy = types.FunctionType(code, globals(), code.co_name, None, kernel.__closure__)
     compiled = torch.compile(copy, dynamic=True, options=dict(_OPTIONS))  # a copy: torch.compile removes some of them
     sample = [torch.ones(_BLOCK, dtype=dtype, device=device_type) for _ in range(inputs + 1)]
-    if device_type == "cpu":
-        (sample,) = _rows(sample)
-        for rows in sample:
-            torch._dynamo.mark_static(rows, 1)
     try:
         with torch.no_grad():
             compiled(sample[0], _on_device((1.0,) * scalars, compute_dtype(dtype), sample[0].device), *sample[1:])

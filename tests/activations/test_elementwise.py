@@ -155,7 +155,7 @@ def test_compiled_once_for_every_size_shape_and_state(function, forgotten):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [8193, 10007, 65599])
-def test_sizes_that_leave_a_part_of_a_row(function, dtype, size):
+def test_sizes_that_are_no_multiple_of_a_register(function, dtype, size):
     torch.manual_seed(0)
     x = torch.randn(size + 1).mul(3).to(dtype)[1:]
     y = function(x.requires_grad_())
