@@ -204,26 +204,6 @@ def test_in_a_forked_process_with_kernels_of_its_parent():
     torch.testing.assert_close(actual, wanted)
 
 
-@pytest.mark.parametrize("parameters", [{}, {"c": 1.0}, {"beta": 0.3, "gamma": 2.0, "c": 1.7}])
-def test_gradcheck_of_spocu(parameters):
-    torch.manual_seed(0)
-    x = (torch.randn(4, 6, dtype=torch.float64) * 3).requires_grad_()
-
-    def f(x):
-        return spocu(x, **parameters)
-
-    checks = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
-    assert torch.autograd.gradcheck(f, x, **checks)
-    assert torch.autograd.gradgradcheck(f, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True)
-
-
-def test_gradcheck_of_hardshrink():
-    x = torch.tensor([-3.0, -0.9, -0.2, 0.1, 0.69, 0.8, 2.0], dtype=torch.float64, requires_grad=True)
-    f = FUNCTIONS["hardshrink"]
-    assert torch.autograd.gradcheck(f, x, check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(f, x, check_batched_grad=True)
-
-
 def test_forward_mode_through_the_compiled_kernels(function):
     x, tangent = torch.randn(LARGE), torch.randn(LARGE)
     with torch.autograd.forward_ad.dual_level():
@@ -231,15 +211,6 @@ def test_forward_mode_through_the_compiled_kernels(function):
         actual = torch.autograd.forward_ad.unpack_dual(y).tangent
     _, wanted = torch.func.jvp(function, (x,), (tangent,))
     torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_third_derivative():
-    x = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
-    d = spocu(x, 1.0, 0.5, 2.0)
-    for _ in range(3):
-        (d,) = torch.autograd.grad(d, x, create_graph=True)
-    z = 1.5 / 2 + 0.5
-    assert d.item() == pytest.approx((336 * z**5 - 420 * z**4 + 12) / 8, rel=1e-12)
 
 
 @pytest.mark.usefixtures("uncompiled")

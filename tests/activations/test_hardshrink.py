@@ -67,3 +67,10 @@ def test_traced_bounds_are_compared_in_the_type_of_the_input(dtype):
     x = torch.tensor([0.7, -0.3], dtype=torch.float64).to(dtype)
     compiled = torch.compile(Hardshrink(-0.3, 0.7), backend="aot_eager", fullgraph=True)
     assert compiled(x).tolist() == Hardshrink(-0.3, 0.7)(x).tolist() == [0.0, 0.0]
+
+
+def test_gradcheck_of_hardshrink():
+    x = torch.tensor([-3.0, -0.9, -0.2, 0.1, 0.69, 0.8, 2.0], dtype=torch.float64, requires_grad=True)
+    f = Hardshrink(-0.3, 0.7)
+    assert torch.autograd.gradcheck(f, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(f, x, check_batched_grad=True)

@@ -202,3 +202,25 @@ def test_refuses_parameters_out_of_range(wrong, message):
 def test_parameters_of_each_channel_are_refused():
     with pytest.raises(ValueError, match=r"alpha must be a number or a 0-d tensor, found shape \[3\]"):
         spocu(torch.ones(3), torch.ones(3))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"c": 1.0}, {"beta": 0.3, "gamma": 2.0, "c": 1.7}])
+def test_gradcheck_of_spocu(parameters):
+    torch.manual_seed(0)
+    x = (torch.randn(4, 6, dtype=torch.float64) * 3).requires_grad_()
+
+    def f(x):
+        return spocu(x, **parameters)
+
+    checks = {"check_forward_ad": True, "check_batched_grad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(f, x, **checks)
+    assert torch.autograd.gradgradcheck(f, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True)
+
+
+def test_third_derivative():
+    x = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    d = spocu(x, 1.0, 0.5, 2.0)
+    for _ in range(3):
+        (d,) = torch.autograd.grad(d, x, create_graph=True)
+    z = 1.5 / 2 + 0.5
+    assert d.item() == pytest.approx((336 * z**5 - 420 * z**4 + 12) / 8, rel=1e-12)
