@@ -116,9 +116,17 @@ def _expand_value(key: str, value: Any) -> Any:
     return value
 
 
-def _load(text: str) -> Any:
-    return expand_config(get_loader("yaml")(text))
+def read_config(text: str) -> Any:
+    """Return what a configuration file holds, with import paths in place of short names and of moved paths."""
+    config = get_loader("yaml")(text)
+    if not isinstance(config, dict):
+        return expand_config(config)
+    from lightning_modules.paths import current_paths  # Lightning takes seconds, and most values are no dictionaries
+
+    if "ckpt_path" in config:
+        config.pop("weights_only", None)  # which train.py wrote, always null, when it had such an option
+    return expand_config(current_paths(config))
 
 
-set_loader(YAML_WITH_NAMES, _load, exceptions=(yaml.YAMLError,))
+set_loader(YAML_WITH_NAMES, read_config, exceptions=(yaml.YAMLError,))
 set_dumper(YAML_WITH_NAMES, lambda config: yaml.safe_dump(config, sort_keys=False))

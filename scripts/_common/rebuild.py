@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import yaml
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from _common.errors import hush
+from _common.names import read_config
 from _common.run import ROOT, run_of
 from lightning_modules import ImageClassifier
 from lightning_modules.runs.checkpoint_io import read_checkpoint
@@ -54,7 +54,7 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
             "give RUN/checkpoints/best.ckpt beside RUN/config.yaml"
         )
     hush()
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = read_config((folder / "config.yaml").read_text())
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -151,6 +152,19 @@ def test_test_and_validate_rebuild_model_and_data_from_the_runs_config(trained, 
     run(trained.parent, "validate", "--ckpt_path", "last")
     assert 0 <= json.loads((trained / "validate.json").read_text())["val/accuracy"] <= 1
     assert json.loads((trained / "results.json").read_text()) == results
+
+
+def test_the_configuration_of_an_earlier_version_is_read(trained, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(trained, old, ignore=shutil.ignore_patterns("tensorboard"))
+    config = (old / "config.yaml").read_text()
+    moved = config.replace("class_path: datamodules.DigitsDataModule", "class_path: datamodules.gone.DigitsDataModule")
+    assert moved != config
+    (old / "config.yaml").write_text(f"{moved}weights_only: null\n")
+    with pytest.warns(UserWarning, match=r"datamodules\.gone\.DigitsDataModule has moved: read as datamodules\.Digits"):
+        run(tmp_path, "test", "--ckpt_path", str(old / "checkpoints" / "best.ckpt"))
+    results = json.loads((trained / "results.json").read_text())
+    assert json.loads((old / "test.json").read_text())["test/accuracy"] == results["test/accuracy"]
 
 
 def test_a_finished_run_goes_on_in_its_folder(tmp_path):
