@@ -6,9 +6,9 @@ In all functions the centres are given in the coordinates of the data, as the us
 from dataclasses import replace
 
 from .data import Array, Labels, to_numpy
+from .device import open_rows
 from .parallel import find_gpus, open_gpus
 from .problem import Problem
-from .rows import open_rows
 
 
 def label(problem: Problem, centres: Array, device: str) -> Labels:

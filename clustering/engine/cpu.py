@@ -7,10 +7,9 @@ import faiss
 import numpy as np
 
 from .assignment import CpuAssignment, squared_distances
-from .data import BLOCK, Array, Block, Float32, Float64, Labels, Numbers, pieces
+from .data import BLOCK, Array, Block, Float32, Float64, Labels, Numbers, check_finite, pieces
 from .nearest import Nearest
 from .rows import Rows
-from .survey import check_finite
 
 _CANCELS = 1e-4
 """Below this share of the squared norms, a squared distance is computed from the difference: the product cancels."""

@@ -204,3 +204,15 @@ class BatchSource(Source):
 def first_of(batch: Any) -> Any:
     """Return the rows of a batch: its first item, if it is a tuple or a list."""
     return batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
+
+
+def check_finite(low: float, high: float) -> None:
+    """Check the smallest and the largest of some values.
+
+    Raises:
+        ValueError: If one is not finite.
+    """
+    if np.isnan(low) or np.isnan(high):
+        raise ValueError("Input X contains NaN: drop such rows, or impute the missing values first")
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("Input X contains infinity or a value too large for its type: drop such rows")

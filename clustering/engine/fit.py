@@ -10,10 +10,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .coordinates import Coordinates
 from .data import BLOCK, Float64
+from .device import open_rows
 from .lloyd import descend, sweep
 from .parallel import Workers, open_gpus
 from .problem import Options, Problem, Report, Result
-from .rows import Assignment, open_rows
+from .rows import Assignment
 from .starts import SAMPLE, best_start
 from .survey import Sample, draw_sample, survey
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .data import BLOCK, Array, Float64
+from .device import open_rows
 from .problem import Problem
-from .rows import Assignment, open_rows
+from .rows import Assignment
 
 _PATIENCE = 10
 """Mini-batch k-means ends after this many batches without a better smoothed objective."""

@@ -2,8 +2,8 @@
 
 Everything else in the engine handles centres `[K, D]`, sums, counts and labels only. `cpu.CpuRows` with
 `assignment.CpuAssignment` implements the interface by Faiss and numpy; an implementation for another device stands
-beside it and is chosen in `open_rows`. It must agree on labels: the nearest centre in float64, the first of equally
-near ones.
+beside it and is chosen in `device.open_rows`. It must agree on labels: the nearest centre in float64, the first of
+equally near ones.
 """
 
 from abc import ABC, abstractmethod
@@ -150,10 +150,3 @@ class Assignment(ABC):
     def doubtful(self) -> bool:
         """Whether `objective` has lost too many digits."""
         return self.objective <= _DOUBTFUL * (self.squares or 0.0)
-
-
-def open_rows(problem: Problem) -> Rows:
-    """Return the rows of a problem, on the device where they are to be processed."""
-    from .cpu import CpuRows  # here, because it loads Faiss
-
-    return CpuRows(problem)

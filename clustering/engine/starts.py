@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from .data import Float64
+from .device import open_rows
 from .lloyd import descend
 from .local_search import split_and_merge, swap
 from .parallel import Workers
 from .problem import Options, Problem
-from .rows import open_rows
 from .seeding import plus_plus, random_rows
 from .survey import Sample
 

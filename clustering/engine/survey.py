@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .data import Array, Float64, Numbers
+from .data import Array, Float64, Numbers, check_finite
+from .device import open_rows
 from .problem import Problem
-from .rows import open_rows
 
 
 class Survey(NamedTuple):
@@ -50,18 +50,6 @@ def survey(problem: Problem, least: int) -> Survey:
         available = f"n_samples={rows}" if positive == rows else f"{positive} samples with positive weight"
         raise ValueError(f"{available} should be >= n_clusters={least}: reduce n_clusters")
     return Survey(rows, low, high, sum(part[3] for part in parts))
-
-
-def check_finite(low: float, high: float) -> None:
-    """Check the smallest and the largest of some values.
-
-    Raises:
-        ValueError: If one is not finite.
-    """
-    if np.isnan(low) or np.isnan(high):
-        raise ValueError("Input X contains NaN: drop such rows, or impute the missing values first")
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("Input X contains infinity or a value too large for its type: drop such rows")
 
 
 def draw_sample(problem: Problem, size: int, rng: np.random.Generator) -> Sample:

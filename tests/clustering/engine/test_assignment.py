@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clustering.engine.rows import open_rows
+from clustering.engine.device import open_rows
 from reference.kmeans import assign, squared_distances
 
 ROWS = np.random.default_rng(0).standard_normal((40_000, 3)) + 5

@@ -4,7 +4,7 @@ import torch
 
 from clustering.engine.apply import distances, label, objective
 from clustering.engine.data import ArraySource, BatchSource
-from clustering.engine.rows import open_rows
+from clustering.engine.device import open_rows
 from reference.kmeans import assign, squared_distances
 
 ROWS = np.random.default_rng(0).standard_normal((20_000, 3)) * 2 + 7

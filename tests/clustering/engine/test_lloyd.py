@@ -3,8 +3,8 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from clustering.engine.data import BLOCK, BatchSource
+from clustering.engine.device import open_rows
 from clustering.engine.lloyd import descend, fill_empty, means, sweep
-from clustering.engine.rows import open_rows
 from reference.kmeans import assign, lloyd, minibatch, objective
 
 ROWS = make_blobs(2_000, 3, centers=6, cluster_std=4.0, random_state=0)[0]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
 
+from clustering.engine.device import open_rows
 from clustering.engine.local_search import TwoNearest, _cut, _pairs, split_and_merge, swap
-from clustering.engine.rows import open_rows
 from reference.kmeans import objective, squared_distances
 
 ROWS, TRUTH = make_blobs(1_500, 2, centers=12, cluster_std=0.7, random_state=3)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from clustering.engine.rows import open_rows
+from clustering.engine.device import open_rows
 from clustering.engine.seeding import BATCH, candidates, draw, plus_plus, random_rows
 from reference.kmeans import objective, squared_distances
 from reference.kmeans import plus_plus as slow_plus_plus

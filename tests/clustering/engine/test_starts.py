@@ -3,9 +3,9 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from clustering.engine import starts
+from clustering.engine.device import open_rows
 from clustering.engine.parallel import Workers
 from clustering.engine.problem import Options
-from clustering.engine.rows import open_rows
 from clustering.engine.starts import best_start
 from clustering.engine.survey import Sample
 from reference.kmeans import best_objective, lloyd, objective

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from clustering.engine.data import BatchSource
-from clustering.engine.survey import Sample, check_finite, draw_sample, survey
+from clustering.engine.data import BatchSource, check_finite
+from clustering.engine.survey import Sample, draw_sample, survey
 
 ROWS = np.random.default_rng(0).standard_normal((40_000, 2))
 WEIGHTS = np.random.default_rng(1).integers(0, 3, 40_000).astype(float)
