@@ -121,5 +121,10 @@ def test_a_curve_has_a_label_and_can_be_zoomed_and_changed(page, report):
     assert page.text_content("#loss-steps .ytitle") == page.text_content("#loss-seconds .ytitle") == "loss"
     assert "seconds" in page.text_content("#loss-seconds .xtitle")
     assert not page.is_visible("#accuracy-steps")
-    width, room = page.evaluate("['.main-svg', ''].map(s => document.querySelector('#loss-steps ' + s).clientWidth)")
-    assert width == room > 1000  # although it was drawn while it was hidden
+    # It was drawn while it was hidden, and gets its width when it is shown.
+    page.wait_for_function(
+        """() => {
+          const plot = document.getElementById("loss-steps");
+          return plot.clientWidth > 1000 && plot.querySelector(".main-svg").clientWidth === plot.clientWidth;
+        }"""
+    )

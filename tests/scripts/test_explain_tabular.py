@@ -183,7 +183,7 @@ def test_a_missing_library_is_one_line(tmp_path, monkeypatch, capsys):
         (["--test-size", "1.5"], "must be a share between 0 and 1, found 1.5"),
         (["--rows", "[1000]", "--models", "[linear]"], "1000 is not a test row of diabetes; they are 0 to 110"),
         (["--csv", "FILE", "--target", "price"], "its columns are a, b"),
-        (["--csv", "FILE", "--feature-names", "x,y,z,w"], "has 3 columns, but 4 names are given"),
+        (["--csv", "FILE", "--feature-names", "x,y,z,w"], "has 3 columns, found 4 names"),
         (["--csv", "FILE", "--feature-names", "x,x"], "two columns 'x'"),
         (["--csv", "FILE", "--task", "regression", "--target", "word"], "is not a number but"),
         (["--csv", "FILE", "--target", "a", "--task", "classification"], "has one row, which cannot be split"),
