@@ -65,7 +65,7 @@ class GroupOptimizer(Optimizer):
     """Optimizer that steps all tensors of a parameter group together, as torch's own do.
 
     A subclass names the tensors of its state in `STATE`, in the order in which `_new_state` creates them, and
-    implements `_check`, `_new_state` and `_step_group`. Its options include `differentiable`.
+    implements `_check`, `_new_state` and `_step_group`, which raise here. Its options include `differentiable`.
     """
 
     STATE: ClassVar[tuple[str, ...]]

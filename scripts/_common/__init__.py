@@ -1,4 +1,4 @@
-"""What the scripts share.
+"""Modules shared by the scripts.
 
 Importing it lets a checkout work without installation, from any working directory: a command imports it first.
 """

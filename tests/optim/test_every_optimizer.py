@@ -1,4 +1,4 @@
-"""What every optimizer must do, for each class that `optim` exports and each implementation flag that it has.
+"""Requirements of every optimizer, for each class that `optim` exports and each implementation flag that it has.
 
 torch's Adam takes the tests too, as a control of the tests themselves.
 """

@@ -1,4 +1,4 @@
-"""What the metrics accept, and the error messages for what they refuse."""
+"""Inputs that the metrics accept, and the error messages for those they refuse."""
 
 import math
 
