@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from . import factories
+from . import factories, networks
 from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
 from .hooks import skip_unused_hooks
@@ -36,16 +36,19 @@ class ImageClassifier(LightningModule):
     `val/top5_accuracy`; on test the same as `test/...`. A second validation loader is treated as a test set that is
     watched during training, and is logged as `test/...` too.
 
-    `backbone`, `activation`, `optimizer` and `lr_scheduler` are factories: a class, a function annotated with its
-    return type, a `functools.partial` of one, an import path, or `{"class_path": path, "init_args": {...}}`. They are
-    kept as plain data in `hparams` and in checkpoints, so that `load_from_checkpoint` rebuilds the same network and
-    `torch.load(weights_only=True)` reads the file. A subclass with arguments of its own only passes on the others.
+    `backbone`, `activation`, `optimizer` and `lr_scheduler` may each be a name, a class, a function, a
+    `functools.partial`, a lambda, an import path, `{"class_path": path, "init_args": {...}}`, or a finished object (a
+    network, an activation that is copied for each site, an optimizer of the network's parameters). They are kept as
+    plain data in `hparams` and in checkpoints, so that `load_from_checkpoint` rebuilds the same network. What cannot be
+    written so (a lambda, a function inside another one, an object) is marked there, and `load_from_checkpoint` asks for
+    it. A subclass with arguments of its own only passes on the others.
 
     Optimizers that evaluate the loss more than once per step (SAM, LBFGS) work too: see `two_pass.TwoPass`.
 
     Args:
-        backbone: A name (one of ours, which `backbones` exports, or any timm model) or a factory called with the
-            keywords `num_classes` and `image_shape`, and `activation` if one is given.
+        backbone: A network that maps images to logits, a factory, or a name (one of ours, which `backbones` exports, or
+            any timm model). A factory gets those of the keywords `num_classes`, `image_shape` and `activation` that it
+            names.
         num_classes: Number of classes, at least 2.
         image_shape: Shape of one example: `(C, H, W)`, or `(D,)` for tables.
         activation: Factory of the activation modules, called without arguments once per site. None: the backbone's own
@@ -98,22 +101,21 @@ class ImageClassifier(LightningModule):
         self.label_smoothing, self.l1, self.l2 = label_smoothing, l1, l2
         self.channels_last, self.ema_decay = channels_last, ema_decay
         self._check_arguments()
-        network = factories.plain_backbone(backbone)
-        if activation is None and factories.requires_activation(network):
+        given: dict[str, Any] = {"backbone": networks.plain_backbone(backbone), "image_shape": list(image_shape)}
+        make = networks.backbone_factory(backbone, given["backbone"])
+        if activation is None and networks.requires_activation(make):
             activation = nn.ReLU
-        given: dict[str, Any] = {"backbone": network, "image_shape": list(image_shape)}
-        for name, value, product in (
-            ("activation", activation, nn.Module),
-            ("optimizer", optimizer, Optimizer),
-            ("lr_scheduler", lr_scheduler, LRScheduler),
-        ):
+        parts: dict[str, Any] = {"activation": activation, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
+        self._make: dict[str, Callable[..., Any] | None] = {}
+        for (name, value), product in zip(parts.items(), (nn.Module, Optimizer, LRScheduler), strict=True):
             given[name] = None if value is None else factories.plain(value, name, product)
-        self.save_hyperparameters()
+            self._make[name] = None if value is None else factories.callable_of(value, given[name], name)
+        self.save_hyperparameters(ignore=list(given))
         # Lightning's command line adds private entries that rebuild its own form of the arguments.
         for name in [name for name in self.hparams if name.startswith("_")]:
             self.hparams.pop(name)
         self.save_hyperparameters(given)
-        self.backbone = factories.build_backbone(network, num_classes, self.image_shape, given["activation"])
+        self.backbone = networks.build(make, num_classes, self.image_shape, self._make.pop("activation"))
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         self._train_sums = EpochSums("loss", "accuracy")
@@ -135,7 +137,7 @@ class ImageClassifier(LightningModule):
         """Return the logits `[N, K]` of images `[N, *image_shape]`.
 
         Raises:
-            ValueError: If the images have another shape.
+            ValueError: If the images have another shape, or the network returns anything but such logits.
         """
         if images.shape[1:] != self.image_shape:
             raise ValueError(
@@ -144,7 +146,14 @@ class ImageClassifier(LightningModule):
             )
         if self.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.backbone(images)
+        logits = self.backbone(images)
+        if not isinstance(logits, Tensor) or logits.shape[1:] != (self.num_classes,):
+            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"the network must return logits [N, {self.num_classes}], found {found}: build it with "
+                f"num_classes={self.num_classes}, or give the classifier the number that it has"
+            )
+        return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and add loss and correct predictions to the epoch's sums."""
@@ -203,10 +212,9 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and the scheduler, after the model has been placed and sharded."""
-        make = self._factory("optimizer", Optimizer)
+        make, make_scheduler = self._make["optimizer"], self._make["lr_scheduler"]
         optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"])
         self._two_pass = TwoPass() if evaluates_repeatedly(optimizer) else None
-        make_scheduler = self._factory("lr_scheduler", LRScheduler)
         if make_scheduler is not None:
             return with_schedule(optimizer, make_scheduler, self.lr_interval)
         if make is not None:
@@ -227,7 +235,7 @@ class ImageClassifier(LightningModule):
         self._loaded_sums = None
         if self.hparams["compile"] and not self._compile_tried:
             self._compile_tried = True
-            factories.compile_in_place(self.backbone, self.trainer.strategy.root_device)
+            networks.compile_in_place(self.backbone, self.trainer.strategy.root_device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the sums of the epoch so far, over all processes."""
@@ -290,10 +298,6 @@ class ImageClassifier(LightningModule):
 
     def _reduced(self, sums: EpochSums) -> Tensor:
         return self.trainer.strategy.reduce(sums.vector(self.device), reduce_op="sum")
-
-    def _factory(self, name: str, product: type) -> Callable[..., Any] | None:
-        spec = self.hparams[name]
-        return None if spec is None else factories.factory(spec, name, product)
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

@@ -1,23 +1,24 @@
 """Factories as plain data, which a checkpoint can hold and `torch.load(weights_only=True)` can read.
 
 A factory builds a part of a network or of its training: a class, a function or a `functools.partial` of one. `plain`
-writes it as strings, numbers, lists and dictionaries, and `factory` reads it back. `build_backbone` builds the network.
+writes it as strings, numbers, lists and dictionaries, and `factory` reads it back; `networks` builds the network.
 """
 
+import copy
+import difflib
 import functools
-import importlib.util
+import importlib
 import inspect
-import sys
-import warnings
+import pickle
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .backbones.named import named
+import activations
+
 from .paths import current_path, load, public_path
 
 Plain: TypeAlias = str | dict[str, Any]
@@ -27,88 +28,141 @@ OptimizerFactory: TypeAlias = Callable[[Iterable], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
 
 _PRODUCTS = (nn.Module, Optimizer, LRScheduler)
+_HOMES = {"optimizer": ("optim", "torch.optim", "timm.optim"), "lr_scheduler": ("torch.optim.lr_scheduler",)}
+"""Where the short names of an argument are looked up, in this order; `activations.class_path` knows activations."""
+
+
+class Given:
+    """A factory, or an object in place of one, that cannot be written as plain data.
+
+    Each site of an activation gets a copy of its own. It can be pickled if Python can pickle what it holds.
+    """
+
+    def __init__(self, value: Any, where: str) -> None:
+        self.value, self.where = value, where
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the product: a copy of a module, an optimizer or a scheduler as it is."""
+        if isinstance(self.value, nn.Module):
+            return copy.deepcopy(self.value)
+        return self.value if isinstance(self.value, (Optimizer, LRScheduler)) else self.value(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Given":
+        """Copy a partial or an object; Python copies no functions."""
+        return Given(copy.deepcopy(self.value, memo), self.where)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what is pickled.
+
+        Raises:
+            pickle.PicklingError: If Python cannot pickle the value.
+        """
+        try:
+            pickle.dumps(self.value)
+        except Exception as error:  # each type has its own
+            raise pickle.PicklingError(
+                f"{self.where}: {_shown(self.value)} cannot be pickled, which copying a model to another process needs "
+                f"({error}): define it at the top level of a module"
+            ) from None
+        return Given, (self.value, self.where)
+
+
+class _NotData(Exception):
+    """The value has no form as plain data."""
 
 
 def plain(value: Any, where: str, product: type | tuple[type, ...] = _PRODUCTS) -> Plain:
     """Write a factory as plain data.
 
     Args:
-        value: A class, a function, a `functools.partial` of one, an import path, or a dictionary
-            `{"class_path": path, "init_args": {...}}` (what the command line writes).
-        where: The argument's name, for messages.
-        product: Type of the product. A class must be a subclass of it and a function must be annotated as returning
-            it, so that a checkpoint from elsewhere cannot name an arbitrary callable such as `os.system`.
+        value: A class, a function, a `functools.partial` of one, an import path, a short name, a dictionary
+            `{"class_path": path, "init_args": {...}}` (what the command line writes), or an object.
+        where: The argument's name, for messages and for the short names.
+        product: Type of the product. A class must be a subclass of it.
 
     Returns:
-        The shortest public import path, or such a dictionary if arguments are bound.
+        The shortest public import path; such a dictionary if arguments are bound; or `{"unsaved": description}` for
+        what cannot be rebuilt from an import path: a lambda, a function inside another one, an object.
 
     Raises:
-        ValueError: If the value cannot be rebuilt from an import path (a lambda, a closure, an object), or has another
-            product.
+        ValueError: If the value is no factory, names nothing, or makes another product.
 
-    >>> plain(nn.ReLU, "activation")
-    'torch.nn.ReLU'
+    >>> plain(nn.ReLU, "activation"), plain("gelu", "activation")
+    ('torch.nn.ReLU', 'torch.nn.GELU')
     >>> plain(functools.partial(nn.LeakyReLU, 0.2), "activation")
     {'class_path': 'torch.nn.LeakyReLU', 'init_args': {'negative_slope': 0.2}}
-    >>> plain(lambda: nn.ReLU(), "activation")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ValueError: activation: ... is a lambda or defined inside a function: define it at the top level of a module
+    >>> plain(nn.LeakyReLU(0.2), "activation")
+    {'unsaved': 'LeakyReLU(negative_slope=0.2)'}
     """
-    if isinstance(value, str):
-        path = current_path(value)
-        target = _import(path, where)
-        _check_product(target, path, where, product)
-        return min(public_path(target) or path, path, key=lambda one: one.count("."))
-    if isinstance(value, Mapping):
-        return _plain_mapping(value, where, product)
-    if isinstance(value, functools.partial):
-        target, arguments = _unbind(value, where)
-        return _with_arguments(plain(target, where, product), arguments, where)
-    if not (inspect.isclass(value) or inspect.isroutine(value)):
-        raise ValueError(f"{where}: {_shown(value)} is an object, not a factory: give a class, a function or a partial")
-    path = _path(value, where)
-    _check_product(value, path, where, product)
-    return path
+    try:
+        return _written(value, where, product)
+    except _NotData:
+        return {"unsaved": _shown(value)}
 
 
-def factory(spec: Plain, where: str, product: type | tuple[type, ...] = _PRODUCTS) -> Callable[..., Any]:
+def callable_of(value: Any, spec: Plain, where: str) -> Callable[..., Any]:
+    """Return the factory that `spec`, the result of `plain(value)`, describes, with `value` where that is unsaved."""
+    return Given(value, where) if "unsaved" in spec and isinstance(spec, dict) else factory(spec, where)
+
+
+def factory(spec: Plain, where: str) -> Callable[..., Any]:
     """Return the callable that `plain` wrote.
 
     Args:
         spec: Result of `plain`.
         where: The argument's name, for messages.
-        product: Type of the product; see `plain`.
 
     Returns:
         The class or function, with its arguments bound.
 
     Raises:
-        ValueError: If the path cannot be imported or has another product.
+        ValueError: If nothing can be imported from the path.
 
     >>> factory({"class_path": "torch.nn.LeakyReLU", "init_args": {"negative_slope": 0.2}}, "activation")()
     LeakyReLU(negative_slope=0.2)
     """
     path, arguments = (spec, {}) if isinstance(spec, str) else (spec["class_path"], spec.get("init_args", {}))
     target = _import(path, where)
-    _check_product(target, path, where, product)
     bound = {name: _revive(value, f"{where}.{name}") for name, value in arguments.items()}
     return functools.partial(target, **bound) if bound else target
 
 
-def _plain_mapping(value: Mapping[str, Any], where: str, product: type | tuple[type, ...]) -> Plain:
+def _written(value: Any, where: str, product: type | tuple[type, ...]) -> Plain:
+    if isinstance(value, str):
+        path = _full_path(value, where, product)
+        _check(_import(path, where), path, where, product)
+        return min(public_path(_import(path, where)) or path, path, key=lambda one: one.count("."))
+    if isinstance(value, Mapping):
+        return _written_mapping(value, where, product)
+    if isinstance(value, functools.partial):
+        target, arguments = _unbind(value)
+        return _with_arguments(_written(target, where, product), arguments, where)
+    if isinstance(value, _PRODUCTS):
+        _check(type(value), _shown(value), where, product)
+        raise _NotData
+    _check(value, _shown(value), where, product)
+    if (public := public_path(value)) is None:
+        raise _NotData
+    return public
+
+
+def _written_mapping(value: Mapping[str, Any], where: str, product: type | tuple[type, ...]) -> Plain:
+    if "unsaved" in value:
+        raise ValueError(f"{where}: the checkpoint cannot hold {value['unsaved']}: pass {where}=...")
     unknown = set(value) - {"class_path", "init_args"}
     if "class_path" not in value or unknown:
         keys = sorted(map(str, value))
         raise ValueError(f"{where}: a dictionary needs 'class_path' and may have 'init_args', found the keys {keys}")
-    path = plain(value["class_path"], where, product)
-    return _with_arguments(path, value.get("init_args") or {}, where)
+    return _with_arguments(_written(value["class_path"], where, product), value.get("init_args") or {}, where)
 
 
 def _with_arguments(base: Plain, arguments: Mapping[str, Any], where: str) -> Plain:
     if not arguments:
         return base
-    path = base if isinstance(base, str) else base["class_path"]
-    return {"class_path": path, "init_args": {name: _data(v, f"{where}.{name}") for name, v in arguments.items()}}
+    bound = {name: _data(value, f"{where}.{name}") for name, value in arguments.items()}
+    if isinstance(base, str):
+        return {"class_path": base, "init_args": bound}
+    return {"class_path": base["class_path"], "init_args": base["init_args"] | bound}
 
 
 def _data(value: Any, where: str) -> Any:
@@ -119,7 +173,9 @@ def _data(value: Any, where: str) -> Any:
         return [_data(item, where) for item in value]
     if isinstance(value, Mapping) and "class_path" not in value:
         return {str(name): _data(item, f"{where}.{name}") for name, item in value.items()}
-    spec = plain(value, where)
+    if not isinstance(value, Mapping) and not callable(value):
+        raise _NotData
+    spec = _written(value, where, object)
     return {"class_path": spec} if isinstance(spec, str) else spec
 
 
@@ -131,7 +187,7 @@ def _revive(value: Any, where: str) -> Any:
     return [_revive(item, where) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _unbind(value: functools.partial, where: str) -> tuple[Any, dict[str, Any]]:
+def _unbind(value: functools.partial) -> tuple[Any, dict[str, Any]]:
     """Return the target of a partial and all its bound arguments by name."""
     target, positional = value.func, value.args
     if getattr(target, "__module__", "").startswith("jsonargparse."):
@@ -140,27 +196,31 @@ def _unbind(value: functools.partial, where: str) -> tuple[Any, dict[str, Any]]:
     if not positional:
         return target, dict(value.keywords)
     try:
-        bound = inspect.signature(target).bind_partial(*positional)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {_shown(target)} does not take the bound arguments ({error})") from None
-    kinds = inspect.signature(target).parameters
-    if any(kinds[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for name in bound.arguments):
-        raise ValueError(f"{where}: bind the arguments of {_shown(target)} by keyword, found {positional!r}")
-    return target, {**bound.arguments, **value.keywords}
+        signature = inspect.signature(target)
+        bound = signature.bind_partial(*positional).arguments
+    except (TypeError, ValueError):  # Python's own error comes from the call
+        raise _NotData from None
+    if any(signature.parameters[name].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for name in bound):
+        raise _NotData
+    return target, {**bound, **value.keywords}
 
 
-def _path(value: Any, where: str) -> str:
-    if "<" in getattr(value, "__qualname__", ""):
-        raise ValueError(
-            f"{where}: {_shown(value)} is a lambda or defined inside a function: define it at the top level of a module"
-        )
-    path = public_path(value)
-    if path is None:
-        raise ValueError(
-            f"{where}: {_shown(value)} cannot be imported from {getattr(value, '__module__', None) or 'any module'}: "
-            "give its import path"
-        )
-    return path
+def _full_path(name: str, where: str, product: type | tuple[type, ...]) -> str:
+    """Return the import path of a short name; a path that has moved is read as the present one."""
+    if not name.isidentifier():
+        return current_path(name)
+    if where == "activation":
+        return activations.class_path(name)
+    homes = _HOMES.get(where, ())
+    for home in homes:  # timm is imported only for a name that is neither ours nor torch's
+        if inspect.isclass(found := load(f"{home}.{name}")) and issubclass(found, product):
+            return f"{home}.{name}"
+    known = [
+        one for home in homes[:2] for one, made in vars(importlib.import_module(home)).items() if inspect.isclass(made)
+    ]
+    near = difflib.get_close_matches(name, known)
+    hint = f"the nearest are {', '.join(near)}" if near else "give a name or a full import path such as 'torch.nn.ReLU'"
+    raise ValueError(f"{where}: nothing is named {name!r}: {hint}")
 
 
 def _import(path: str, where: str) -> Any:
@@ -175,79 +235,14 @@ def _import(path: str, where: str) -> Any:
     return target
 
 
-def _check_product(target: Any, path: str, where: str, product: type | tuple[type, ...]) -> None:
-    names = " or ".join(kind.__name__ for kind in (product if isinstance(product, tuple) else (product,)))
-    if inspect.isclass(target):
-        if not issubclass(target, product):
-            raise ValueError(f"{where}: {path} is not a subclass of {names}")
-        return
-    if not inspect.isfunction(target):
-        raise ValueError(f"{where}: {path} is neither a class nor a function")
-    try:
-        made = get_type_hints(target).get("return")
-    except NameError:
-        made = None
-    if not (inspect.isclass(made) and issubclass(made, product)):
-        raise ValueError(f"{where}: the function {path} must be annotated as returning {names}, found {made!r}")
+def _check(target: Any, shown: str, where: str, product: type | tuple[type, ...]) -> None:
+    if not callable(target):
+        raise ValueError(f"{where}: must be a class, a function, a partial, a name or an import path, found {shown}")
+    if inspect.isclass(target) and not issubclass(target, product):
+        names = " or ".join(kind.__name__ for kind in (product if isinstance(product, tuple) else (product,)))
+        raise ValueError(f"{where}: {shown} is not a subclass of {names}")
 
 
 def _shown(value: Any) -> str:
-    text = repr(value).replace("\n", " ")
+    text = repr(value).partition(" at 0x")[0].replace("\n", " ") + (">" if " at 0x" in repr(value) else "")
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def plain_backbone(backbone: BackboneFactory | str | dict[str, Any]) -> Plain:
-    """Return a backbone's name, or its factory as plain data; see `plain`.
-
-    Raises:
-        ValueError: If it is unknown, or binds an argument that the classifier sets.
-    """
-    if isinstance(backbone, str) and not _is_path(backbone):
-        named(backbone)
-        return backbone
-    spec = plain(backbone, "backbone", nn.Module)
-    bound = {} if isinstance(spec, str) else spec.get("init_args", {})
-    for name in ("num_classes", "image_shape", "activation"):
-        if name in bound:
-            raise ValueError(f"backbone: {name} is bound to {bound[name]!r}: give {name} to the classifier instead")
-    return spec
-
-
-def requires_activation(spec: Plain) -> bool:
-    """Return whether the backbone has an argument `activation` without a default."""
-    parameter = inspect.signature(_backbone_factory(spec)).parameters.get("activation")
-    return parameter is not None and parameter.default is parameter.empty
-
-
-def build_backbone(spec: Plain, num_classes: int, image_shape: tuple[int, ...], activation: Plain | None) -> nn.Module:
-    """Build the network from the result of `plain_backbone`; without an activation it keeps its own."""
-    options: dict[str, Any] = {"num_classes": num_classes, "image_shape": image_shape}
-    if activation is not None:
-        options["activation"] = factory(activation, "activation", nn.Module)
-    return _backbone_factory(spec)(**options)
-
-
-def _backbone_factory(spec: Plain) -> Callable[..., nn.Module]:
-    return named(spec) if isinstance(spec, str) and not _is_path(spec) else factory(spec, "backbone", nn.Module)
-
-
-def compile_in_place(module: nn.Module, device: torch.device) -> None:
-    """Compile a module in place, which keeps the names in its state; warn if no compiler works for the device."""
-    try:
-        torch.compile(_probe)(torch.ones(2, device=device))
-    except Exception as error:  # each missing part of the tool chain raises its own error
-        reason = str(error).strip().splitlines()[0]
-        warnings.warn(f"compile=True has no effect, torch.compile does not work on {device} ({reason})", stacklevel=2)
-    else:
-        module.compile()
-
-
-def _probe(values: Tensor) -> Tensor:
-    return values * 2 + 1
-
-
-def _is_path(name: str) -> bool:
-    # timm's names may have a tag after a dot, but the part before the dot is no module.
-    # find_spec refuses some imported modules, such as a script's __main__.
-    module = name.split(".")[0]
-    return "." in name and (module in sys.modules or importlib.util.find_spec(module) is not None)

@@ -94,6 +94,8 @@ def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler]
         interval: Whether the scheduler counts epochs or steps.
     """
     scheduler = make(optimizer)
+    if scheduler.optimizer is not optimizer:
+        raise ValueError("lr_scheduler: it was built for another optimizer: give its class, or a partial")
     config: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
     if isinstance(scheduler, ReduceLROnPlateau):
         config["monitor"] = getattr(scheduler, "monitor", "val/nll")
@@ -130,13 +132,19 @@ def build_optimizer(make: Callable[..., Optimizer], module: nn.Module, no_decay_
         no_decay_on_1d: See `parameter_groups`.
 
     Raises:
-        ValueError: If the network has no trainable parameter, or `no_decay_on_1d` is set for an optimizer without
-            weight decay.
+        ValueError: If the network has no trainable parameter, `no_decay_on_1d` is set for an optimizer without weight
+            decay, or `make` returns no optimizer of the network.
     """
     params = parameter_groups(module, no_decay_on_1d)
     if not params:
         raise ValueError("the network has no parameter with requires_grad=True: there is nothing to train")
     optimizer = make(params)
+    own = set(module.parameters())
+    if not isinstance(optimizer, Optimizer) or not all(p in own for g in optimizer.param_groups for p in g["params"]):
+        raise ValueError(
+            f"optimizer: expected a torch.optim.Optimizer of the network's parameters, found {type(optimizer).__name__}"
+            f"{' of other parameters' if isinstance(optimizer, Optimizer) else ''}: give its class, or a partial"
+        )
     if no_decay_on_1d and not all("weight_decay" in group for group in optimizer.param_groups):
         raise ValueError(
             f"no_decay_on_1d needs an optimizer with weight_decay, {type(optimizer).__name__} has none: drop the option"

@@ -49,3 +49,21 @@ def named(name: str) -> Callable[..., nn.Module]:
     by_lower_case = {known.lower(): known for known in [*timm.list_models(), *ours]}
     near = [by_lower_case[close] for close in difflib.get_close_matches(name.lower(), by_lower_case, n=5)]
     raise ValueError(f"unknown backbone {name!r}; the nearest names of ours and timm's: {', '.join(near or ours)}")
+
+
+def in_library(library: str, function: Any) -> bool:
+    """Return whether a function builds a model that `list_models` of `"timm"` or `"torchvision"` names.
+
+    >>> import torchvision
+    >>> in_library("torchvision", torchvision.models.resnet18), in_library("timm", torchvision.models.resnet18)
+    (True, False)
+    """
+    if not inspect.isfunction(function) or function.__module__.split(".")[0] != library:
+        return False
+    if library == "timm":
+        import timm
+
+        return timm.is_model(function.__name__) and timm.model_entrypoint(function.__name__) is function
+    from torchvision import models
+
+    return function.__name__ in models.list_models() and models.get_model_builder(function.__name__) is function
