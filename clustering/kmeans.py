@@ -12,7 +12,7 @@ Dhillon, Modha, "Concept decompositions for large sparse text data using cluster
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from . import engine, saving
 from .shards import Shards
 
 
+@dataclass(eq=False, repr=False)
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """K-means clustering on the CPU or GPUs of one machine, or over several processes.
 
@@ -74,30 +75,17 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         1.0
     """
 
-    def __init__(
-        self,
-        n_clusters: int = 8,
-        *,
-        init: Literal["k-means++", "random"] | npt.ArrayLike | Tensor = "k-means++",
-        n_init: int = 5,
-        max_iter: int = 100,
-        tol: float = 1e-4,
-        metric: Literal["euclidean", "cosine"] = "euclidean",
-        algorithm: Literal["lloyd", "minibatch"] = "lloyd",
-        device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.metric = metric
-        self.algorithm = algorithm
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    n_clusters: int = 8
+    _: KW_ONLY
+    init: Literal["k-means++", "random"] | npt.ArrayLike | Tensor = "k-means++"
+    n_init: int = 5
+    max_iter: int = 100
+    tol: float = 1e-4
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    algorithm: Literal["lloyd", "minibatch"] = "lloyd"
+    device: str = "auto"
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
 
     def fit(self, X: Any, y: None = None, sample_weight: Any = None) -> "KMeans":
         """Fit the centres to data.

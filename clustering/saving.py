@@ -15,17 +15,15 @@ _FORMAT = 1
 def write(path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict[str, Any], output: OutputType) -> None:
     """Write parameters and fitted attributes; the file appears complete or not at all."""
     target = Path(path)
-    arrays: dict[str, Any] = {
-        name: to_numpy(value) for name, value in fitted.items() if not isinstance(value, int | float)
-    }
     numbers = {name: value for name, value in fitted.items() if isinstance(value, int | float)}
+    arrays: dict[str, Any] = {name: to_numpy(value) for name, value in fitted.items() if name not in numbers}
     if not isinstance(parameters["init"], str):
         arrays["init"] = to_numpy(parameters["init"])
         parameters = parameters | {"init": None}
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters = parameters | {"random_state": None}  # the state of a generator is not a parameter of the result
     about = {"format": _FORMAT, "parameters": parameters, "numbers": numbers, "kind": output._asdict()}
-    arrays["about"] = np.array(json.dumps(about, default=_number))
+    arrays["about"] = np.array(json.dumps(about, default=lambda number: number.item()))  # a numpy number
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -56,9 +54,3 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any], 
     if parameters["init"] is None:
         parameters["init"] = arrays.pop("init")
     return parameters, fitted | arrays, output
-
-
-def _number(value: Any) -> int | float:
-    """Convert a numpy number, which json does not know."""
-    number: int | float = value.item()
-    return number

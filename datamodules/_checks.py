@@ -1,8 +1,6 @@
 """Checks of constructor arguments, each with a one-line error: the argument, the constraint, the value found."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def at_least(name: str, value: int, minimum: int) -> int:
@@ -40,23 +38,3 @@ def size(name: str, value: int | float | None) -> int | float | None:
     if isinstance(value, float) and value > 1:
         raise ValueError(f"{name} must be between 0 and 1 as a fraction, found {value!r}; give a count as an integer")
     return value
-
-
-def data_folder(data_dir: str | None) -> str:
-    """Return `data_dir`; without it the environment's `DATA_DIR`, and without that `"data"`.
-
-    >>> data_folder("somewhere")
-    'somewhere'
-    """
-    if data_dir is not None:
-        return str(data_dir)
-    return os.environ.get("DATA_DIR") or "data"
-
-
-def existing_folder(path: Path, hint: str) -> Path:
-    """Return `path`, or raise a FileNotFoundError that ends with `hint` if it is not an existing folder."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no folder {path}; {hint}")
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path} is not a folder; {hint}")
-    return path

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._checks import at_least, data_folder, size
+from ._checks import at_least, size
 from .pipeline import placement
 from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
-from .pipeline.loader import BatchLoader, InMemory, Resident, Streamed
+from .pipeline.loader import BatchLoader, Resident, Streamed
 from .pipeline.split import stratified_split
 
 Part = Literal["train", "val", "test"]
@@ -28,28 +28,13 @@ class Examples:
     values: ImageStore | Tensor | Dataset[Tensor]
     labels: Tensor
 
-    def to(self, device: torch.device) -> "Examples":
-        """Move what is in memory to `device`, and keep it there."""
-        self.labels = self.labels.to(device)
-        if not isinstance(self.values, Dataset):
-            self.values = self.values.to(device)
-        return self
-
 
 class SplitDataModule(pl.LightningDataModule, ABC):
     """Base of all data modules.
 
     A subclass sets `num_classes`, `image_shape` and `classes` (as class attributes or in its constructor) and
-    implements
-
-    - `read(part)`: the examples and labels of the training or test set;
-    - `statistics(train)`: mean and standard deviation of the training part (not called if the class sets `mean` and
-      `std`);
-    - `batch_maker(training)`: what turns stored examples into a batch.
-
-    It may also override `labels()` (the training labels, if they are known without reading the examples), `load(part)`
-    (how examples are kept in memory) and Lightning's `prepare_data()` (downloads). `image.ImageDataModule` implements
-    all but `read`.
+    implements `read`, `statistics` (not called if the class sets `mean` and `std`) and `batch_maker`. It may also
+    override `labels`, `load` and Lightning's `prepare_data` (downloads). `ImageDataModule` implements all but `read`.
 
     The training set is split into a training and a validation part, stratified by class. The split depends on
     `split_seed` only: neither the training seed nor the size of the training part changes the validation part. Sets
@@ -108,22 +93,20 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         # Not for the loggers: Lightning refuses to log a module and its data when both have an option of one name.
         self.save_hyperparameters(logger=False)
-        self.data_dir = data_folder(data_dir)
+        self.data_dir = str(data_dir) if data_dir is not None else os.environ.get("DATA_DIR") or "data"
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
         self.train_size, self.val_size = size("train_size", train_size), size("val_size", val_size)
         self.test_size: int | float | None = None
         self.split_seed = at_least("split_seed", split_seed, 0)
         self.seed = None if seed is None else at_least("seed", seed, 0)
-        self.resident = resident
-        self.device = device
+        self.resident, self.device, self.watch_test, self.drop_last = resident, device, watch_test, drop_last
         placement.device(device)
         self.num_workers = at_least("num_workers", num_workers, 0)
         if num_workers and resident:
             raise ValueError(
-                f"num_workers={num_workers} has no effect with resident=True; leave it 0 or stream the set"
+                f"num_workers={num_workers} has no effect with resident=True; set one of them to 0 or False"
             )
-        self.watch_test, self.drop_last = watch_test, drop_last
         self.augmentation: Augmentation | None = None
         self._sets: dict[Literal["train", "test"], Examples] = {}
         self._indices: dict[str, Tensor] = {}
@@ -148,18 +131,13 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         """Return what makes the batches of the training part, or of the others."""
 
     def labels(self) -> Tensor:
-        """Return the labels of the training set, from which the split is drawn."""
+        """Return the labels of the training set, from which the split is drawn, if possible without its examples."""
         return self._set("train").labels
 
     def load(self, part: Literal["train", "test"]) -> Examples | None:
-        """Return what `read` gives as it is kept: in memory or, if not `resident`, as a dataset."""
-        examples = self.read(part)
-        if examples is None:
-            return None
-        values, labels = examples
-        if not self.resident and isinstance(values, Tensor):
-            values = InMemory(values)
-        return Examples(values, labels)
+        """Return what `read` gives, in the form in which it is kept."""
+        found = self.read(part)
+        return None if found is None else Examples(*found)
 
     # Lightning's hooks.
 
@@ -183,12 +161,10 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         return self._loader("val") if self.val_size else []
 
     def test_dataloader(self) -> BatchLoader:
-        """Return the test part, in order."""
+        """Return the test part, in order; predictions are made for it too."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> BatchLoader:
-        """Return the test part, in order."""
-        return self._loader("test")
+    predict_dataloader = test_dataloader
 
     def part_indices(self, part: Part) -> Tensor:
         """Return the examples of a part: positions in the training set, or in the test set if there is one."""
@@ -234,12 +210,14 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         if not len(indices):
             raise ValueError(f"the {part} part is empty; set {part}_size")
         device = placement.device(self.device, self.trainer)
-        examples = self._set("test" if part == "test" else "train").to(device)
+        examples = self._set("test" if part == "test" else "train")
+        examples.labels = examples.labels.to(device)
         make_batch = self.batch_maker(training).to(device)
         source: Resident | Streamed
-        if isinstance(examples.values, Dataset):
+        if isinstance(examples.values, Dataset) or not self.resident:
             source = Streamed(examples.values, make_batch, device, self.num_workers)
         else:
+            examples.values = examples.values.to(device)  # and stays there
             source = Resident(examples.values, make_batch)
         rank, world_size = placement.process(self.trainer)
         overfit = getattr(self.trainer, "overfit_batches", 0) > 0  # Lightning wants the same batches in each epoch

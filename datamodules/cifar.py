@@ -1,50 +1,31 @@
 """CIFAR-10."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from .files.torchvision_files import download
-from .image import ImageDataModule
+from .torchvision_set import TorchvisionDataModule
 
 
-class CIFAR10DataModule(ImageDataModule):
+class CIFAR10DataModule(TorchvisionDataModule):
     """60,000 colour images of 32x32 pixels in 10 classes (Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html).
 
-    torchvision reads, downloads and checks the files in `data_dir/cifar-10-batches-py`.
-
-    Args:
-        download: Download missing files.
-        val_size: Validation examples, a count or a fraction of the 50,000; 0 or None: no validation part.
-        **options: See `ImageDataModule` and `SplitDataModule`.
-
-    Raises:
-        FileNotFoundError: If the files are missing.
-        ValueError: If an option is out of range, or a file is corrupt.
-        OSError: If the download fails.
+    The files are in `data_dir/cifar-10-batches-py`; options and errors are those of `TorchvisionDataModule`.
     """
 
+    dataset, title = CIFAR10, "CIFAR-10"
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     num_classes = 10
     image_shape = (3, 32, 32)
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
 
-    def __init__(self, *, download: bool = False, val_size: int | float | None = 5000, **options: Any) -> None:
-        super().__init__(val_size=val_size, **options)
-        self.download = download
-        self.classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-
-    def prepare_data(self) -> None:
-        """Download the files if `download` is set."""
-        if self.download:
-            download("CIFAR-10", CIFAR10, self.data_dir)
-
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
-        """Return the images, uint8 `[N, 3, 32, 32]`, and the labels of the training or test set."""
+        """Return the images, uint8 `[N, 3, 32, 32]`, and labels of the training or test set."""
         try:
             dataset = CIFAR10(self.data_dir, train=part == "train")
         except RuntimeError as error:

@@ -16,7 +16,6 @@ class DigitsDataModule(ImageDataModule):
 
     Args:
         test_size: Test examples, a count or a fraction of all.
-        val_size: Validation examples, a count or a fraction of all; 0 or None: no validation part.
         **options: See `ImageDataModule` and `SplitDataModule`.
 
     Raises:
@@ -32,8 +31,8 @@ class DigitsDataModule(ImageDataModule):
     num_classes = 10
     image_shape = (1, 8, 8)
 
-    def __init__(self, *, test_size: int | float = 0.2, val_size: int | float | None = 0.1, **options: Any) -> None:
-        super().__init__(val_size=val_size, **options)
+    def __init__(self, *, test_size: int | float = 0.2, **options: Any) -> None:
+        super().__init__(**options)
         self.test_size = size("test_size", test_size)
         self.classes = [str(digit) for digit in range(10)]
 

@@ -46,9 +46,9 @@ class ImageDataModule(SplitDataModule):
         return mean_and_std(sums, pixels=self.image_shape[1] * self.image_shape[2])
 
     def load(self, part: Literal["train", "test"]) -> Examples | None:
-        """Return what `read` gives as it is kept: in an `ImageStore` or, if not `resident`, as a dataset."""
+        """Return what `read` gives; if `resident`, tensors are copied into an `ImageStore`."""
         examples = super().load(part)
-        if examples is not None and isinstance(examples.values, Tensor):
+        if examples is not None and self.resident and isinstance(examples.values, Tensor):
             examples.values = ImageStore.of(examples.values, self.augmentation.crop_padding)
         return examples
 

@@ -29,7 +29,6 @@ class ImageFolderDataModule(ImageDataModule):
     Args:
         image_size: Scale the shorter side to this length and keep the square in the middle. None: all images must have
             the same size.
-        val_size: Validation examples, a count or a fraction of `train/`; 0 or None: no validation part.
         cache_dir: Folder of the decoded images. None: `data_dir/.decoded`, with a warning if it cannot be written.
         **options: See `ImageDataModule` and `SplitDataModule`.
 
@@ -40,15 +39,8 @@ class ImageFolderDataModule(ImageDataModule):
             images differ in size.
     """
 
-    def __init__(
-        self,
-        *,
-        image_size: int | None = None,
-        val_size: int | float | None = 0.1,
-        cache_dir: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(val_size=val_size, **options)
+    def __init__(self, *, image_size: int | None = None, cache_dir: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
         self.image_size = None if image_size is None else at_least("image_size", image_size, 1)
         self.cache_dir = cache_dir
         train = Path(self.data_dir) / "train"

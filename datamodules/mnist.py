@@ -1,44 +1,25 @@
 """MNIST."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 from torchvision.datasets import MNIST
 
-from .files.torchvision_files import download
-from .image import ImageDataModule
+from .torchvision_set import TorchvisionDataModule
 
 
-class MNISTDataModule(ImageDataModule):
+class MNISTDataModule(TorchvisionDataModule):
     """70,000 handwritten digits of 28x28 pixels (LeCun et al., http://yann.lecun.com/exdb/mnist/).
 
-    torchvision reads, downloads and checks the four files in `data_dir/MNIST/raw`.
-
-    Args:
-        download: Download missing files.
-        val_size: Validation examples, a count or a fraction of the 60,000; 0 or None: no validation part.
-        **options: See `ImageDataModule` and `SplitDataModule`.
-
-    Raises:
-        FileNotFoundError: If the files are missing.
-        ValueError: If an option is out of range, or a file is corrupt.
-        OSError: If the download fails.
+    The four files are in `data_dir/MNIST/raw`; options and errors are those of `TorchvisionDataModule`.
     """
 
+    dataset, title = MNIST, "MNIST"
+    class_names = tuple("0123456789")
     num_classes = 10
     image_shape = (1, 28, 28)
     mean = (0.1307,)
     std = (0.3081,)
-
-    def __init__(self, *, download: bool = False, val_size: int | float | None = 5000, **options: Any) -> None:
-        super().__init__(val_size=val_size, **options)
-        self.download = download
-        self.classes = [str(digit) for digit in range(10)]
-
-    def prepare_data(self) -> None:
-        """Download the files if `download` is set."""
-        if self.download:
-            download("MNIST", MNIST, self.data_dir)
 
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
         """Return the images, uint8 `[N, 1, 28, 28]`, and the labels of the training or test set."""

@@ -31,7 +31,6 @@ class TabularDataModule(SplitDataModule):
             refused as a quantity if one of them is not whole, or if it has more than 100 distinct values.
         missing: How to treat an empty cell or `NA` in a CSV file: `"error"`, or `"mean"` of the training part.
         test_size: Test examples, a count or a fraction of all.
-        val_size: Validation examples, a count or a fraction of all; 0 or None: no validation part.
         **options: See `SplitDataModule`.
 
     Raises:
@@ -53,10 +52,9 @@ class TabularDataModule(SplitDataModule):
         task: Literal["auto", "classification"] = "auto",
         missing: Literal["error", "mean"] = "error",
         test_size: int | float = 0.2,
-        val_size: int | float | None = 0.1,
         **options: Any,
     ) -> None:
-        super().__init__(val_size=val_size, **options)
+        super().__init__(**options)
         self.test_size = size("test_size", test_size)
         self.table, self.target = table, target
         one_of("task", task, ("auto", "classification"))

@@ -27,6 +27,7 @@ _MARGIN_LIMIT = 1 << 27
 class _Change(NamedTuple):
     """The contribution of one block: to the sums and counts of some clusters and, in the first pass, to `squares`."""
 
+    searched: int
     clusters: Numbers
     sums: Float64
     counts: Float64
@@ -67,13 +68,12 @@ class CpuAssignment(Assignment):
         squares: list[Any] = []
         self.searched = 0
         work = partial(self._assign_block, nearest, slack, self.squares is None)
-        for searched, change in self.problem.workers.map(work, self.problem.source.blocks()):
-            if change is None:
-                continue
-            sums[change.clusters] += change.sums
-            counts[change.clusters] += change.counts
-            squares.append(change.squares)
-            self.searched += searched
+        for change in self.problem.workers.map(work, self.problem.source.blocks()):
+            if change is not None:
+                sums[change.clusters] += change.sums
+                counts[change.clusters] += change.counts
+                squares.append(change.squares)
+                self.searched += change.searched
         exchange = self.problem.exchange
         self.sums += exchange.add(sums)
         self.counts += exchange.add(counts)
@@ -125,10 +125,8 @@ class CpuAssignment(Assignment):
             others[moved.argmax()] = np.partition(moved, -2)[-2]
         return ((moved + others) * (1 + 1e-6)).astype(np.float32)
 
-    def _assign_block(
-        self, nearest: Nearest, slack: Float32 | None, first: bool, block: Block
-    ) -> tuple[int, _Change | None]:
-        """Search one block and write its labels and margins; return the number of rows searched, and the change."""
+    def _assign_block(self, nearest: Nearest, slack: Float32 | None, first: bool, block: Block) -> _Change | None:
+        """Search one block, write its labels and margins and return its contribution, None if no row was searched."""
         inside = slice(block.start, block.stop)
         labels = self.labels[inside]
         which: Numbers | None = None
@@ -137,11 +135,11 @@ class CpuAssignment(Assignment):
             left -= slack[labels]
             which = np.flatnonzero(left <= 0)
             if not len(which):
-                return 0, None
+                return None
             which = None if len(which) == len(labels) else which
         rows = block.rows(which)
         place = slice(None) if which is None else which
-        new, margins = nearest.search(rows, block.start // BLOCK)
+        new, margins = nearest.search(rows)
         if len(self._margins):
             self._margins[inside][place] = margins
         old = labels[place]
@@ -150,7 +148,7 @@ class CpuAssignment(Assignment):
         part = np.ones(len(changed)) if weights is None else weights[inside][place][changed]
         change = self._change(rows, changed, old[changed], new[changed], part, first)
         labels[place] = new
-        return len(rows), change
+        return change
 
     def _change(
         self, rows: Array, changed: Numbers, old: Labels, new: Labels, weights: Float64, first: bool
@@ -174,7 +172,8 @@ class CpuAssignment(Assignment):
         counts = np.bincount(new, weights, len(self.counts)).astype(np.float64)
         had = old >= 0
         counts -= np.bincount(old[had], weights[had], len(self.counts))
-        return _Change(clusters, snap(sums, self._grid), snap(counts[clusters], self._count_grid), math.fsum(squares))
+        sums, counts = snap(sums, self._grid), snap(counts[clusters], self._count_grid)
+        return _Change(len(rows), clusters, sums, counts, math.fsum(squares))
 
 
 def squared_distances(problem: Problem, centres: Float64, labels: Labels, block: Block) -> Float64:

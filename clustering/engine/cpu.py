@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 
 from .assignment import CpuAssignment, squared_distances
-from .data import BLOCK, Array, Block, Float32, Float64, Labels, Numbers, check_finite, pieces
+from .data import Array, Block, Float32, Float64, Labels, Numbers, check_finite, pieces
 from .nearest import Nearest
 from .rows import Rows
 
@@ -40,7 +40,7 @@ class CpuRows(Rows):
         def search(block: Block) -> None:
             rows = block.rows()
             check_finite(rows.min(), rows.max())
-            labels[block.start : block.stop] = nearest.search(rows, block.start // BLOCK)[0]
+            labels[block.start : block.stop] = nearest.search(rows)[0]
 
         for _ in self.problem.workers.map(search, self.problem.source.blocks()):
             pass

@@ -95,8 +95,7 @@ class _Fit:
         exchange = self.problem.exchange
         centres = []
         if exchange.rank == 0:  # another process may have another processor, with other last bits
-            report = lambda text: self.report(text, None)  # noqa: E731
-            centres.append(best_start(self.problem, sample, self.rows, self.options, rng, report))
+            centres.append(best_start(self.problem, sample, self.rows, self.options, rng, self.report))
         return exchange.collect(centres)[0]
 
     def _rounded(self, centres: Float64) -> Float64:
@@ -109,7 +108,7 @@ class _Fit:
 
     def _after_batch(self, centres: Float64, step: int) -> None:
         self.latest = centres
-        self.report(f"batch {step}", None)
+        self.report(f"batch {step}")
 
     def _result(self, state: Assignment) -> Result:
         objective = state.objective
@@ -131,14 +130,14 @@ class _Fit:
 def _progress(shown: bool, limit: int) -> Iterator[Report]:
     """Show a progress bar and yield the callback that updates it."""
     if not shown:
-        yield lambda text, objective: None
+        yield lambda text, objective=None: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     with Progress(TextColumn("k-means: {task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("reading the data", total=limit)
 
-        def report(text: str, objective: float | None) -> None:
+        def report(text: str, objective: float | None = None) -> None:
             value = "" if objective is None else f", objective {objective:.6g}"
             bar.update(task, description=text + value, advance=0 if objective is None else 1)
 

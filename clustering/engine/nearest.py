@@ -1,6 +1,6 @@
 """The nearest centre of each row, and its margin over the second nearest: the distance computations, done by Faiss."""
 
-from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import faiss
@@ -8,7 +8,7 @@ import numpy as np
 
 from .coordinates import Coordinates
 from .data import Array, Float32, Float64, Labels
-from .parallel import Gpu
+from .parallel import Gpus
 
 _FEW = 16
 """Up to this many centres, a table of all distances is faster than a search."""
@@ -25,24 +25,20 @@ class Nearest:
     The centres are float64 `[K, D]` in `coordinates`; without `gpus` the CPU searches.
     """
 
-    def __init__(self, centres: Float64, coordinates: Coordinates, gpus: Sequence[Gpu] = ()) -> None:
+    def __init__(self, centres: Float64, coordinates: Coordinates, gpus: Gpus | None = None) -> None:
         self._centres, self._coordinates = centres, coordinates
         self._narrow: Float32 = np.ascontiguousarray(centres, dtype=np.float32)
         self._norm = float(np.einsum("ij,ij->i", centres, centres).max())
-        index = faiss.IndexFlatL2(centres.shape[1])
-        index.add(self._narrow)
-        self._index, self._gpus = index, gpus
-        self._copies = []
-        for gpu in gpus:
-            with gpu.lock:
-                self._copies.append(faiss.index_cpu_to_gpu(gpu.resources, gpu.number, index))
+        self._index: Any = faiss.IndexFlatL2(centres.shape[1])
+        self._index.add(self._narrow)
+        self._few = len(centres) <= _FEW and gpus is None
+        self._lock = nullcontext() if gpus is None else gpus.lock  # other threads prepare their blocks meanwhile
+        if gpus is not None:
+            with self._lock:
+                self._index = faiss.index_cpu_to_gpu_multiple_py(gpus.resources, self._index, gpus=gpus.numbers)
 
-    def search(self, rows: Array, turn: int = 0) -> tuple[Labels, Float32]:
-        """Find the nearest centres of rows given in the coordinates of the data.
-
-        Args:
-            rows: `[N, D]` of any type.
-            turn: A running number that distributes the searches over the GPUs.
+    def search(self, rows: Array) -> tuple[Labels, Float32]:
+        """Find the nearest centres of rows `[N, D]` of any type, in the coordinates of the data.
 
         Returns:
             int32 `[N]` labels, the first of equally near centres; and float32 `[N]` margins, a lower bound on how much
@@ -51,10 +47,9 @@ class Nearest:
         if len(self._centres) == 1:
             return np.zeros(len(rows), dtype=np.int32), np.full(len(rows), np.inf, dtype=np.float32)
         narrow = self._coordinates.float32(rows)
-        few = len(self._centres) <= _FEW and not self._gpus
         # d2 - d1 = (d2^2 - d1^2) / (d2 + d1), whose numerator float32 gives up to the doubt.
         doubt = np.float32(_ROUNDING * (self._norm + float(np.einsum("ij,ij->i", narrow, narrow).max())))
-        labels, squares = self._table(narrow, doubt) if few else self._search(narrow, turn)
+        labels, squares = self._table(narrow, doubt) if self._few else self._search(narrow)
         margins: Float32 = squares[1] - squares[0]
         margins -= doubt
         np.maximum(squares, 0, out=squares)
@@ -66,13 +61,9 @@ class Nearest:
             labels[0, close] = self._settle(rows[close], labels[0, close], labels[1, close])
         return labels[0].astype(np.int32), margins
 
-    def _search(self, rows: Float32, turn: int) -> tuple[Array, Float32]:
+    def _search(self, rows: Float32) -> tuple[Array, Float32]:
         """Return the two nearest centres and their squared distances, `[2, N]` each, by an index."""
-        if self._gpus:
-            turn %= len(self._gpus)
-            with self._gpus[turn].lock:  # other threads prepare their blocks meanwhile
-                squares, labels = self._copies[turn].search(rows, 2)
-        else:
+        with self._lock:
             squares, labels = self._index.search(rows, 2)
         return labels.T, np.ascontiguousarray(squares.T)
 

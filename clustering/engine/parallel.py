@@ -39,11 +39,11 @@ class Exchange:
         return 0
 
 
-class Gpu(NamedTuple):
-    """A GPU and its Faiss resources, which serve one thread at a time."""
+class Gpus(NamedTuple):
+    """GPUs and their Faiss resources, which serve one thread at a time."""
 
-    number: int
-    resources: Any
+    numbers: list[int]
+    resources: list[Any]
     lock: threading.Lock
 
 
@@ -70,13 +70,13 @@ def find_gpus(device: str) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
-def open_gpus(numbers: list[int]) -> tuple[Gpu, ...]:
-    """Allocate Faiss's resources on the given GPUs."""
+def open_gpus(numbers: list[int]) -> Gpus | None:
+    """Allocate Faiss's resources on the given GPUs; return None without any."""
     if not numbers:
-        return ()
+        return None
     import faiss
 
-    return tuple(Gpu(number, faiss.StandardGpuResources(), threading.Lock()) for number in numbers)
+    return Gpus(numbers, [faiss.StandardGpuResources() for _ in numbers], threading.Lock())
 
 
 class Workers:

@@ -11,10 +11,10 @@ import numpy as np
 
 from .coordinates import Coordinates, Metric
 from .data import Array, ArraySource, Float64, Labels, OutputType, Source
-from .parallel import Exchange, Gpu, Workers
+from .parallel import Exchange, Gpus, Workers
 
 Seeding = Literal["k-means++", "random"]
-Report = Callable[[str, float | None], None]
+Report = Callable[..., None]
 """Progress callback: receives a text and, after a pass over the data, the objective."""
 
 
@@ -63,7 +63,7 @@ class Problem:
         bound: Bound on the absolute values in these coordinates, over all processes.
         total: Sum of the weights, over all processes.
         workers: The threads of this process.
-        gpus: The GPUs that Faiss searches on; empty for the CPU.
+        gpus: The GPUs that Faiss searches on; None for the CPU.
         exchange: The other processes.
     """
 
@@ -74,7 +74,7 @@ class Problem:
     bound: float = 0.0
     total: float = 0.0
     workers: Workers = field(default_factory=Workers)
-    gpus: tuple[Gpu, ...] = ()
+    gpus: Gpus | None = None
     exchange: Exchange = field(default_factory=Exchange)
 
     def with_rows(self, rows: Array, weights: Float64 | None, **changes: Any) -> "Problem":

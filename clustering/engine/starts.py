@@ -46,7 +46,7 @@ def best_start(
         whole = False
     report(f"{options.starts} starts on {len(small.rows):,} rows")
     settings = options if whole else options._replace(max_iter=10, tol=_ROUGH / 3)
-    part = problem.with_rows(*small, workers=Workers(1), gpus=())
+    part = problem.with_rows(*small, workers=Workers(1), gpus=None)
     ends = list(problem.workers.map(lambda generator: _start(part, settings, generator), rng.spawn(options.starts)))
     _, centres = min(ends, key=lambda end: end[0])  # the first of equals
     if rows < _WORTHWHILE * len(sample.rows):

@@ -65,9 +65,5 @@ def draw_sample(problem: Problem, size: int, rng: np.random.Generator) -> Sample
     chosen = np.arange(total) if total <= size else np.sort(rng.choice(total, size, replace=False, shuffle=False))
     local = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + own)] - first
     numbers = local if eligible is None else eligible[local]
-    rows = _concatenate(exchange.collect([open_rows(problem).take(numbers)]))
-    return Sample(rows, None if weights is None else _concatenate(exchange.collect([weights[numbers]])))
-
-
-def _concatenate(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    rows = np.concatenate(exchange.collect([open_rows(problem).take(numbers)]))
+    return Sample(rows, None if weights is None else np.concatenate(exchange.collect([weights[numbers]])))

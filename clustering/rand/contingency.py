@@ -60,10 +60,7 @@ def contingency(first: Labels, second: Labels) -> Cells:
         >>> contingency([0, 0, 1, 1], ["a", "a", "a", "b"]).count
         tensor([2, 1, 1])
     """
-    a, b = _pair(first, second)
-    if not len(a):
-        return Cells(*(torch.zeros(0, dtype=torch.int64, device=a.device) for _ in range(3)))
-    one, other = _codes_of(a), _codes_of(b)
+    one, other = _codes_of_both(first, second)
     pairs, counts = _sparse(one, other)
     first_code, second_code = pairs // other.width + one.low, pairs % other.width + other.low
     return Cells(
@@ -75,10 +72,7 @@ def contingency(first: Labels, second: Labels) -> Cells:
 
 def count(first: Labels, second: Labels) -> Counts:
     """Return the sizes alone, which takes less memory; arguments and errors are those of `contingency`."""
-    a, b = _pair(first, second)
-    if not len(a):
-        return Counts(*(torch.zeros(0, dtype=torch.int64, device=a.device) for _ in range(3)))
-    one, other = _codes_of(a), _codes_of(b)
+    one, other = _codes_of_both(first, second)
     if one.width * other.width > _TABLE:
         pairs, counts = _sparse(one, other)
         return count_cells(Cells(pairs // other.width, pairs % other.width, counts))
@@ -88,21 +82,21 @@ def count(first: Labels, second: Labels) -> Counts:
 
 def count_cells(cells: Cells) -> Counts:
     """Return the sizes from cells that are all different."""
-    marginals = []
-    for labels in (cells.first, cells.second):
-        values, place = labels.unique(return_inverse=True)
-        marginals.append(torch.zeros(len(values), dtype=torch.int64, device=labels.device))
-        marginals[-1].scatter_add_(0, place, cells.count)
-    return Counts(cells.count, *marginals)
+    return Counts(cells.count, *(_add_up(labels, cells.count)[1] for labels in cells[:2]))
 
 
 def merge(cells: Cells) -> Cells:
     """Add up the counts of equal cells."""
     if len(cells.count) < 2:
         return cells
-    pairs, place = torch.stack([cells.first, cells.second], dim=1).unique(dim=0, return_inverse=True)
-    count = torch.zeros(len(pairs), dtype=torch.int64, device=pairs.device).scatter_add_(0, place, cells.count)
+    pairs, count = _add_up(torch.stack([cells.first, cells.second], dim=1), cells.count, dim=0)
     return Cells(pairs[:, 0], pairs[:, 1], count)
+
+
+def _add_up(keys: Tensor, counts: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the different keys and the sum of the counts of each."""
+    different, place = keys.unique(dim=dim, return_inverse=True)
+    return different, counts.new_zeros(len(different)).scatter_add_(0, place, counts)
 
 
 class _Codes(NamedTuple):
@@ -114,16 +108,18 @@ class _Codes(NamedTuple):
     values: Tensor | None
 
 
-def _pair(first: Labels, second: Labels) -> tuple[Tensor, Tensor]:
+def _codes_of_both(first: Labels, second: Labels) -> tuple[_Codes, _Codes]:
     a, b = _integers(first, "first"), _integers(second, "second")
     if a.shape != b.shape:
         raise ValueError(f"both labelings must have the same points, found {len(a)} and {len(b)} labels")
     if a.device != b.device:
         raise ValueError(f"both labelings must be on one device, found {a.device} and {b.device}")
-    return a, b
+    return _codes_of(a), _codes_of(b)
 
 
 def _codes_of(labels: Tensor) -> _Codes:
+    if not len(labels):
+        return _Codes(labels, 0, 1, None)
     ranges = [chunk.long().aminmax() for chunk in labels.split(_CHUNK)]
     low, high = min(int(r.min) for r in ranges), max(int(r.max) for r in ranges)
     if high - low < _TABLE:

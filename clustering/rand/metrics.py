@@ -1,6 +1,6 @@
 """The Rand index over batches and processes, as torchmetrics metrics."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from .contingency import Cells, contingency, count_cells, merge
-from .scores import Pairs, adjusted_rand_of, count_pairs, rand_of
+from .scores import adjusted_rand_of, count_pairs, rand_of
 
 _MERGE_AT = 64
 """Number of batches after which equal cells are merged."""
@@ -20,6 +20,7 @@ class _PairMetric(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    score_of: ClassVar[Any]
 
     cells: list[Tensor] | Tensor
 
@@ -49,17 +50,13 @@ class _PairMetric(Metric):
         cells = self._merged()
         if not len(cells.count):
             raise ValueError(f"{type(self).__name__} has seen no labels: call update first")
-        return torch.tensor(self._score(count_pairs(count_cells(cells))), dtype=torch.float64)
+        return torch.tensor(type(self).score_of(count_pairs(count_cells(cells))), dtype=torch.float64)
 
     def _merged(self) -> Cells:
         if isinstance(self.cells, list) and not self.cells:
             return Cells(*torch.zeros(3, 0, dtype=torch.int64))
         table = dim_zero_cat(self.cells).reshape(-1, 3).long()
         return merge(Cells(table[:, 0], table[:, 1], table[:, 2]))
-
-    @staticmethod
-    def _score(pairs: Pairs) -> float:
-        raise NotImplementedError
 
 
 class RandScore(_PairMetric):
@@ -76,19 +73,15 @@ class RandScore(_PairMetric):
         0.8333
     """
 
+    score_of = staticmethod(rand_of)
     plot_lower_bound: float = 0.0
     plot_upper_bound: float = 1.0
-
-    @staticmethod
-    def _score(pairs: Pairs) -> float:
-        return rand_of(pairs)
 
 
 class AdjustedRandScore(_PairMetric):
     """Adjusted Rand index over batches: `clustering.adjusted_rand_score` of all labels, over all processes.
 
-    The state has one row per pair of labels that occurs, instead of the labels; any integers are labels. Products of
-    the numbers of pairs are Python integers, which do not overflow.
+    Its state is that of `RandScore`; nothing overflows.
 
     Example:
         >>> import torch
@@ -99,9 +92,6 @@ class AdjustedRandScore(_PairMetric):
         0.5714
     """
 
+    score_of = staticmethod(adjusted_rand_of)
     plot_lower_bound: float = -0.5
     plot_upper_bound: float = 1.0
-
-    @staticmethod
-    def _score(pairs: Pairs) -> float:
-        return adjusted_rand_of(pairs)

@@ -67,20 +67,12 @@ def pair_confusion_matrix(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike
 
 
 def pair_confusion_matrix(labels_true: Labels, labels_pred: Labels) -> Tensor | npt.NDArray[np.int64]:
-    """Count the ordered pairs of different points: `[[tn, fp], [fn, tp]]`.
+    """Count the ordered pairs of different points: `[[tn, fp], [fn, tp]]`, int64 (arguments as in `rand_score`).
 
     `tp` pairs are together in both labelings, `fn` only in the first, `fp` only in the second, `tn` in neither.
 
-    Args:
-        labels_true: `[N]` integers, strings or other labels: a tensor on any device, or an array.
-        labels_pred: `[N]` labels of the same points.
-
-    Returns:
-        int64 `[2, 2]`: a tensor on the device of the labels if they are tensors, otherwise an array.
-
     Raises:
-        ValueError: For labels that are not one-dimensional or differ in number, and for more than 3,037,000,499 points,
-            whose pairs exceed int64 (the two scores have no limit).
+        ValueError: As in `rand_score`; for more than 3,037,000,499 points, whose pairs exceed int64.
 
     Example:
         >>> pair_confusion_matrix([0, 0, 1, 2], [0, 0, 1, 1])
@@ -137,15 +129,7 @@ def adjusted_rand_score(labels_true: npt.ArrayLike, labels_pred: npt.ArrayLike) 
 def adjusted_rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
     """Return the Rand index adjusted for chance: 1 for equal clusterings, 0 on average for random ones, at least -0.5.
 
-    Args:
-        labels_true: `[N]` integers, strings or other labels: a tensor on any device, or an array.
-        labels_pred: `[N]` labels of the same points.
-
-    Returns:
-        A float; for tensors, a float64 scalar on their device.
-
-    Raises:
-        ValueError: For labels that are not one-dimensional or differ in number.
+    Arguments, type of the result and errors are those of `rand_score`.
 
     Example:
         >>> adjusted_rand_score([0, 0, 1, 1], [1, 1, 0, 0])

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .._checks import existing_folder
 from ..pipeline.scaling import Pixels, sums_of
 
 CHUNK = 64  # images per task of a thread
@@ -45,7 +44,11 @@ def class_names(root: Path) -> list[str]:
         FileNotFoundError: If `root` is missing.
         ValueError: If it has no folder.
     """
-    existing_folder(root, "images are expected in train/<class>/ and test/<class>/ below --data.data_dir")
+    if not root.is_dir():
+        problem = f"{root} is not a folder" if root.exists() else f"there is no folder {root}"
+        raise FileNotFoundError(
+            f"{problem}; images are expected in train/<class>/ and test/<class>/ below --data.data_dir"
+        )
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise ValueError(f"{root} has no class folder; put the images of each class into a folder of its own")
@@ -64,9 +67,7 @@ def list_images(root: Path, classes: list[str]) -> Listing:
     digest = hashlib.blake2b(digest_size=16)
     for name in class_names(root):
         if name not in classes:
-            raise ValueError(
-                f"class {name!r} of {root} is not among the classes of the training set; remove the folder"
-            )
+            raise ValueError(f"class {name!r} of {root} is not among the classes of the training set; remove it")
         for path, size, time in _class_images(root / name):
             relative = os.path.relpath(path, root)
             digest.update(f"{relative}\0{size}\0{time}\n".encode(errors="surrogateescape"))
@@ -111,12 +112,7 @@ def decode(path: Path, image_size: int | None) -> Pixels:
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = str(error).replace(f" {str(path)!r}", "")
         raise OSError(f"image {path} cannot be read ({reason}); replace it or remove it") from error
     if image_size is not None and image.size != (image_size, image_size):

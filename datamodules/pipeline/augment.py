@@ -45,7 +45,7 @@ class Plan(NamedTuple):
         """Return the positions `start..stop-1`."""
         return Plan._make(None if field is None else field[start:stop] for field in self)
 
-    def to(self, device: torch.device) -> "Plan":
+    def to(self, device: torch.device | str) -> "Plan":
         """Return the plan on another device."""
         return Plan._make(None if field is None else field.to(device) for field in self)
 

@@ -1,5 +1,6 @@
 """From stored examples to a batch, by the same tensor operations for every loader and device."""
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -50,12 +51,10 @@ class ImageStore:
         return body.view(self.count, self.channels, self.height, self.width)
 
     def to(self, device: torch.device) -> "ImageStore":
-        """Return this store, or a copy of it on another device."""
-        if self.flat.device == device:
-            return self
-        copy = ImageStore(0, (self.channels, self.height, self.width), self.margin)
-        copy.count, copy.flat = self.count, self.flat.to(device)
-        return copy
+        """Return this store on `device`; on its own device both share the tensor."""
+        moved = copy.copy(self)
+        moved.flat = self.flat.to(device)
+        return moved
 
     def crops(self, plan: Plan) -> Tensor:
         """Return the images `plan.order`, shifted by `plan.top` and `plan.left`: uint8 `[B, C, H, W]`.

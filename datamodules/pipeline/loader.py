@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from .augment import Augmentation, Plan, draw_plan
 
@@ -24,9 +25,9 @@ class Resident:
 
 
 class Streamed:
-    """A set read batch by batch by the workers of a DataLoader; batches are made on the training device."""
+    """A dataset (or tensor) read example by example by a DataLoader; batches are made on the training device."""
 
-    def __init__(self, dataset: Dataset[Tensor], make_batch: Any, device: torch.device, num_workers: int = 0) -> None:
+    def __init__(self, dataset: Any, make_batch: Any, device: torch.device, num_workers: int = 0) -> None:
         self.dataset, self.make_batch, self.device, self.num_workers = dataset, make_batch, device, num_workers
 
     def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
@@ -46,19 +47,7 @@ class Streamed:
             yield self.make_batch(store, plan.slice(start, stop)._replace(order=rows))
 
 
-class InMemory(Dataset[Tensor]):
-    """The rows of a tensor as a dataset, for sets that are read at once but streamed."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.rows[index]
-
-
+@dataclass(eq=False, repr=False)
 class BatchLoader:
     """Iterates over `(images, labels)` batches; order and augmentation are pure functions of (seed, epoch, position).
 
@@ -88,31 +77,26 @@ class BatchLoader:
         ValueError: If there are fewer examples than processes, or than one batch with `drop_last`.
     """
 
+    source: Resident | Streamed
+    labels: Tensor
+    indices: Tensor
+    _: KW_ONLY
+    batch_size: int
+    shuffle: bool = False
+    augmentation: Augmentation | None = None
+    image_size: tuple[int, int] = (1, 1)
+    seed: int = 0
+    drop_last: bool = False
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device | str = "cpu"
+
     # Lightning reads this and `sampler` to find out whether an evaluation loader shuffles.
     batch_sampler = None
 
-    def __init__(
-        self,
-        source: Resident | Streamed,
-        labels: Tensor,
-        indices: Tensor,
-        *,
-        batch_size: int,
-        shuffle: bool = False,
-        augmentation: Augmentation | None = None,
-        image_size: tuple[int, int] = (1, 1),
-        seed: int = 0,
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.source, self.labels, self.indices = source, labels, indices
-        self.shuffle, self.augmentation, self.image_size, self.seed = shuffle, augmentation, image_size, seed
-        self.device = torch.device(device)
-        self.bounds = shares(len(indices), batch_size, rank, world_size, drop_last)
-        self._epoch = 0
-        self._batch = 0
+    def __post_init__(self) -> None:
+        self.bounds = shares(len(self.indices), self.batch_size, self.rank, self.world_size, self.drop_last)
+        self._epoch = self._batch = 0
         self._started = False  # whether an iteration has begun since the position was set
 
     @property

@@ -71,12 +71,13 @@ def test_a_single_process_exchanges_nothing():
 
 def test_gpus_by_name(monkeypatch):
     assert find_gpus("cpu") == []
-    assert open_gpus([]) == ()
+    assert open_gpus([]) is None
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2, raising=False)
     found = {name: find_gpus(name) for name in ("auto", "cuda", "cuda:1", "cuda:1,0,1")}
     assert found == {"auto": [0], "cuda": [0], "cuda:1": [1], "cuda:1,0,1": [1, 0]}
-    assert [gpu.number for gpu in open_gpus([1, 0])] == [1, 0]
+    gpus = open_gpus([1, 0])
+    assert (gpus.numbers, len(gpus.resources)) == ([1, 0], 2)
     with pytest.raises(ValueError, match="Faiss finds 2 GPUs"):
         find_gpus("cuda:2")
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)

@@ -7,7 +7,7 @@ import torch
 
 from datamodules.pipeline.augment import Augmentation
 from datamodules.pipeline.batch import FlatBatch, ImageBatch, ImageStore
-from datamodules.pipeline.loader import BatchLoader, InMemory, Resident, Streamed, shares
+from datamodules.pipeline.loader import BatchLoader, Resident, Streamed, shares
 
 SHAPE = (2, 5, 6)
 AUGMENTATION = Augmentation(2, "alternating", 2)
@@ -18,7 +18,7 @@ LABELS = torch.arange(60)
 def loader(count=23, batch_size=5, streamed=False, num_workers=0, **options):
     make = ImageBatch(SHAPE, (0.4, 0.5), (0.2, 0.3), AUGMENTATION)
     if streamed:
-        source = Streamed(InMemory(IMAGES), make, torch.device("cpu"), num_workers)
+        source = Streamed(IMAGES, make, torch.device("cpu"), num_workers)
     else:
         store = ImageStore(60, SHAPE, 2)
         store.images.copy_(IMAGES)
