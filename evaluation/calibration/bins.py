@@ -13,6 +13,8 @@ Equal mass (`quantile`): `edge_b` is the smallest confidence that at least `b/n`
 the order of the samples does not matter; with many ties some bins are empty.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,9 +35,7 @@ def inner_edges(n_bins: int, dtype: torch.dtype) -> Tensor:
 def confidences(predictions: Predictions) -> tuple[Tensor, Tensor]:
     """Return the confidence of each sample and whether the prediction is right, see `calibration_error`."""
     if predictions.scores.ndim == 1:
-        scores = predictions.scores
-        if predictions.from_logits:
-            scores = scores.to(accumulation_dtype(scores.device)).sigmoid()
+        scores = predictions.wide().sigmoid() if predictions.from_logits else predictions.scores
         return scores, predictions.labels == 1
     parts = [_confidence(chunk) for chunk in predictions.chunks()]
     return torch.cat([confidence for confidence, _ in parts]), torch.cat([correct for _, correct in parts])
@@ -44,9 +44,17 @@ def confidences(predictions: Predictions) -> tuple[Tensor, Tensor]:
 def _confidence(chunk: Predictions) -> tuple[Tensor, Tensor]:
     top, predicted = chunk.scores.max(dim=1)
     if chunk.from_logits:
-        work = accumulation_dtype(top.device)
-        top = (chunk.scores.to(work) - top.to(work)[:, None]).exp_().sum(dim=1).reciprocal_()
+        wide = chunk.wide()
+        top = (wide - top.to(wide.dtype)[:, None]).exp_().sum(dim=1).reciprocal_()
     return top, predicted == chunk.labels
+
+
+def sums_in(bins: Tensor, n_bins: int, *values: Tensor) -> Tensor:
+    """Return `[len(values), n_bins]`: the sum of each of the values, one for each index in `bins`, in each bin."""
+    sums = torch.zeros(len(values), n_bins, dtype=accumulation_dtype(bins.device), device=bins.device)
+    for total, value in zip(sums, values, strict=True):
+        total.scatter_add_(0, bins.flatten(), value.to(sums.dtype).flatten())
+    return sums
 
 
 def bin_sums(predictions: Predictions, n_bins: int) -> Tensor:
@@ -57,17 +65,32 @@ def bin_sums(predictions: Predictions, n_bins: int) -> Tensor:
     confidence, correct = confidences(predictions)
     # float32 holds every float16 and bfloat16, so this conversion moves no confidence across an edge.
     confidence = (confidence if confidence.dtype == torch.float64 else confidence.float()).contiguous()
-    edges = inner_edges(n_bins, confidence.dtype).to(confidence.device)
-    return _sums(torch.bucketize(confidence, edges), confidence, correct, n_bins)
+    return _sums(confidence, correct, inner_edges(n_bins, confidence.dtype).to(confidence.device))
 
 
-def _sums(bins: Tensor, confidence: Tensor, correct: Tensor, n_bins: int) -> Tensor:
-    work = accumulation_dtype(confidence.device)
-    sums = torch.zeros(3, n_bins, dtype=work, device=confidence.device)
-    sums[0].scatter_add_(0, bins, torch.ones_like(confidence, dtype=work))
-    sums[1].scatter_add_(0, bins, confidence.to(work))
-    sums[2].scatter_add_(0, bins, correct.to(work))
-    return sums
+def _sums(confidence: Tensor, correct: Tensor, edges: Tensor) -> Tensor:
+    bins = torch.bucketize(confidence, edges)
+    return sums_in(bins, len(edges) + 1, torch.ones_like(confidence), confidence, correct)
+
+
+def column_sums(
+    predictions: Predictions, n_bins: int, values: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+) -> Tensor:
+    """Return `[M, C, n_bins]`: the sums of M values, in the equal-width bins of the probability of each class.
+
+    Args:
+        predictions: `[N, K]` (C = K) or `[N]` (C = 1).
+        n_bins: Number of bins of each class.
+        values: Maps the two tensors of `Predictions.columns` to M tensors `[N, C]`.
+    """
+
+    def sums(chunk: Predictions) -> Tensor:
+        p, label = chunk.columns()
+        edges = inner_edges(n_bins, p.dtype).to(p.device)
+        bins = torch.bucketize(p, edges) + n_bins * torch.arange(p.shape[1], device=p.device)
+        return sums_in(bins, n_bins * p.shape[1], *values(p, label)).unflatten(1, (-1, n_bins))
+
+    return predictions.sum(sums)
 
 
 def all_edges(n_bins: int) -> Tensor:
@@ -83,13 +106,13 @@ def quantile_edges(confidence: Tensor, n_bins: int) -> Tensor:
 
 
 def edges_and_sums(predictions: Predictions, n_bins: int, strategy: Strategy) -> tuple[Tensor, Tensor]:
-    """Return all edges `[n_bins + 1]`, from 0 to 1, on the CPU, and the sums `[3, n_bins]`."""
+    """Return all edges `[n_bins + 1]`, from 0 to 1, float64 on the CPU, and the sums `[3, n_bins]`, see `bin_sums`."""
     if strategy == "uniform":
         return all_edges(n_bins), bin_sums(predictions, n_bins)
     confidence, correct = confidences(predictions)
     inner = quantile_edges(confidence, n_bins)
     edges = torch.cat([inner.new_zeros(1), inner, inner.new_ones(1)])
-    return edges.double().cpu(), _sums(torch.bucketize(confidence, inner), confidence, correct, n_bins)
+    return edges.double().cpu(), _sums(confidence, correct, inner)
 
 
 def error_from_sums(sums: Tensor, norm: Norm) -> Tensor:

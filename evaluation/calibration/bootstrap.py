@@ -3,37 +3,30 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .errors import (
-    binned_error,
-    calibration_error,
-    classwise_calibration_error,
-    classwise_error,
-    debiased_calibration_error,
-    debiased_error,
-)
-from .inputs import Predictions, check_count, check_level, prepare
-from .proper_scores import brier_score, mean_brier_score, mean_log_loss, negative_log_likelihood
+from ..checks import Array, check_count
+from . import errors
+from .inputs import Predictions, check_level, prepare
+from .proper_scores import brier_score, brier_sum, log_loss_sum, negative_log_likelihood
 from .smooth import smooth_calibration_error, smooth_error
 
 # Resampled sets of checked predictions need no further check: these metrics are computed without it.
 _OF_CHECKED: dict[Callable[..., Tensor | float], Callable[..., Tensor]] = {
-    calibration_error: binned_error,
-    classwise_calibration_error: classwise_error,
-    debiased_calibration_error: debiased_error,
+    errors.calibration_error: errors.binned_error,
+    errors.classwise_calibration_error: errors.classwise_error,
+    errors.debiased_calibration_error: errors.debiased_error,
     smooth_calibration_error: smooth_error,
-    brier_score: mean_brier_score,
-    negative_log_likelihood: mean_log_loss,
+    brier_score: lambda predictions: predictions.mean(brier_sum),
+    negative_log_likelihood: lambda predictions: predictions.mean(log_loss_sum),
 }
 
 
 def bootstrap_interval(
     metric: Callable[..., Tensor | float],
-    preds: Tensor | npt.ArrayLike,
-    target: Tensor | npt.ArrayLike,
+    preds: Array,
+    target: Array,
     *,
     level: float = 0.95,
     replicates: int = 1000,

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from .bins import edges_and_sums
 from .bootstrap import interval
 from .errors import binned_error
 from .inputs import Norm, Predictions, check_options, prepare
-from .proper_scores import mean_brier_score, mean_log_loss
+from .proper_scores import brier_sum, log_loss_sum
 from .reliability import diagram_of_sums
-from .scalers import Scaler, TemperatureScaling
+from .scalers.base import Scaler
+from .scalers.temperature import TemperatureScaling
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -31,8 +32,8 @@ class CalibrationResult:
         scaler: The fitted scaler; None for the network itself.
         metrics: `nll`, `ece`, `brier` and `accuracy`; empty if the scaler could not be fitted.
         ece_interval: Bootstrap interval of `ece`, if it was asked for.
-        remarks: Warnings of the fit, or the reason why there is none.
-        predictions: The predictions that were measured, None if there are none.
+        remarks: Warnings of the fit, or the reason why it failed.
+        predictions: The predictions on the test split; None if the fit failed.
     """
 
     scaler: Scaler | None
@@ -65,21 +66,6 @@ class CalibrationReport:
     fitted_on: Split
     samples: int
     test_samples: int
-
-    @property
-    def scaler(self) -> Scaler:
-        """The first scaler, fitted."""
-        return cast(Scaler, self.calibrated[0].scaler)
-
-    @property
-    def before(self) -> dict[str, float]:
-        """The metrics of the network."""
-        return self.uncalibrated.metrics
-
-    @property
-    def after(self) -> dict[str, float]:
-        """The metrics with the first scaler behind the network."""
-        return self.calibrated[0].metrics
 
 
 def calibrate(
@@ -120,12 +106,12 @@ def calibrate(
         ...         return DataLoader(TensorDataset(logits, labels))
         ...     test_dataloader = val_dataloader
         >>> report = calibrate(nn.Identity(), Data())
-        >>> report.before["nll"] > report.after["nll"]
+        >>> report.uncalibrated.metrics["nll"] > report.calibrated[0].metrics["nll"]
         True
     """
     check_options(n_bins, norm)
     single = not isinstance(scaler, Sequence)
-    scalers = list(scaler) if isinstance(scaler, Sequence) else [scaler or TemperatureScaling()]
+    scalers = scaler if isinstance(scaler, Sequence) else [scaler or TemperatureScaling()]
     split: Split = "train" if on_training_data else "val"
     held_out = split_predictions(model, datamodule, split)
     fits = [_fit(each, held_out, single) for each in scalers]
@@ -135,16 +121,16 @@ def calibrate(
         ends = None
         if replicates:
             ends = interval(lambda sample: binned_error(sample, n_bins, norm), predictions, replicates=replicates)
-        return CalibrationResult(each, measure(predictions, n_bins, norm), ends, remarks, predictions)
+        return CalibrationResult(each, _measure(predictions, n_bins, norm), ends, remarks, predictions)
 
-    results = [result(test, None, ())]
+    calibrated = []
     for each, (fitted, remarks) in zip(scalers, fits, strict=True):
         if fitted:
             after = Predictions(each.predict_proba(test.scores), test.labels, from_logits=False)
-            results.append(result(after, each, remarks))
+            calibrated.append(result(after, each, remarks))
         else:
-            results.append(CalibrationResult(each, {}, remarks=remarks))
-    return CalibrationReport(results[0], tuple(results[1:]), split, len(held_out), len(test))
+            calibrated.append(CalibrationResult(each, {}, remarks=remarks))
+    return CalibrationReport(result(test, None, ()), tuple(calibrated), split, len(held_out), len(test))
 
 
 def _fit(scaler: Scaler, held_out: Predictions, single: bool) -> tuple[bool, tuple[str, ...]]:
@@ -161,26 +147,21 @@ def _fit(scaler: Scaler, held_out: Predictions, single: bool) -> tuple[bool, tup
     return True, tuple(str(warning.message) for warning in caught)
 
 
-def measure(predictions: Predictions, n_bins: int = 15, norm: Norm = "l1") -> dict[str, float]:
-    """Return `nll`, `ece` (of the norm), `brier` and `accuracy` of `[N, K]` predictions."""
-    return {
-        "nll": float(mean_log_loss(predictions)),
-        "ece": float(binned_error(predictions, n_bins, norm)),
-        "brier": float(mean_brier_score(predictions)),
-        "accuracy": float((predictions.scores.argmax(dim=1) == predictions.labels).double().mean()),
+def _measure(predictions: Predictions, n_bins: int, norm: Norm) -> dict[str, float]:
+    correct = predictions.scores.argmax(dim=1) == predictions.labels
+    values = {
+        "nll": predictions.mean(log_loss_sum),
+        "ece": binned_error(predictions, n_bins, norm),
+        "brier": predictions.mean(brier_sum),
+        "accuracy": correct.double().mean(),
     }
+    return {name: float(value) for name, value in values.items()}
 
 
 def split_predictions(model: nn.Module, datamodule: "pl.LightningDataModule", split: Split) -> Predictions:
-    """Return a network's logits `[N, K]` and the labels `[N]` of a split.
+    """Return a network's logits `[N, K]` and the labels `[N]` of a split, or raise a ValueError if it is empty.
 
-    Args:
-        model: Maps images to logits.
-        datamodule: Its loaders yield `(images, labels)`.
-        split: `"val"`, `"test"`, or `"train"` (augmented and in the order of training).
-
-    Raises:
-        ValueError: If the split is empty.
+    The training split is augmented and in the order of training.
     """
     datamodule.prepare_data()
     datamodule.setup({"train": "fit", "val": "validate", "test": "test"}[split])

@@ -32,17 +32,17 @@ gap::
 A bin with one sample has no such estimate and contributes nothing.
 """
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .bins import edges_and_sums, error_from_sums, inner_edges
-from .inputs import Norm, Predictions, Strategy, accumulation_dtype, check_options, like, prepare
+from ..checks import Array
+from .bins import column_sums, edges_and_sums, error_from_sums
+from .inputs import Norm, Predictions, Strategy, check_options, like, prepare
 
 
 def calibration_error(
-    preds: Tensor | npt.ArrayLike,
-    target: Tensor | npt.ArrayLike,
+    preds: Array,
+    target: Array,
     *,
     n_bins: int = 15,
     norm: Norm = "l1",
@@ -93,29 +93,18 @@ def binned_error(
 
 
 def classwise_calibration_error(
-    preds: Tensor | npt.ArrayLike,
-    target: Tensor | npt.ArrayLike,
+    preds: Array,
+    target: Array,
     *,
     n_bins: int = 15,
     norm: Norm = "l1",
     strategy: Strategy = "uniform",
     from_logits: bool = False,
 ) -> Tensor | float:
-    """Compute the calibration error of all K probabilities, not of the largest only.
+    """Compute the mean calibration error of all K probabilities, not of the largest only.
 
-    Args:
-        preds: `[N, K]` probabilities (or logits), see `calibration_error`.
-        target: `[N]` integer labels.
-        n_bins: Number of bins of each class.
-        norm: `"l1"`, `"l2"` or `"max"`, within a class.
-        strategy: `"uniform"` or `"quantile"`: equal width, or equal numbers of samples for each class.
-        from_logits: Whether `preds` are logits.
-
-    Returns:
-        The mean of the classes' errors, a float64 scalar tensor for a tensor, otherwise a float.
-
-    Raises:
-        ValueError: As `calibration_error`; for `preds` `[N]`.
+    Arguments, result and errors are those of `calibration_error`, except that `preds` must be `[N, K]`. Each class has
+    bins of its own, and `norm` is that within a class.
 
     Example:
         >>> round(classwise_calibration_error([[0.8, 0.2], [0.6, 0.4]], [0, 1], n_bins=1), 6)
@@ -132,31 +121,15 @@ def classwise_error(
     if strategy == "uniform":
         return mean_over_classes(classwise_sums(predictions, n_bins), norm)
     check_rows(predictions, "classwise_calibration_error")
-    p = _probabilities(predictions)
-    columns = (Predictions(p[:, k].contiguous(), (predictions.labels == k).long(), False) for k in range(p.shape[1]))
-    return mean_over_classes(torch.stack([edges_and_sums(one, n_bins, strategy)[1] for one in columns], dim=1), norm)
+    pairs = zip(*(columns.unbind(dim=1) for columns in predictions.columns()), strict=True)
+    classes = (Predictions(p.contiguous(), label, from_logits=False) for p, label in pairs)
+    return mean_over_classes(torch.stack([edges_and_sums(one, n_bins, strategy)[1] for one in classes], dim=1), norm)
 
 
 def classwise_sums(predictions: Predictions, n_bins: int) -> Tensor:
     """Return `[3, K, n_bins]`: samples, sum of `p_k` and samples of class `k` in each equal-width bin of `p_k`."""
     check_rows(predictions, "classwise_calibration_error")
-    device, classes = predictions.scores.device, predictions.scores.shape[1]
-    work = accumulation_dtype(device)
-    first = torch.arange(classes, device=device) * n_bins
-    edges = inner_edges(n_bins, work if predictions.from_logits else _wide(predictions.scores).dtype).to(device)
-
-    def sums(chunk: Predictions) -> Tensor:
-        p = _probabilities(chunk)
-        index = torch.bucketize(p, edges) + first
-        flat, p = index.flatten(), p.to(work).flatten()
-        total = torch.zeros(3, classes * n_bins, dtype=work, device=device)
-        total[0].scatter_add_(0, flat, torch.ones_like(p))
-        total[1].scatter_add_(0, flat, p)
-        own = index.gather(1, chunk.labels[:, None]).squeeze(1)
-        total[2].scatter_add_(0, own, torch.ones_like(own, dtype=work))
-        return total
-
-    return predictions.sum(sums).view(3, classes, n_bins)
+    return column_sums(predictions, n_bins, lambda p, label: (torch.ones_like(p), p, label))
 
 
 def check_rows(predictions: Predictions, name: str) -> None:
@@ -170,18 +143,9 @@ def mean_over_classes(sums: Tensor, norm: Norm) -> Tensor:
     return torch.stack([error_from_sums(of_class, norm) for of_class in sums.unbind(dim=1)]).mean()
 
 
-def _probabilities(predictions: Predictions) -> Tensor:
-    scores = predictions.scores
-    return scores.to(accumulation_dtype(scores.device)).softmax(dim=1) if predictions.from_logits else _wide(scores)
-
-
-def _wide(scores: Tensor) -> Tensor:
-    return scores if scores.dtype == torch.float64 else scores.float()
-
-
 def debiased_calibration_error(
-    preds: Tensor | npt.ArrayLike,
-    target: Tensor | npt.ArrayLike,
+    preds: Array,
+    target: Array,
     *,
     n_bins: int = 15,
     strategy: Strategy = "quantile",
@@ -190,19 +154,14 @@ def debiased_calibration_error(
 ) -> Tensor | float:
     """Estimate the root-mean-square calibration error of the bins; its square is unbiased.
 
+    Arguments that are not listed, and errors, are those of `calibration_error`.
+
     Args:
-        preds: `[N, K]` or `[N]`, see `calibration_error`.
-        target: `[N]` integer labels.
-        n_bins: Number of bins.
         strategy: `"quantile"` (the paper's) or `"uniform"`.
         squared: Return `E^2`, which is unbiased, and negative about half the time for a calibrated classifier.
-        from_logits: Whether `preds` are logits.
 
     Returns:
         `sqrt(max(E^2, 0))`, or `E^2`; a float64 scalar tensor for a tensor, otherwise a float.
-
-    Raises:
-        ValueError: As `calibration_error`.
 
     Example:
         >>> round(debiased_calibration_error([0.9] * 4, [1, 1, 0, 0], n_bins=1, squared=True), 6)  # 0.4^2 - 0.25 / 3

@@ -11,14 +11,10 @@ from .inputs import accumulation_dtype
 
 
 class Float64Metric(Metric):
-    """Base of metrics with one state, `sums`.
+    """Base of metrics with one state, `sums` of the given shape; `kwargs` are options of `torchmetrics.Metric`.
 
-    It remains float64 when the module that owns the metric is converted to another dtype; on a device without float64
-    it remains on the CPU.
-
-    Args:
-        shape: Shape of the sums.
-        kwargs: Options of `torchmetrics.Metric`.
+    The sums remain float64 when the module that owns the metric is converted to another dtype; on a device without
+    float64 they remain on the CPU.
     """
 
     sums: Tensor

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from ..checks import Array, as_tensor, check_count
 
 Norm = Literal["l1", "l2", "max"]
 Strategy = Literal["uniform", "quantile"]
@@ -23,7 +23,7 @@ class Predictions:
     Attributes:
         scores: `[N, K]`, or `[N]` for a binary classifier; floating point.
         labels: int64 `[N]`.
-        from_logits: The scores are logits, not probabilities.
+        from_logits: Whether the scores are logits rather than probabilities.
     """
 
     scores: Tensor
@@ -35,6 +35,21 @@ class Predictions:
 
     def __getitem__(self, index: Tensor) -> "Predictions":
         return Predictions(self.scores[index], self.labels[index], self.from_logits)
+
+    def wide(self) -> Tensor:
+        """Return the scores in the dtype of sums."""
+        return self.scores.to(accumulation_dtype(self.scores.device))
+
+    def columns(self) -> tuple[Tensor, Tensor]:
+        """Return two tensors `[N, C]` in the dtype of sums: the probability of each class, and 1 at the label.
+
+        There is one column, for class 1, if the scores are `[N]`.
+        """
+        p = self.wide()
+        if p.ndim == 1:
+            return (p.sigmoid() if self.from_logits else p)[:, None], self.labels[:, None].to(p.dtype)
+        p = p.softmax(dim=1) if self.from_logits else p
+        return p, torch.zeros_like(p).scatter_(1, self.labels[:, None], 1)
 
     def chunks(self) -> list["Predictions"]:
         """Split the samples, so that float64 temporaries of a chunk need little memory."""
@@ -51,8 +66,12 @@ class Predictions:
             total = total + function(chunk)
         return total
 
+    def mean(self, function: Callable[["Predictions"], Tensor]) -> Tensor:
+        """Return the sum of `function` over the chunks, divided by the number of samples."""
+        return self.sum(function) / len(self)
 
-def prepare(preds: Tensor | npt.ArrayLike, target: Tensor | npt.ArrayLike, from_logits: bool) -> Predictions:
+
+def prepare(preds: Array, target: Array, from_logits: bool) -> Predictions:
     """Return checked predictions and labels on the device of the predictions, or raise a ValueError."""
     scores = as_tensor(preds)
     labels = as_tensor(target).to(scores.device)
@@ -64,16 +83,6 @@ def prepare(preds: Tensor | npt.ArrayLike, target: Tensor | npt.ArrayLike, from_
         raise ValueError(f"target must be in 0..{classes - 1} for {classes} classes, found values {first}..{last}")
     _check_values(scores, from_logits)
     return Predictions(scores, labels, from_logits)
-
-
-def as_tensor(values: Tensor | npt.ArrayLike) -> Tensor:
-    """Return a tensor without a gradient, or raise a ValueError for anything but numbers."""
-    if isinstance(values, Tensor):
-        return values.detach()
-    array = np.require(values, requirements=["C", "W"])
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"expected an array of numbers, found one of {array.dtype}")
-    return torch.from_numpy(array)
 
 
 def _check_shapes(preds: Tensor, target: Tensor) -> None:
@@ -112,14 +121,6 @@ def _check_probabilities(preds: Tensor, low: float, high: float) -> None:
             raise ValueError(f"preds must have rows that sum to 1, found {float(wide[row].sum()):.6g} in row {row}")
 
 
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """Return an integer of at least `least`, or raise a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ValueError(f"{name} must be {wanted}, found {value!r}")
-    return int(value)
-
-
 def check_options(n_bins: int, norm: str = "l1", strategy: str = "uniform") -> None:
     """Raise a ValueError for options that `calibration_error` does not have."""
     check_count("n_bins", n_bins)
@@ -139,6 +140,6 @@ def accumulation_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def like(value: Tensor, preds: Tensor | npt.ArrayLike) -> Tensor | float:
+def like(value: Tensor, preds: Array) -> Tensor | float:
     """Return a scalar tensor if the predictions are a tensor, otherwise a float."""
     return value if isinstance(preds, Tensor) else value.item()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..checks import Array
 from ..figures import INK, RED, new_figure
 from .bins import edges_and_sums, error_from_sums
 from .inputs import Norm, Strategy, check_level, check_options, prepare
@@ -22,12 +23,12 @@ BLUE, GREY = "#4878a8", "#bbbbbb"
 _NAMES = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}
 _TICKS = np.linspace(0, 1, 6)
 
-Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 
 def reliability_diagram(
-    preds: Tensor | npt.ArrayLike,
-    target: Tensor | npt.ArrayLike,
+    preds: Array,
+    target: Array,
     *,
     n_bins: int = 15,
     norm: Norm = "l1",
@@ -41,13 +42,9 @@ def reliability_diagram(
     Each bar is the accuracy of a bin, the red part the gap to the mean confidence, the whisker a bootstrap interval of
     the accuracy. The title shows `calibration_error` of the same arguments (ECE, RMSCE or MCE, depending on the norm).
 
+    Arguments that are not listed are those of `calibration_error`.
+
     Args:
-        preds: `[N, K]` or `[N]`, see `calibration_error`.
-        target: `[N]` integer labels.
-        n_bins: Number of bins.
-        norm: `"l1"`, `"l2"` or `"max"`.
-        strategy: `"uniform"` or `"quantile"`.
-        from_logits: Whether `preds` are logits.
         level: Share of resampled sets whose accuracy is within the whisker.
         title: Text in front of the calibration error.
 
@@ -104,20 +101,14 @@ def diagram_of_sums(
     return figure
 
 
-def bootstrap_band(count: Array, correct: Array, level: float = 0.95, replicates: int = 1000) -> tuple[Array, Array]:
+def bootstrap_band(
+    count: Floats, correct: Floats, level: float = 0.95, replicates: int = 1000
+) -> tuple[Floats, Floats]:
     """Return the bootstrap interval of the accuracy of each bin: quantiles over resampled sets.
 
     If all N samples are resampled with replacement, the numbers of right and wrong ones in all bins follow a
-    multinomial distribution. They are drawn directly, without the samples.
-
-    Args:
-        count: `[n_bins]` samples.
-        correct: `[n_bins]` right ones.
-        level: Share of the resampled sets within the interval.
-        replicates: Number of resampled sets.
-
-    Returns:
-        Lower and upper ends `[n_bins]`, NaN for a bin without samples.
+    multinomial distribution. They are drawn directly, without the samples. Samples, right ones and both ends are
+    `[n_bins]`; the ends are NaN for a bin without samples.
     """
     total = count.sum()
     low = np.full(len(count), np.nan)
@@ -147,7 +138,7 @@ def _axes(figure: "Figure", position: tuple[float, float, float, float], label: 
     return axes
 
 
-def _bars(axes: "Axes", left: Array, width: Array, bottom: Array, height: Array, **style: Any) -> None:
+def _bars(axes: "Axes", left: Floats, width: Floats, bottom: Floats, height: Floats, **style: Any) -> None:
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
@@ -155,7 +146,7 @@ def _bars(axes: "Axes", left: Array, width: Array, bottom: Array, height: Array,
     axes.add_collection(PatchCollection([Rectangle((x, y), w, h) for x, w, y, h in shapes], **style), autolim=False)
 
 
-def _ticks(axes: "Axes", heights: Array, label: str) -> None:
+def _ticks(axes: "Axes", heights: Floats, label: str) -> None:
     """Write the numbers beside and below the axes, and the label below them."""
     small: dict[str, Any] = {"fontsize": 8, "color": INK}
     for height in heights:

@@ -5,21 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import check_count
 from .bins import bin_sums, error_from_sums
 from .errors import check_rows, classwise_sums, mean_over_classes
 from .float64_metric import Float64Metric
-from .inputs import Norm, Predictions, check_count, check_options, prepare
+from .inputs import Norm, Predictions, check_options, prepare
 from .proper_scores import brier_sum, log_loss_sum
 
 
 class SumMetric(Float64Metric):
-    """Base: subclasses implement `_batch_sums` and `_value`.
-
-    Args:
-        shape: Shape of the sums.
-        from_logits: Whether predictions are logits.
-        kwargs: Options of `torchmetrics.Metric`.
-    """
+    """Base: subclasses implement `_batch_sums` (of predictions) and `_value` (of the sums over all batches)."""
 
     is_differentiable = False
     higher_is_better = False
@@ -86,18 +81,11 @@ class CalibrationError(SumMetric):
 class ClasswiseCalibrationError(SumMetric):
     """Class-wise calibration error over batches: `classwise_calibration_error` of all samples.
 
-    The state is three sums for each class and bin; the bins have equal width.
+    The state is three sums for each class and bin; the bins have equal width. Arguments that are not listed, and
+    errors, are those of `CalibrationError`.
 
     Args:
-        num_classes: Number of classes K.
-        n_bins: Number of bins of each class.
-        norm: `"l1"`, `"l2"` or `"max"`, within a class.
-        from_logits: Whether predictions are logits.
-        kwargs: Options of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: As `classwise_calibration_error`; for predictions of another number of classes; from `compute`, if
-            there was no sample.
+        num_classes: Number of classes K; predictions of another number are a ValueError.
 
     Example:
         >>> metric = ClasswiseCalibrationError(num_classes=2, n_bins=1)
@@ -129,12 +117,7 @@ class ClasswiseCalibrationError(SumMetric):
 
 
 class MeanMetric(SumMetric):
-    """Base of the metrics that are a mean over samples: subclasses implement `_total`.
-
-    Args:
-        from_logits: Whether predictions are logits.
-        kwargs: Options of `torchmetrics.Metric`.
-    """
+    """Base of the metrics that are a mean over samples: subclasses implement `_total`, the sum over a batch."""
 
     def __init__(self, from_logits: bool = False, **kwargs: Any) -> None:
         super().__init__((2,), from_logits, **kwargs)
@@ -153,12 +136,7 @@ class MeanMetric(SumMetric):
 class BrierScore(MeanMetric):
     """Brier score over batches: `brier_score` of all samples, on all processes.
 
-    Args:
-        from_logits: Whether predictions are logits.
-        kwargs: Options of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: As `brier_score`; from `compute`, if there was no sample.
+    Arguments and errors are those of `CalibrationError`, without `n_bins` and `norm`.
 
     Example:
         >>> metric = BrierScore()
@@ -169,18 +147,13 @@ class BrierScore(MeanMetric):
     """
 
     def _total(self, predictions: Predictions) -> Tensor:
-        return brier_sum(predictions)
+        return predictions.sum(brier_sum)
 
 
 class NegativeLogLikelihood(MeanMetric):
     """Negative log-likelihood over batches: `negative_log_likelihood` of all samples, on all processes.
 
-    Args:
-        from_logits: Whether predictions are logits.
-        kwargs: Options of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: As `negative_log_likelihood`; from `compute`, if there was no sample.
+    Arguments and errors are those of `CalibrationError`, without `n_bins` and `norm`.
 
     Example:
         >>> metric = NegativeLogLikelihood()
@@ -190,4 +163,4 @@ class NegativeLogLikelihood(MeanMetric):
     """
 
     def _total(self, predictions: Predictions) -> Tensor:
-        return log_loss_sum(predictions)
+        return predictions.sum(log_loss_sum)

@@ -20,31 +20,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .bins import confidences
+from ..checks import Array
+from .bins import confidences, sums_in
 from .inputs import Predictions, accumulation_dtype, like, prepare
 
 _COARSE, _FINE = 1 << 12, 1 << 18
 _CELLS_IN_WIDTH = 32
 
 
-def smooth_calibration_error(
-    preds: Tensor | npt.ArrayLike,
-    target: Tensor | npt.ArrayLike,
-    *,
-    from_logits: bool = False,
-) -> Tensor | float:
+def smooth_calibration_error(preds: Array, target: Array, *, from_logits: bool = False) -> Tensor | float:
     """Compute the smooth calibration error of the confidence.
 
-    Args:
-        preds: `[N, K]` or `[N]`, see `calibration_error`.
-        target: `[N]` integer labels.
-        from_logits: Whether `preds` are logits.
-
-    Returns:
-        The error in [0, 1]: a float64 scalar tensor on the device of `preds` if that is a tensor, otherwise a float.
-
-    Raises:
-        ValueError: As `calibration_error`.
+    Arguments, result and errors are those of `calibration_error`.
 
     Example:
         >>> smooth_calibration_error([1.0, 0.0, 1.0], [1, 0, 1])
@@ -58,15 +45,14 @@ def smooth_calibration_error(
 def smooth_error(predictions: Predictions) -> Tensor:
     """Compute `smooth_calibration_error` of checked predictions."""
     confidence, correct = confidences(predictions)
-    work = accumulation_dtype(confidence.device)
-    confidence = confidence.to(work).clamp(0, 1)
-    residual = (correct.to(work) - confidence) / len(confidence)
+    confidence = confidence.to(accumulation_dtype(confidence.device)).clamp(0, 1)
+    residual = (correct.to(confidence) - confidence) / len(confidence)
     cells = _COARSE
     error = _fixed_point(_on_grid(confidence, residual, cells))
     while 0 < error * cells < _CELLS_IN_WIDTH and cells < _FINE:
         cells *= 8
         error = _fixed_point(_on_grid(confidence, residual, cells))
-    return torch.tensor(error, dtype=work, device=confidence.device)
+    return torch.tensor(error, dtype=confidence.dtype, device=confidence.device)
 
 
 def _on_grid(confidence: Tensor, residual: Tensor, cells: int) -> npt.NDArray[np.float64]:
@@ -74,11 +60,10 @@ def _on_grid(confidence: Tensor, residual: Tensor, cells: int) -> npt.NDArray[np
     position = confidence * cells - 0.5
     left = position.floor()
     right_share = position - left
-    grid = torch.zeros(cells, dtype=residual.dtype, device=residual.device)
     # Beyond the outermost centres a share goes to the cell's mirror image at 0 or 1, which is the cell itself.
-    grid.scatter_add_(0, left.long().clamp(0, cells - 1), residual * (1 - right_share))
-    grid.scatter_add_(0, (left.long() + 1).clamp(0, cells - 1), residual * right_share)
-    return grid.cpu().double().numpy()
+    both = torch.stack([left, left + 1]).long().clamp(0, cells - 1)
+    shares = torch.stack([residual * (1 - right_share), residual * right_share])
+    return sums_in(both, cells, shares)[0].cpu().double().numpy()
 
 
 def _fixed_point(grid: npt.NDArray[np.float64]) -> float:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ..calibration.bins import all_edges, bin_sums, error_from_sums
-from ..calibration.inputs import Norm, Predictions, accumulation_dtype, check_count, check_options
+from ..calibration.inputs import Norm, Predictions, accumulation_dtype, check_options
 from ..calibration.reliability import diagram_of_sums
+from ..checks import check_count
 from ..figures import to_rgb
 from .tensorboard import add_images, draws_now, logits_and_labels
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..calibration.inputs import check_count
+from ..checks import check_count
 from ..figures import confusion_matrix_figure, mistakes_figure, to_rgb
 from .mistakes import MistakeRecord, Mistakes, merge
 from .tensorboard import add_images, draws_now, logits_and_labels

@@ -13,7 +13,7 @@ from torch import Tensor
 import evaluation
 from _common.names import backbones
 from _common.rebuild import AtPrecision, TrainedRun, rebuild
-from evaluation.calibration import CalibrationResult, Scaler
+from evaluation import CalibrationResult, Scaler
 from evaluation.figures import to_rgb
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 

@@ -4,11 +4,11 @@ import inspect
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..inputs import Predictions, accumulation_dtype, as_tensor, prepare
+from ...checks import Array, as_tensor
+from ..inputs import Predictions, accumulation_dtype, prepare
 
 
 class Scaler(nn.Module):
@@ -22,7 +22,8 @@ class Scaler(nn.Module):
 
     Logits are `[N, K]`, or `[N]` for a binary classifier, the log-odds of class 1 (equivalent to `[0, z]`).
 
-    Subclasses name their tensors in `fitted` and implement `_fit`, `_calibrate` and `_classes`.
+    Subclasses name their tensors in `fitted` and implement `_fit` and `_calibrate`. The first tensor is a scalar if the
+    scaler takes any number of classes; otherwise it has a row for each class, or one row for two classes.
     """
 
     fitted: ClassVar[tuple[str, ...]]
@@ -32,7 +33,7 @@ class Scaler(nn.Module):
         super().__init__()
         self.register_load_state_dict_pre_hook(_adopt_shapes)
 
-    def fit(self, logits: Tensor | npt.ArrayLike, labels: Tensor | npt.ArrayLike) -> Self:
+    def fit(self, logits: Array, labels: Array) -> Self:
         """Fit to held-out data.
 
         Args:
@@ -63,16 +64,16 @@ class Scaler(nn.Module):
         if not self.__sklearn_is_fitted__():
             raise ValueError(f"{type(self).__name__} is not fitted yet: call fit(logits, labels), or load a state_dict")
         rows = two_columns(logits if logits.dtype == torch.float64 else logits.float())
-        classes = self._classes()
-        if classes is not None and rows.shape[1] != classes:
-            shape = list(logits.shape)
-            raise ValueError(f"logits must have the {classes} classes of {type(self).__name__}'s fit, found {shape}")
+        first: Tensor = getattr(self, self.fitted[0])
+        if first.ndim and rows.shape[1] != max(len(first), 2):
+            wanted = f"the {max(len(first), 2)} classes of {type(self).__name__}'s fit"
+            raise ValueError(f"logits must have {wanted}, found {list(logits.shape)}")
         calibrated = self._calibrate(rows)
         if logits.ndim == 1:
             calibrated = calibrated[:, 1] - calibrated[:, 0]
         return calibrated.to(logits.dtype)
 
-    def predict_proba(self, logits: Tensor | npt.ArrayLike) -> Any:
+    def predict_proba(self, logits: Array) -> Any:
         """Return calibrated probabilities, float64 rows that sum to 1.
 
         Args:
@@ -100,16 +101,9 @@ class Scaler(nn.Module):
         """Calibrate float32 or float64 `[N, K]` logits."""
         raise NotImplementedError
 
-    def _classes(self) -> int | None:
-        """Return the number of classes of the fit; None if any number will do."""
-        raise NotImplementedError
-
     def _set_fitted(self, **tensors: Tensor) -> None:
         for name, value in tensors.items():
-            if name in dict(self.named_buffers(recurse=False)):
-                setattr(self, name, value)
-            else:
-                self.register_buffer(name, value)
+            self.register_buffer(name, value)
 
     def __sklearn_is_fitted__(self) -> bool:
         return set(self.fitted) <= dict(self.named_buffers(recurse=False)).keys()

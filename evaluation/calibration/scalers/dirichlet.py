@@ -64,7 +64,7 @@ class DirichletCalibration(Scaler):
                 gradient = torch.cat([by_logits.t() @ log_q, by_logits.sum(dim=0)[:, None]], dim=1)
                 return torch.cat([value[None], gradient.flatten()])
 
-            mean = predictions.sum(sums) / len(predictions)
+            mean = predictions.mean(sums)
             value = mean[0] + (penalty * parameters.square()).sum()
             return value, mean[1:].view_as(parameters) + 2 * penalty * parameters
 
@@ -73,6 +73,3 @@ class DirichletCalibration(Scaler):
 
     def _calibrate(self, logits: Tensor) -> Tensor:
         return logits.log_softmax(dim=1) @ self.weight_.to(logits.dtype).t() + self.bias_.to(logits.dtype)
-
-    def _classes(self) -> int | None:
-        return len(self.bias_)

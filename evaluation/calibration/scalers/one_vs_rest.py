@@ -7,6 +7,7 @@ probabilities that round to 1. With two classes, only class 1 is calibrated; cla
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ..inputs import Predictions
 from .base import Scaler
@@ -16,10 +17,8 @@ class OneVsRest(Scaler):
     """Base of the scalers that calibrate one class at a time; subclasses implement `_fit_columns` and `_columns`."""
 
     def _fit(self, predictions: Predictions) -> None:
-        scores = _calibrated_columns(log_odds(predictions.scores.double()))
-        count = predictions.scores.shape[1]
-        classes = [1] if count == 2 else range(count)
-        self._fit_columns(scores, torch.stack([predictions.labels == k for k in classes], dim=1).double())
+        odds, hits = log_odds(predictions.scores.double()), one_hot(predictions.labels, predictions.scores.shape[1])
+        self._fit_columns(_calibrated_columns(odds), _calibrated_columns(hits).double())
 
     def _calibrate(self, logits: Tensor) -> Tensor:
         p = self._columns(_calibrated_columns(log_odds(logits)))
@@ -27,9 +26,6 @@ class OneVsRest(Scaler):
             return torch.cat([1 - p, p], dim=1).log()
         total = p.sum(dim=1, keepdim=True)
         return torch.where(total > 0, p / total, 1 / p.shape[1]).log()
-
-    def _classes(self) -> int | None:
-        return max(len(getattr(self, self.fitted[0])), 2)
 
     def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
         """Fit to the log-odds `[N, C]` of C classes, and 1 where a class is the label, otherwise 0; all float64."""

@@ -58,7 +58,7 @@ class VectorScaling(Scaler):
                 value, by_logits = softmax_loss(z * scale + bias, chunk.labels)
                 return torch.cat([value[None], (by_logits * z).sum(dim=0), by_logits.sum(dim=0)])
 
-            mean = predictions.sum(sums) / len(predictions)
+            mean = predictions.mean(sums)
             away = parameters - identity
             return mean[0] + self.l2 * away.square().sum(), mean[1:].view(2, -1) + 2 * self.l2 * away
 
@@ -67,6 +67,3 @@ class VectorScaling(Scaler):
 
     def _calibrate(self, logits: Tensor) -> Tensor:
         return logits * self.scale_.to(logits.dtype) + self.bias_.to(logits.dtype)
-
-    def _classes(self) -> int | None:
-        return len(self.scale_)

@@ -44,24 +44,25 @@ class Data(pl.LightningDataModule):
 def test_it_fits_on_validation_and_reports_on_test(watch):
     data = Data(watch)
     report = calibrate(torch.nn.Identity(), data)
+    before, (result,) = report.uncalibrated.metrics, report.calibrated
     expected = TemperatureScaling().fit(*answers("val"))
-    assert report.scaler.temperature_ == expected.temperature_
+    assert result.scaler.temperature_ == expected.temperature_
     assert report.fitted_on == "val"
     assert data.stages == ["validate", "test"]
     logits, labels = answers("test")
-    assert report.before["nll"] == negative_log_likelihood(logits, labels, from_logits=True)
-    assert report.before["ece"] == calibration_error(logits, labels, from_logits=True)
+    assert before["nll"] == negative_log_likelihood(logits, labels, from_logits=True)
+    assert before["ece"] == calibration_error(logits, labels, from_logits=True)
     p = expected.predict_proba(logits)
-    assert report.after["nll"] == pytest.approx(float(negative_log_likelihood(p, labels)))
-    assert report.after["ece"] == pytest.approx(float(calibration_error(p, labels)))
-    assert report.after["accuracy"] == report.before["accuracy"] == (logits.argmax(1) == labels).double().mean()
-    assert report.after["nll"] < report.before["nll"]
+    assert result.metrics["nll"] == pytest.approx(float(negative_log_likelihood(p, labels)))
+    assert result.metrics["ece"] == pytest.approx(float(calibration_error(p, labels)))
+    assert result.metrics["accuracy"] == before["accuracy"] == (logits.argmax(1) == labels).double().mean()
+    assert result.metrics["nll"] < before["nll"]
 
 
 def test_training_data_are_taken_only_when_asked_for():
     report = calibrate(torch.nn.Identity(), Data(), on_training_data=True)
     assert report.fitted_on == "train"
-    assert report.scaler.temperature_.item() == pytest.approx(0.5, rel=0.2)
+    assert report.calibrated[0].scaler.temperature_.item() == pytest.approx(0.5, rel=0.2)
 
 
 @pytest.mark.parametrize("watch", [False, True])
@@ -73,8 +74,9 @@ def test_without_a_validation_split_it_says_so(watch):
 def test_any_scaler_bins_and_norm():
     report = calibrate(torch.nn.Identity(), Data(), IsotonicCalibration(), n_bins=5, norm="max")
     logits, labels = answers("test")
-    assert report.before["ece"] == calibration_error(logits, labels, n_bins=5, norm="max", from_logits=True)
-    assert isinstance(report.scaler, IsotonicCalibration)
+    error = calibration_error(logits, labels, n_bins=5, norm="max", from_logits=True)
+    assert report.uncalibrated.metrics["ece"] == error
+    assert isinstance(report.calibrated[0].scaler, IsotonicCalibration)
     with pytest.raises(ValueError, match="norm"):
         calibrate(torch.nn.Identity(), Data(), norm="l3")
 
