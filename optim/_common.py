@@ -1,5 +1,6 @@
 """Shared by the optimizers: checks of options and gradients, the grouping of tensors, norms of whole tensors."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -40,6 +41,30 @@ def refuse_complex(optimizer: str, group: dict[str, Any]) -> None:
                 f"{optimizer} does not support complex parameters, found one of shape {tuple(p.shape)} and {p.dtype}: "
                 "optimize torch.view_as_real of it"
             )
+
+
+def refuse_fsdp1(optimizer: str, group: dict[str, Any]) -> None:
+    """Refuse parameters that FSDP1 has flattened: their shapes, and which processes hold their parts, are lost."""
+    for p in group["params"]:
+        if getattr(p, "_fsdp_flattened", False):  # FSDP1's mark
+            raise ValueError(
+                f"{optimizer} needs whole tensors, which FSDP1 (FullyShardedDataParallel, Lightning's strategy 'fsdp') "
+                "does not keep: shard by FSDP2 (torch.distributed.fsdp.fully_shard, Lightning's ModelParallelStrategy)"
+            )
+
+
+def refuse_automatic_optimization(optimizer: str, closure: Any) -> None:
+    """Refuse a closure of Lightning's automatic optimization, which may be called only once.
+
+    It is a whole training step: an object of Lightning, or a partial whose first argument is the module.
+    """
+    module = closure.args[0] if isinstance(closure, functools.partial) and closure.args else None
+    of_lightning = type(closure).__module__.startswith(("pytorch_lightning.", "lightning.pytorch."))
+    if of_lightning or getattr(module, "automatic_optimization", False) is True:
+        raise RuntimeError(
+            f"{optimizer} evaluates the loss twice a step, which Lightning's automatic optimization does not do: write "
+            "`class Mine(TwoPassMixin, LightningModule)` with lightning_modules.TwoPassMixin, or optimize manually"
+        )
 
 
 def keep_if_valid(groups: list[dict[str, Any]], check: Callable[[dict[str, Any]], None]) -> None:

@@ -1,5 +1,6 @@
 """SAM: sharpness-aware minimization around any optimizer."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,19 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from ._common import batches, check_not_negative, dense_gradient, keep_if_valid, local, norms, refuse_complex
-from ._layout import chunks
+from ._common import (
+    check_not_negative,
+    dense_gradient,
+    keep_if_valid,
+    refuse_automatic_optimization,
+    refuse_complex,
+    refuse_fsdp1,
+)
+from ._progress import Progress, squared_norm
+
+
+def _of_progress(name: str) -> Any:
+    return property(lambda sam: getattr(sam._progress, name), lambda sam, value: setattr(sam._progress, name, value))
 
 
 class SAM(Optimizer):
@@ -26,7 +38,12 @@ class SAM(Optimizer):
     Kwon et al., `ASAM <https://arxiv.org/abs/2102.11600>`_.
 
     `param_groups` and `state` are those of the base optimizer, so a scheduler may be attached to either. A step whose
-    first gradient is not finite is skipped and counted.
+    first gradient is not finite is skipped and counted; by hand, one whose second gradient is not finite too.
+
+    By hand, a step is `first_step` after the first backward pass and `second_step` after the second. With a
+    `torch.amp.GradScaler` call its `unscale_` before `second_step` (the direction of `first_step` does not depend on
+    the scale) and its `update` after it. In a LightningModule, automatic optimization needs
+    `lightning_modules.TwoPassMixin`; manual optimization needs nothing.
 
     Args:
         params: Tensors to optimize, or dictionaries of parameter groups (with options of SAM or of the base optimizer).
@@ -38,6 +55,7 @@ class SAM(Optimizer):
         sync_perturbation: Used by the training loop under DDP: average the first gradient over ranks (True), or perturb
             each rank by its own (False: m-sharpness as in the paper, and one synchronisation less). The second gradient
             is averaged in any case.
+        **base_options: Options of the base optimizer, such as `lr`.
 
     Attributes:
         base_optimizer: The optimizer that takes the step.
@@ -48,11 +66,13 @@ class SAM(Optimizer):
     Memory: besides the base optimizer's state, one copy of the parameters.
 
     Raises:
-        ValueError: If a value is out of range, a parameter is complex or a gradient is sparse.
+        ValueError: If a value is out of range, a parameter is complex or sharded by FSDP1, a gradient is sparse, or the
+            base optimizer is unfit: an object instead of a class, an option named as one of SAM's, a step that needs
+            a closure.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
-        >>> optimizer = SAM(model.parameters(), torch.optim.Adam, rho=0.1)
+        >>> optimizer = SAM(model.parameters(), torch.optim.Adam, rho=0.1, lr=0.01)
         >>> def closure():
         ...     optimizer.zero_grad()
         ...     loss = model(torch.ones(3, 2)).square().mean()
@@ -63,6 +83,10 @@ class SAM(Optimizer):
         True
     """
 
+    sharpness = _of_progress("sharpness")
+    skipped_steps = _of_progress("skipped_steps")
+    is_perturbed = _of_progress("is_perturbed")
+
     def __init__(
         self,
         params: ParamsT,
@@ -71,44 +95,37 @@ class SAM(Optimizer):
         adaptive: bool = False,
         eta: float = 0.01,
         sync_perturbation: bool = False,
+        **base_options: Any,
     ) -> None:
-        self.sync_perturbation = sync_perturbation
-        self.skipped_steps = 0
-        self._start()
-        super().__init__(params, {"rho": rho, "adaptive": adaptive, "eta": eta})
-        factory = base_optimizer if base_optimizer is not None else partial(torch.optim.SGD, momentum=0.9)
-        self.base_optimizer = factory(self.param_groups)
-        if not isinstance(self.base_optimizer, Optimizer):
+        if not (base_optimizer is None or callable(base_optimizer)):
             raise ValueError(
-                f"base_optimizer must make a torch.optim.Optimizer, found {self.base_optimizer!r}: give a class"
+                "base_optimizer must be a class such as torch.optim.SGD, found an instance of "
+                f"{type(base_optimizer).__name__}: give the class, and its options as keywords"
             )
+        self.sync_perturbation = sync_perturbation
+        self._progress = Progress()
+        super().__init__(params, {"rho": rho, "adaptive": adaptive, "eta": eta})
+        factory: Any = base_optimizer if base_optimizer is not None else partial(torch.optim.SGD, momentum=0.9)
+        self.base_optimizer = factory(self.param_groups, **base_options)
+        _check_base(self.base_optimizer, self.defaults)
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # where some schedulers look for betas
         self._share()
-
-    def _start(self) -> None:
-        """Set what belongs to a single step."""
-        self.sharpness: Tensor | None = None
-        self.is_perturbed = False
-        self._descending = False
-        # Copies of the weights while they are perturbed; allocated once.
-        self._kept: dict[Tensor, Tensor] = {}
-        self._perturbed: list[Tensor] = []
 
     def _share(self) -> None:
         self.param_groups, self.state = self.base_optimizer.param_groups, self.base_optimizer.state
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: neither the copies of the weights nor the last sharpness."""
-        names = ("defaults", "base_optimizer", "skipped_steps", "sync_perturbation")
-        return {name: getattr(self, name) for name in names}
+        names = ("defaults", "base_optimizer", "sync_perturbation")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "_progress": Progress(skipped_steps=self.skipped_steps),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled optimizer, or groups and state that `load_state_dict` has read."""
-        if "param_groups" in state:
-            self.base_optimizer.__setstate__(state)
-        else:
+        """Restore a pickled optimizer; the base optimizer has loaded the groups and state of a state dict already."""
+        if "param_groups" not in state:
             super().__setstate__(state)
-            self._start()
         self._share()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -123,78 +140,87 @@ class SAM(Optimizer):
         keep_if_valid(self.param_groups, _check)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the groups (with the options of SAM and of the base optimizer), the state, and `skipped_steps`."""
-        return {**super().state_dict(), "skipped_steps": self.skipped_steps}
+        """Return the base optimizer's state dict, with SAM's options in the groups, and `skipped_steps`."""
+
+        def of_base(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+            return {**self.base_optimizer.state_dict(), "skipped_steps": self.skipped_steps}
+
+        with self.register_state_dict_post_hook(of_base, prepend=True):  # the hooks of others get the result
+            return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-        super().load_state_dict(state_dict)
-        self.skipped_steps = state_dict.get("skipped_steps", 0)
+        """Load what `state_dict` returned, or what the base optimizer's did, which keeps SAM's own options."""
+
+        def into_base(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            of_base = {name: value for name, value in state_dict.items() if name != "skipped_steps"}
+            pairs = zip(self.param_groups, state_dict["param_groups"], strict=False)  # a wrong number is torch's error
+            options = [{name: group[name] for name in ("rho", "adaptive", "eta")} | saved for group, saved in pairs]
+            of_base["param_groups"] = options + state_dict["param_groups"][len(options) :]
+            self.base_optimizer.load_state_dict(of_base)
+            self.skipped_steps = state_dict.get("skipped_steps", 0)
+            self._share()
+
+        with self.register_load_state_dict_pre_hook(into_base):  # it gets the result of the hooks of others
+            super().load_state_dict(state_dict)
 
     @torch.no_grad()
-    def first_step(self) -> bool:
+    def first_step(self, zero_grad: bool = False) -> bool:
         """Move the weights to w + epsilon, along their present gradients.
 
+        Args:
+            zero_grad: Clear the gradients afterwards.
+
         Returns:
-            True if they were moved; False if a gradient is not finite, which skips and counts the step.
+            True if they were moved; False if a gradient is not finite, which skips and counts the step: its
+            `second_step`, if it is called, does nothing.
 
         Raises:
             RuntimeError: If they are perturbed already.
         """
-        if self.is_perturbed:
+        progress = self._progress
+        if progress.is_perturbed:
             raise RuntimeError("first_step was called twice: call second_step (or restore) in between")
         with_gradients = self._with_gradients()
-        squared = _squared_norm(with_gradients)
-        self.is_perturbed, self.sharpness = True, None
-        if not math.isfinite(squared):
-            self.skip_step()
-            return False
-        for group, params in with_gradients:
+        squared = squared_norm(with_gradients)
+        progress.sharpness, progress.skips = None, not math.isfinite(squared)
+        progress.is_perturbed = not progress.skips
+        progress.skipped_steps += progress.skips
+        for group, params in with_gradients if progress.is_perturbed else ():
             if squared > 0 and group["rho"] > 0 and params:
-                self._perturb(group, params, group["rho"] / math.sqrt(squared))
-        return True
+                progress.perturb(group, params, group["rho"] / math.sqrt(squared))
+        if zero_grad:
+            self.zero_grad()
+        return progress.is_perturbed
 
     def _with_gradients(self) -> list[tuple[dict[str, Any], list[Tensor]]]:
         """Return each group and its parameters that have a gradient."""
         return [(g, [p for p in g["params"] if dense_gradient("SAM", p) is not None]) for g in self.param_groups]
 
-    def _perturb(self, group: dict[str, Any], params: list[Tensor], scale: float) -> None:
-        w, grads = [local(p) for p in params], _gradients(params)
-        for p, w_i in zip(params, w, strict=True):
-            kept_i = self._kept.get(p)
-            if kept_i is None or (kept_i.shape, kept_i.dtype, kept_i.device) != (w_i.shape, w_i.dtype, w_i.device):
-                self._kept[p] = torch.empty_like(w_i)
-        kept = [self._kept[p] for p in params]
-        self._perturbed += params
-        scale = -scale if group.get("maximize", False) else scale  # then the worst point is the lowest one
-        if group["adaptive"]:
-            torch._foreach_copy_(kept, w)
-            for w_i, grad in zip(w, grads, strict=True):
-                w_i.addcmul_(w_i.abs().add_(group["eta"]).square_(), grad, value=scale)
-        else:
-            for chunk in chunks(w, None):
-                torch._foreach_copy_(kept[chunk], w[chunk])
-                torch._foreach_add_(w[chunk], grads[chunk], alpha=scale)
-
-    @torch.no_grad()
     def restore(self) -> None:
         """Copy the weights back to where they were before `first_step`; a RuntimeError if they are not perturbed."""
-        if not self.is_perturbed:
-            raise RuntimeError("the weights are not perturbed: call first_step before")
-        if self._perturbed:
-            torch._foreach_copy_([local(p) for p in self._perturbed], [self._kept[p] for p in self._perturbed])
-        self._perturbed, self.is_perturbed = [], False
+        self._progress.restore()
 
     def skip_step(self) -> None:
         """Restore the weights and count the step as skipped, for example because another process cannot take it."""
         self.restore()
         self.skipped_steps += 1
 
-    def second_step(self) -> None:
-        """Restore the weights and let the base optimizer step along the present gradients."""
-        self.restore()
+    def second_step(self, zero_grad: bool = False) -> None:
+        """Restore the weights and let the base optimizer step along the present gradients.
+
+        A gradient that is not finite skips the step and is counted. `step` is called, so that a wrapper (Lightning's,
+        Fabric's) takes and counts the step.
+
+        Args:
+            zero_grad: Clear the gradients afterwards.
+        """
+        if not self._progress.skips:
+            self.restore()
         with self.descent():
+            self._progress.checks = True
             self.step()
+        if zero_grad:
+            self.zero_grad()
 
     @contextmanager
     def perturbed(self) -> Iterator[bool]:
@@ -209,11 +235,11 @@ class SAM(Optimizer):
     @contextmanager
     def descent(self) -> Iterator[None]:
         """Make `step` the base optimizer's in the `with` block, where the gradients are those at w + epsilon."""
-        self._descending = True
+        self._progress.descends = True
         try:
             yield
         finally:
-            self._descending = False
+            self._progress.descends = self._progress.checks = self._progress.skips = False
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; the closure is called twice, the second time at the perturbed weights.
@@ -227,13 +253,18 @@ class SAM(Optimizer):
 
         Raises:
             ValueError: Without a closure.
+            RuntimeError: If the closure is Lightning's, under automatic optimization without `TwoPassMixin`.
         """
-        if self._descending:
-            return self.base_optimizer.step(closure)
+        if self._progress.descends:
+            return self._descend(closure)
         if closure is None:
-            if _squared_norm(self._with_gradients()) == 0:  # the second gradient would be the same
+            if squared_norm(self._with_gradients()) == 0:  # the second gradient would be the same
                 return self.base_optimizer.step()
-            raise ValueError("SAM.step needs a closure, found None: give one, or call first_step and second_step")
+            raise ValueError(
+                "SAM.step needs a closure, found None: give one, or call first_step and second_step (a LightningModule "
+                "needs TwoPassMixin or manual optimization)"
+            )
+        refuse_automatic_optimization("SAM", closure)
         with torch.enable_grad():
             first = closure()
         with self.perturbed() as perturbed:
@@ -247,28 +278,28 @@ class SAM(Optimizer):
             self.sharpness = second.detach() - first.detach()
         return first
 
-
-def _gradients(params: list[Tensor]) -> list[Tensor]:
-    return [local(p.grad, p) for p in params if p.grad is not None]
-
-
-@torch.no_grad()
-def _squared_norm(groups: list[tuple[dict[str, Any], list[Tensor]]]) -> float:
-    """Return |g|² (|T g|² in adaptive groups) over all parameters, summed in float64."""
-    squares = []
-    for group, params in groups:
-        for (owners,) in batches([params]):
-            grads = _gradients(owners)
-            if group["adaptive"]:  # a tensor at a time, as T g takes memory
-                pairs = zip(owners, grads, strict=True)
-                lengths = [norms([(local(p).abs() + group["eta"]) * g], [p]) for p, g in pairs]
-            else:
-                lengths = [norms(grads, owners)]
-            squares += [length.double().square().sum() for length in lengths]
-    return torch.stack([s.to(squares[0].device) for s in squares]).sum().item() if squares else 0.0
+    def _descend(self, closure: Callable[[], Any] | None) -> Any:
+        progress = self._progress
+        if progress.checks and not progress.skips:
+            progress.skips = not math.isfinite(squared_norm(self._with_gradients()))
+            progress.skipped_steps += progress.skips
+        return None if progress.skips else self.base_optimizer.step(closure)
 
 
 def _check(group: dict[str, Any]) -> None:
     """Refuse bad options and parameters of a group."""
     refuse_complex("SAM", group)
+    refuse_fsdp1("SAM", group)
     check_not_negative(group, "rho", "eta")
+
+
+def _check_base(base: Any, options: Iterable[str]) -> None:
+    """Refuse what is no optimizer, or one that cannot step for SAM."""
+    name = type(base).__name__
+    if not isinstance(base, Optimizer):
+        raise ValueError(f"base_optimizer must make a torch.optim.Optimizer, found an instance of {name}: give a class")
+    if common := [option for option in options if option in base.defaults]:
+        raise ValueError(f"base_optimizer {name} has an option {common[0]} as SAM has: choose another optimizer")
+    closure = inspect.signature(base.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ValueError(f"base_optimizer {name} evaluates the loss itself: choose one whose step needs no closure")

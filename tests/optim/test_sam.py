@@ -237,8 +237,8 @@ def test_memory_is_one_copy_of_the_parameters() -> None:
     optimizer = SAM(params, partial(SGD, lr=0.1))
     optimizer.step(closure_of(optimizer, params))
     optimizer.step(closure_of(optimizer, params))
-    assert sum(kept.numel() for kept in optimizer._kept.values()) == sum(p.numel() for p in params)
-    assert "_kept" not in optimizer.__getstate__()
+    assert sum(kept.numel() for kept in optimizer._progress._copies.values()) == sum(p.numel() for p in params)
+    assert not optimizer.__getstate__()["_progress"]._copies
 
 
 def test_a_step_that_another_process_cannot_take_is_skipped() -> None:

@@ -1,0 +1,84 @@
+"""How far a step of SAM has come: the way to the worst nearby point and back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._common import batches, local, norms
+from ._layout import chunks
+
+
+@dataclass
+class Progress:
+    """What a step of SAM changes besides the base optimizer.
+
+    One object, because Lightning and Fabric wrap an optimizer in an object that has its methods, but attributes of its
+    own.
+
+    Attributes:
+        sharpness: See `SAM`.
+        skipped_steps: See `SAM`.
+        is_perturbed: See `SAM`.
+        skips: The first gradient is not finite.
+        descends: `SAM.step` is the base optimizer's.
+        checks: And it is skipped if the second gradient is not finite.
+    """
+
+    sharpness: Tensor | None = None
+    skipped_steps: int = 0
+    is_perturbed: bool = False
+    skips: bool = False
+    descends: bool = False
+    checks: bool = False
+    _perturbed: list[Tensor] = field(default_factory=list)
+    _copies: dict[Tensor, Tensor] = field(default_factory=dict)  # of the weights, allocated once
+
+    def perturb(self, group: dict[str, Any], params: list[Tensor], scale: float) -> None:
+        """Add `scale` g (`scale` T² g in an adaptive group) to parameters with gradients g."""
+        w, grads = [local(p) for p in params], _gradients(params)
+        for p, w_i in zip(params, w, strict=True):
+            copy = self._copies.get(p)
+            if copy is None or (copy.shape, copy.dtype, copy.device) != (w_i.shape, w_i.dtype, w_i.device):
+                self._copies[p] = torch.empty_like(w_i)
+        copies = [self._copies[p] for p in params]
+        self._perturbed += params
+        scale = -scale if group.get("maximize", False) else scale  # then the worst point is the lowest one
+        if group["adaptive"]:
+            torch._foreach_copy_(copies, w)
+            for w_i, grad in zip(w, grads, strict=True):
+                w_i.addcmul_(w_i.abs().add_(group["eta"]).square_(), grad, value=scale)
+        else:
+            for chunk in chunks(w, None):
+                torch._foreach_copy_(copies[chunk], w[chunk])
+                torch._foreach_add_(w[chunk], grads[chunk], alpha=scale)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Copy the weights back; a RuntimeError if they are not perturbed."""
+        if not self.is_perturbed:
+            raise RuntimeError("the weights are not perturbed: call first_step before")
+        if self._perturbed:
+            torch._foreach_copy_([local(p) for p in self._perturbed], [self._copies[p] for p in self._perturbed])
+        self._perturbed, self.is_perturbed = [], False
+
+
+def _gradients(params: list[Tensor]) -> list[Tensor]:
+    return [local(p.grad, p) for p in params if p.grad is not None]
+
+
+@torch.no_grad()
+def squared_norm(groups: list[tuple[dict[str, Any], list[Tensor]]]) -> float:
+    """Return |g|² (|T g|² in adaptive groups) over all parameters that have a gradient, summed in float64."""
+    squares = []
+    for group, params in groups:
+        for (owners,) in batches([params]):
+            grads = _gradients(owners)
+            if group["adaptive"]:  # a tensor at a time, as T g takes memory
+                pairs = zip(owners, grads, strict=True)
+                lengths = [norms([(local(p).abs() + group["eta"]) * g], [p]) for p, g in pairs]
+            else:
+                lengths = [norms(grads, owners)]
+            squares += [length.double().square().sum() for length in lengths]
+    return torch.stack([s.to(squares[0].device) for s in squares]).sum().item() if squares else 0.0
