@@ -27,3 +27,9 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
         wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name} must be {wanted}, found {value!r}")
     return int(value)
+
+
+def check_counts(**counts: Any) -> None:
+    """Raise a ValueError for an argument that is not a positive integer."""
+    for name, value in counts.items():
+        check_count(name, value)

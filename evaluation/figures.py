@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from .checks import Array
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import PowerNorm
@@ -27,7 +29,7 @@ def to_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def _numpy(values: Tensor | npt.ArrayLike) -> npt.NDArray[np.generic]:
+def _numpy(values: Array) -> npt.NDArray[np.generic]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
@@ -52,14 +54,10 @@ def _axes_in_inches(figure: "Figure") -> "Axes":
     Texts and images are positioned in them directly: matplotlib's own ticks and labels take several times as long to
     draw, and these figures are drawn after each validation.
     """
-    axes = figure.add_axes((0, 0, 1, 1))
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     return axes
-
-
-def _fit(figure: "Figure", axes: "Axes") -> None:
-    width, height = figure.get_size_inches()
-    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
 
 
 def _write(axes: "Axes", x: float, y: float, text: str, size: float, **style: Any) -> None:
@@ -67,7 +65,7 @@ def _write(axes: "Axes", x: float, y: float, text: str, size: float, **style: An
     axes.text(x, y, text, **(look | style))
 
 
-def confusion_matrix_figure(matrix: Tensor | npt.ArrayLike, classes: Sequence[str]) -> "Figure":
+def confusion_matrix_figure(matrix: Array, classes: Sequence[str]) -> "Figure":
     """Draw a confusion matrix, each row coloured by the share of its class.
 
     Colours follow the square root of the share, so that 1% differs visibly from none. The counts are written into the
@@ -134,7 +132,6 @@ def confusion_matrix_figure(matrix: Tensor | npt.ArrayLike, classes: Sequence[st
     correct, total = counts.trace(), counts.sum()
     accuracy = f"{correct / total:.2%} right ({correct:,} of {total:,})" if total else "no example"
     _write(axes, left, top - 0.15, accuracy, 10, ha="left")
-    _fit(figure, axes)
     return figure
 
 
@@ -151,10 +148,10 @@ def _draw_scale(axes: "Axes", left: float, top: float, side: float, norm: "Power
 
 
 def mistakes_figure(
-    images: Tensor | npt.ArrayLike,
-    labels: Tensor | npt.ArrayLike,
-    predictions: Tensor | npt.ArrayLike,
-    confidences: Tensor | npt.ArrayLike,
+    images: Array,
+    labels: Array,
+    predictions: Array,
+    confidences: Array,
     classes: Sequence[str],
 ) -> "Figure":
     """Draw a grid of wrongly classified images, the true class above each and the predicted one below it.
@@ -202,12 +199,12 @@ def mistakes_figure(
         x = 0.14 + (index % columns) * pitch_x + (pitch_x - 0.14 - tile_x) / 2
         y = top + (index // columns) * pitch_y + 0.18
         extent = (x, x + tile_x, y + tile_y, y)
-        axes.imshow(_pixels(picture), extent=extent, cmap="gray", norm=Normalize(0, 1), interpolation=smooth)
+        grey = Normalize(0, 1)
+        axes.imshow(_pixels(picture), cmap="gray", norm=grey, extent=extent, interpolation=smooth, aspect="auto")
         above, below = classes[int(true[index])], classes[int(predicted[index])]
         share = f" {float(confidence[index]):.0%}"
         _write(axes, x + tile_x / 2, y - 0.04, _short(above, letters), 8)
         _write(axes, x + tile_x / 2, y + tile_y + 0.14, _short(below, letters - len(share)) + share, 8, color=RED)
-    _fit(figure, axes)
     return figure
 
 

@@ -34,7 +34,7 @@ def bootstrap_interval(
     from_logits: bool = False,
     **options: Any,
 ) -> tuple[float, float]:
-    """Compute a confidence interval of any metric of this package.
+    """Compute the lower and the upper end of a confidence interval of any metric of this package.
 
     The samples are redrawn with replacement `replicates` times. The interval is the basic one (Davison, Hinkley,
     "Bootstrap methods and their application", 1997, section 2.4): with the value `m` on the data and the quantiles
@@ -51,9 +51,6 @@ def bootstrap_interval(
         seed: Random seed. Samples are drawn on the CPU, identically for every device.
         from_logits: Whether `preds` are logits.
         **options: Further options of the metric.
-
-    Returns:
-        Lower and upper end.
 
     Raises:
         ValueError: As the metric; for a bad `level` or `replicates`.

@@ -11,12 +11,10 @@ from ..calibration.inputs import Norm, Predictions, accumulation_dtype, check_op
 from ..calibration.reliability import diagram_of_sums
 from ..checks import check_count
 from ..figures import to_rgb
-from .tensorboard import add_images, draws_now, logits_and_labels
-
-_SPLITS = ("val", "test")
+from .tensorboard import SPLITS, StepCallback, add_images, draws_now
 
 
-class CalibrationMonitor(pl.Callback):
+class CalibrationMonitor(StepCallback):
     """Log the calibration error as `val/ece` and `test/ece`, and draw reliability diagrams into TensorBoard.
 
     The value is `evaluation.calibration_error` of all logits of the epoch, on all processes; only three sums for each
@@ -44,47 +42,15 @@ class CalibrationMonitor(pl.Callback):
         self.n_bins, self.norm, self.every_n_epochs = n_bins, norm, check_count("every_n_epochs", every_n_epochs)
         self._sums = torch.zeros(0)
 
-    def _start(self, pl_module: pl.LightningModule) -> None:
-        dtype = accumulation_dtype(pl_module.device)
-        self._sums = torch.zeros(len(_SPLITS), 3, self.n_bins, dtype=dtype, device=pl_module.device)
-
-    def _add(self, outputs: Any, split: int) -> None:
-        logits, labels = logits_and_labels(outputs, self)
-        self._sums[split] += bin_sums(Predictions(logits, labels, from_logits=True), self.n_bins)
-
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor:
-        sums = cast(Tensor, trainer.strategy.reduce(self._sums, reduce_op="sum"))
-        for split, of_split in zip(_SPLITS, sums, strict=True):
-            if of_split[0].any():
-                # All processes have the same value; sync_dist only prevents a warning of Lightning.
-                pl_module.log(f"{split}/ece", error_from_sums(of_split, self.norm), sync_dist=True)
-        return sums
-
-    def _draw(self, trainer: pl.Trainer, sums: Tensor) -> None:
-        edges = all_edges(self.n_bins)
-        pictures = {
-            f"{split}/reliability": to_rgb(diagram_of_sums(edges, of_split, self.norm, title=split))
-            for split, of_split in zip(_SPLITS, sums, strict=True)
-            if of_split[0].any()
-        }
-        add_images(trainer, pictures)
-
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start with empty bins."""
-        self._start(pl_module)
+        dtype = accumulation_dtype(pl_module.device)
+        self._sums = torch.zeros(len(SPLITS), 3, self.n_bins, dtype=dtype, device=pl_module.device)
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch to the bins of its split."""
-        if not trainer.sanity_checking and dataloader_idx < len(_SPLITS):
-            self._add(outputs, dataloader_idx)
+    on_test_epoch_start = on_validation_epoch_start
+
+    def _add(self, outputs: Any, batch: Any, split: int) -> None:
+        self._sums[split] += bin_sums(Predictions(*self._answers(outputs), from_logits=True), self.n_bins)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log `val/ece` and, for a second loader, `test/ece`; draw, on the first process."""
@@ -92,25 +58,19 @@ class CalibrationMonitor(pl.Callback):
             return
         sums = self._log(trainer, pl_module)
         if trainer.is_global_zero and draws_now(trainer, self.every_n_epochs):
-            self._draw(trainer, sums)
-
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start with empty bins."""
-        self._start(pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch of the first test loader."""
-        if dataloader_idx == 0:
-            self._add(outputs, _SPLITS.index("test"))
+            edges = all_edges(self.n_bins)
+            figures = {name: diagram_of_sums(edges, each, self.norm, title=name) for name, each in sums.items()}
+            add_images(trainer, {f"{name}/reliability": to_rgb(figure) for name, figure in figures.items()})
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log `test/ece`."""
         self._log(trainer, pl_module)
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:
+        """Log the error of the splits that have a sample, and return the sums of these splits."""
+        total = cast(Tensor, trainer.strategy.reduce(self._sums, reduce_op="sum"))
+        sums = {name: each for name, each in zip(SPLITS, total, strict=True) if each[0].any()}
+        for name, each in sums.items():
+            # All processes have the same value; sync_dist only prevents a warning of Lightning.
+            pl_module.log(f"{name}/ece", error_from_sums(each, self.norm), sync_dist=True)
+        return sums

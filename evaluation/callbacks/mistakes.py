@@ -26,9 +26,6 @@ class MistakeRecord:
     """The confusion matrix and the `count` mistakes of highest loss of all batches so far.
 
     Nothing waits for the device before `cpu`, and only `count` images are kept.
-
-    Args:
-        count: Number of mistakes to keep.
     """
 
     def __init__(self, count: int) -> None:

@@ -10,10 +10,10 @@ from torch import Tensor
 from ..checks import check_count
 from ..figures import confusion_matrix_figure, mistakes_figure, to_rgb
 from .mistakes import MistakeRecord, Mistakes, merge
-from .tensorboard import add_images, draws_now, logits_and_labels
+from .tensorboard import StepCallback, add_images, draws_now
 
 
-class MistakesMonitor(pl.Callback):
+class MistakesMonitor(StepCallback):
     """Write the confusion matrix and a grid of the worst mistakes of the validation split to TensorBoard.
 
     The images `val/confusion_matrix` and `val/mistakes` go to every `TensorBoardLogger` of the trainer, at its global
@@ -44,20 +44,11 @@ class MistakesMonitor(pl.Callback):
         """Start with an empty record, if this validation is to be drawn."""
         self._record = MistakeRecord(self.images) if draws_now(trainer, self.every_n_epochs) else None
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch of the validation split to the record."""
-        if self._record is not None and dataloader_idx == 0:
-            logits, labels = logits_and_labels(outputs, self)
+    def _add(self, outputs: Any, batch: Any, split: int) -> None:
+        if self._record is not None and split == 0:
             images = batch[0] if isinstance(batch, list | tuple) else None
-            self._record.update(logits, labels, images if isinstance(images, Tensor) and images.ndim == 4 else None)
+            images = images if isinstance(images, Tensor) and images.ndim == 4 else None
+            self._record.update(*self._answers(outputs), images)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the mistakes of all processes, on the first process."""
@@ -94,12 +85,9 @@ def _gather(part: tuple[Tensor | None, Mistakes | None], trainer: pl.Trainer) ->
 
 
 def viewable(images: Tensor, mean: Any, std: Any) -> Tensor:
-    """Return images with their normalisation undone, float `[M, C, H, W]` in [0, 1].
+    """Return images `[M, C, H, W]` with their normalisation undone, in [0, 1].
 
-    Args:
-        images: The normalised images.
-        mean: The mean that was subtracted, a number or one for each channel; None: scale from minimum to maximum.
-        std: The divisor, likewise.
+    Without `mean` and `std`, numbers or one for each channel, they are scaled from their minimum to their maximum.
     """
     if mean is not None and std is not None:
         mean, std = (torch.as_tensor(value, dtype=images.dtype, device="cpu").flatten() for value in (mean, std))

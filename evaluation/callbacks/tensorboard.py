@@ -1,4 +1,4 @@
-"""Helpers shared by the callbacks: the outputs of a step, and images for TensorBoard."""
+"""What the callbacks share: a base that receives the outputs of steps, and images for TensorBoard."""
 
 from typing import Any
 
@@ -9,14 +9,40 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+SPLITS = ("val", "test")
+"""The splits of the first and of the second validation loader."""
 
-def logits_and_labels(outputs: Any, callback: pl.Callback) -> tuple[Tensor, Tensor]:
-    """Return the logits and labels among a step's outputs, or raise a ValueError."""
-    if not isinstance(outputs, dict) or not {"logits", "labels"} <= outputs.keys():
-        kind = f"a dictionary of {sorted(outputs)}" if isinstance(outputs, dict) else type(outputs).__name__
-        name = type(callback).__name__
-        raise ValueError(f'{name} needs steps that return a dictionary with "logits" and "labels", found {kind}')
-    return outputs["logits"].detach(), outputs["labels"].long()
+
+class StepCallback(pl.Callback):
+    """Base of the callbacks that use the batches of an evaluation, except those of the sanity check."""
+
+    def _add(self, outputs: Any, batch: Any, split: int) -> None:
+        """Use a batch of a split, an index of `SPLITS`, and the outputs of its step."""
+        raise NotImplementedError
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Use a batch of the first two validation loaders, or of the first test loader."""
+        split = dataloader_idx + SPLITS.index("test") * trainer.testing
+        if not trainer.sanity_checking and split < len(SPLITS):
+            self._add(outputs, batch, split)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def _answers(self, outputs: Any) -> tuple[Tensor, Tensor]:
+        """Return the logits and labels among a step's outputs, or raise a ValueError."""
+        if not isinstance(outputs, dict) or not {"logits", "labels"} <= outputs.keys():
+            kind = f"a dictionary of {sorted(outputs)}" if isinstance(outputs, dict) else type(outputs).__name__
+            name = type(self).__name__
+            raise ValueError(f'{name} needs steps that return a dictionary with "logits" and "labels", found {kind}')
+        return outputs["logits"].detach(), outputs["labels"].long()
 
 
 def draws_now(trainer: pl.Trainer, every_n_epochs: int) -> bool:

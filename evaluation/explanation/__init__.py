@@ -13,28 +13,24 @@ The same holds for `eli5.show_prediction`, `eli5.show_weights`, the formatters a
 from typing import Any
 
 import eli5
-import numpy.typing as npt
 from eli5.base import Explanation
-from torch import Tensor, nn
+from torch import nn
 
+from ..checks import Array, as_tensor
 from .image import ImageExplanation as ImageExplanation
 from .image import explain_image as explain_image
-from .network import as_tensor
 from .row import RowExplanation as RowExplanation
 from .row import explain_row as explain_row
 from .weights import explain_weights as explain_weights
 
 
-def explain_prediction(model: nn.Module, doc: Tensor | npt.ArrayLike, **options: Any) -> Explanation:
+def explain_prediction(model: nn.Module, doc: Array, **options: Any) -> Explanation:
     """Explain the prediction for an image (`explain_image`) or a row (`explain_row`).
 
     Args:
         model: Any network.
         doc: An image `[C, H, W]` or `[1, C, H, W]`, or a row `[D]` or `[1, D]`.
         options: Those of the function for images or for rows.
-
-    Returns:
-        The explanation.
 
     Raises:
         ValueError: If an argument has a bad value, or there is more than one example.

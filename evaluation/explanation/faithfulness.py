@@ -7,14 +7,15 @@ checks for saliency maps" (NeurIPS 2018).
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .network import Network, check_counts, eval_mode
+from ..checks import Array, check_counts
+from .network import Network, eval_mode
 from .pictures import stretch
 
 Explain = Callable[[nn.Module], Tensor]
@@ -55,8 +56,8 @@ class Faithfulness:
 
 def faithfulness(
     model: nn.Module,
-    image: Tensor | npt.ArrayLike,
-    values: Tensor | npt.ArrayLike,
+    image: Array,
+    values: Array,
     explain: Explain,
     target: int,
     *,
@@ -85,9 +86,6 @@ def faithfulness(
         seed: Random seed of maps and weights.
         batch_size: Number of images evaluated at once.
 
-    Returns:
-        The measures.
-
     Raises:
         ValueError: If a shape or an argument is wrong.
 
@@ -107,18 +105,21 @@ def faithfulness(
         if pixels.ndim != 3 or saliency.ndim != 2 or saliency.numel() == 0:
             shapes = f"{list(pixels.shape)} and {list(saliency.shape)}"
             raise ValueError(f"image must be [C, H, W] and values [h, w], found {shapes}")
-        gradual = _Gradual(network, pixels, target, fill, steps, batch_size)
-        deletion, insertion = gradual.curves(_order(saliency, pixels.shape[1:], generator))
-        areas = []
-        for _ in range(orders):
-            random = torch.rand(saliency.shape, generator=generator, dtype=torch.float64)
-            areas.append([area(curve) for curve in gradual.curves(_order(random, pixels.shape[1:], generator))])
-        random_deletion, random_insertion = np.mean(areas, axis=0)
+        probability = partial(_probabilities, network, target, batch_size)
+
+        def areas_and_curves(heights: Tensor) -> tuple[list[float], list[Tensor]]:
+            curves = _curves(probability, pixels, _order(heights, pixels.shape[1:], generator), fill, steps)
+            return [area(curve) for curve in curves], curves
+
+        areas, (deletion, insertion) = areas_and_curves(saliency)
+        random = [
+            areas_and_curves(torch.rand(saliency.shape, generator=generator, dtype=torch.float64))[0]
+            for _ in range(orders)
+        ]
     correlation, remark = _random_correlation(model, saliency, explain, draws, seed)
-    return Faithfulness(
-        area(deletion), area(insertion), float(random_deletion), float(random_insertion), correlation, remark,
-        tuple(deletion.tolist()), tuple(insertion.tolist()),
-    )  # fmt: skip
+    mean = np.mean(random, axis=0).tolist()
+    curves = tuple(deletion.tolist()), tuple(insertion.tolist())
+    return Faithfulness(areas[0], areas[1], mean[0], mean[1], correlation, remark, *curves)
 
 
 def area(curve: Tensor) -> float:
@@ -133,33 +134,23 @@ def _order(values: Tensor, size: torch.Size, generator: torch.Generator) -> Tens
     return shuffled[heights[shuffled].argsort(descending=True, stable=True)]
 
 
-@dataclass(frozen=True)
-class _Gradual:
-    """The target's probability as an image is deleted or inserted step by step."""
+def _curves(
+    probability: Callable[[Tensor], Tensor], image: Tensor, order: Tensor, fill: float, steps: int
+) -> list[Tensor]:
+    """Return the probabilities `[steps + 1]` as pixels are deleted in this order, and as they are inserted."""
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    counts = torch.linspace(0, len(order), steps + 1).round().long()
+    first = (rank < counts[:, None]).view(-1, 1, *image.shape[1:]).to(image.device)
+    empty = torch.full_like(image, fill)
+    return [probability(torch.where(first, empty, image)), probability(torch.where(first, image, empty))]
 
-    network: Network
-    image: Tensor
-    target: int
-    fill: float
-    steps: int
-    batch_size: int
 
-    def curves(self, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the curves of deletion and insertion in this order."""
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order))
-        counts = torch.linspace(0, len(order), self.steps + 1).round().long()
-        first = (rank < counts[:, None]).view(-1, 1, *self.image.shape[1:]).to(self.image.device)
-        empty = torch.full_like(self.image, self.fill)
-        pairs = (empty, self.image), (self.image, empty)
-        deletion, insertion = (self._probabilities(torch.where(first, *pair)) for pair in pairs)
-        return deletion, insertion
-
-    def _probabilities(self, images: Tensor) -> Tensor:
-        scores = torch.cat([self.network.scores(part).cpu() for part in images.split(self.batch_size)]).double()
-        if not 0 <= self.target < scores.shape[1]:
-            raise ValueError(f"target must be in 0..{scores.shape[1] - 1}, found {self.target}")
-        return (scores.softmax(dim=1) if scores.shape[1] > 1 else scores.sigmoid())[:, self.target]
+def _probabilities(network: Network, target: int, batch_size: int, images: Tensor) -> Tensor:
+    scores = torch.cat([network.scores(part).cpu() for part in images.split(batch_size)]).double()
+    if not 0 <= target < scores.shape[1]:
+        raise ValueError(f"target must be in 0..{scores.shape[1] - 1}, found {target}")
+    return (scores.softmax(dim=1) if scores.shape[1] > 1 else scores.sigmoid())[:, target]
 
 
 def _random_correlation(
@@ -187,11 +178,8 @@ def reinitialised(model: nn.Module, seed: int = 0) -> nn.Module:
     """Return a copy of a network with weights as before training.
 
     Modules that have `reset_parameters` are reset by it. The values of all other parameters (position embeddings, a
-    class token) are shuffled, which keeps their distribution.
-
-    Args:
-        model: Any network; a Lightning module's trainer is not copied.
-        seed: Random seed of the weights; the global random state is left unchanged.
+    class token) are shuffled, which keeps their distribution. A Lightning module's trainer is not copied, and the
+    global random state is left unchanged.
     """
     # A LightningModule leaves its trainer out of its state, but not its fabric.
     fabrics = [getattr(module, "fabric", None) for module in model.modules()]

@@ -4,18 +4,18 @@ Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient
 layer that is mapped is chosen in `evaluation.explanation.layers`.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..checks import Array
 from .integrated_gradients import target_indices
-from .layers import Call, candidate_layers, named_layer, to_maps, trace
-from .network import Network, eval_mode
+from .layers import candidate_layers, named_layer, to_maps, trace
+from .network import eval_mode
 
 
 class NoFeatureMaps(ValueError):
@@ -43,13 +43,13 @@ class ClassMap:
 
 def grad_cam(
     model: nn.Module,
-    images: Tensor | npt.ArrayLike,
-    target: int | Tensor | npt.ArrayLike | None = None,
+    images: Array,
+    target: Array | None = None,
     *,
     layer: str | nn.Module | None = None,
     relu: bool = True,
 ) -> ClassMap:
-    """Map the contribution of each region of an image to a score y.
+    """Map the contribution of each region of an image to a score y, at the resolution of a layer.
 
     With the feature maps A_k `[h, w]` of a layer
 
@@ -66,9 +66,6 @@ def grad_cam(
             convolutions, after the layers that follow at the same size; in a transformer the last layer at which the
             patches still affect the score.
         relu: Whether to set negative values, which oppose the target, to 0.
-
-    Returns:
-        The maps, at the layer's resolution.
 
     Raises:
         NoFeatureMaps: If no layer is given and the network has neither feature maps nor tokens.
@@ -89,41 +86,38 @@ def grad_cam(
         if not candidates:
             kind = type(network.module).__name__
             raise NoFeatureMaps(f"{kind} has no convolution that makes feature maps, and no tokens of image patches")
-        return _map(network, placed, target, candidates, calls, relu)
-
-
-def _map(
-    network: Network,
-    images: Tensor,
-    target: int | Tensor | npt.ArrayLike | None,
-    candidates: list[Call],
-    calls: list[Call],
-    relu: bool,
-) -> ClassMap:
-    """Return the map at the last candidate whose values affect the score."""
-    with _outputs_of([call.module for call in candidates]) as outputs:
-        scores = network.scores(images)
-    which = target_indices(scores.detach(), target)
-    if not bool(scores.isfinite().all()):
-        raise ValueError("the network's scores must be finite, found NaN or inf")
-    layers = [call for call in candidates if isinstance(outputs.get(call.module), Tensor)]
-    if not layers:
-        raise ValueError(f"layer {candidates[0].name!r} returned no tensor in this forward pass: choose another one")
-    total = scores.gather(1, which[:, None]).sum()
-    values = [outputs[call.module] for call in layers]
-    gradients = torch.autograd.grad(total, values, allow_unused=True) if total.requires_grad else [None] * len(values)
-    options = []
-    for call, output, gradient in zip(layers, values, gradients, strict=True):
-        if gradient is not None:
-            maps, slopes = to_maps(call.name, output, calls, images), to_maps(call.name, gradient, calls, images)
-            options.append((call.name, output.ndim == 3, maps, slopes))
+        with _outputs_of([call.module for call in candidates]) as outputs:
+            scores = network.scores(placed)
+        which = target_indices(scores.detach(), target)
+        if not bool(scores.isfinite().all()):
+            raise ValueError("the network's scores must be finite, found NaN or inf")
+        layers = [call for call in candidates if isinstance(outputs.get(call.module), Tensor)]
+        if not layers:
+            name = candidates[0].name
+            raise ValueError(f"layer {name!r} returned no tensor in this forward pass: choose another one")
+        slopes = _slopes(scores.gather(1, which[:, None]).sum(), [outputs[call.module] for call in layers])
+    options = [
+        (call, to_maps(call.name, outputs[call.module], calls, placed), to_maps(call.name, slope, calls, placed))
+        for call, slope in zip(layers, slopes, strict=True)
+        if slope is not None
+    ]
     if not options:
         name = layers[-1].name
         raise ValueError(f"the score does not depend differentiably on layer {name!r}: choose another one by layer=")
     # After the last attention of a transformer only the class token reaches the score.
-    name, tokens, maps, slopes = next((one for one in reversed(options) if bool(one[3].any())), options[-1])
-    summed = (slopes.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1).cpu().double()
-    return ClassMap(summed.clamp(min=0) if relu else summed, which.cpu(), scores.detach().cpu().double(), name, tokens)
+    call, maps, slope = next((one for one in reversed(options) if bool(one[2].any())), options[-1])
+    values = (slope.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1).cpu().double()
+    return ClassMap(
+        values.clamp(min=0) if relu else values,
+        which.cpu(),
+        scores.detach().cpu().double(),
+        call.name,
+        tokens=outputs[call.module].ndim == 3,
+    )
+
+
+def _slopes(total: Tensor, values: list[Tensor]) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(total, values, allow_unused=True) if total.requires_grad else [None] * len(values)
 
 
 @contextmanager
@@ -141,9 +135,7 @@ def _outputs_of(modules: Iterable[nn.Module]) -> Iterator[dict[nn.Module, Any]]:
         outputs[module] = output if output.requires_grad else output.detach().requires_grad_(torch.is_grad_enabled())
         return outputs[module].clone()
 
-    handles = [module.register_forward_hook(record) for module in modules]
-    try:
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(module.register_forward_hook(record))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()

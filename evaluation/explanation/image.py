@@ -4,6 +4,7 @@ It has the form that eli5's text, HTML and image formatters all accept.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ from eli5.base import DocWeightedSpans, Explanation, TargetExplanation, Weighted
 from eli5.formatters.image import format_as_image
 from torch import Tensor, nn
 
+from ..checks import Array, as_tensor
 from .faithfulness import Faithfulness, faithfulness
 from .grad_cam import NoFeatureMaps, grad_cam
 from .integrated_gradients import integrated_gradients
-from .network import as_tensor, display_names, eval_mode, find_target, probabilities
+from .network import display_names, eval_mode, find_target, probabilities
 from .permutation import cell_name
 from .pictures import Channels, to_heatmap, to_img, to_picture
 from .row import Top, weights_of
@@ -48,7 +50,7 @@ class ImageExplanation(Explanation):
 
 def explain_image(
     model: nn.Module,
-    image: Tensor | npt.ArrayLike,
+    image: Array,
     *,
     targets: Sequence[Any] | None = None,
     target_names: Sequence[Any] | Mapping[Any, Any] | None = None,
@@ -56,7 +58,7 @@ def explain_image(
     relu: bool = True,
     mean: Channels = None,
     std: Channels = None,
-    baseline: Tensor | npt.ArrayLike | float = 0.0,
+    baseline: Array = 0.0,
     top: Top = 10,
     max_steps: int = 1024,
     measure: bool = True,
@@ -84,9 +86,6 @@ def explain_image(
         measure: Whether to measure the map's faithfulness, with about 200 evaluations of the network.
         seed: Random seed of these measurements.
 
-    Returns:
-        The explanation.
-
     Raises:
         ValueError: If an argument has a bad value, or this network cannot be explained.
     """
@@ -97,8 +96,8 @@ def explain_image(
     if targets is not None and len(targets) != 1:
         raise ValueError(f"targets must hold one target, since eli5 shows one map per picture, found {len(targets)}")
     index = int(scores.argmax()) if targets is None else find_target(targets[0], names)
-    options: dict[str, Any] = {"layer": layer, "relu": relu, "baseline": baseline, "max_steps": max_steps}
-    image_map = _explain(model, pixels, index, **options)
+    explain = partial(_explain, pixels=pixels, index=index, relu=relu, baseline=baseline, max_steps=max_steps)
+    image_map = explain(model, layer)
     if not np.isfinite(image_map.values).all():
         raise ValueError("the map must be finite, found NaN or inf")
     measured = None
@@ -107,7 +106,7 @@ def explain_image(
 
         def explain_again(other: nn.Module) -> Tensor:
             # The same layer, even if another one would be chosen for the other network.
-            return torch.from_numpy(_explain(other, pixels, index, **(options | {"layer": image_map.layer})).values)
+            return torch.from_numpy(explain(other, image_map.layer).values)
 
         measured = faithfulness(model, pixels, image_map.values, explain_again, index, fill=fill, seed=seed)
     target = TargetExplanation(names[index], proba=float(probabilities(scores)[index]), score=float(scores[index]))
@@ -126,7 +125,7 @@ def explain_image(
     return explanation
 
 
-def _one_image(image: Tensor | npt.ArrayLike) -> Tensor:
+def _one_image(image: Array) -> Tensor:
     pixels = as_tensor(image)
     pixels = pixels[0] if pixels.ndim == 4 and len(pixels) == 1 else pixels
     if pixels.ndim != 3 or pixels.numel() == 0:
@@ -148,11 +147,11 @@ class _ImageMap(NamedTuple):
 
 def _explain(
     model: nn.Module,
+    layer: str | nn.Module | None,
     pixels: Tensor,
     index: int,
-    layer: str | nn.Module | None,
     relu: bool,
-    baseline: Tensor | npt.ArrayLike | float,
+    baseline: Array,
     max_steps: int,
 ) -> _ImageMap:
     try:

@@ -3,13 +3,15 @@
 Sundararajan, Taly, Yan, "Axiomatic attribution for deep networks" (ICML 2017).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .network import Network, check_counts, eval_mode
+from ..checks import Array, check_counts
+from .network import Network, eval_mode
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class Attribution:
 
 def integrated_gradients(
     model: nn.Module,
-    inputs: Tensor | npt.ArrayLike,
-    target: int | Tensor | npt.ArrayLike | None = None,
+    inputs: Array,
+    target: Array | None = None,
     *,
-    baseline: Tensor | npt.ArrayLike | float = 0.0,
+    baseline: Array = 0.0,
     steps: int = 16,
     max_steps: int = 4096,
     tolerance: float = 1e-3,
@@ -67,9 +69,6 @@ def integrated_gradients(
         max_steps: Maximum number of points on the path.
         tolerance: Relative error of the sum at which to stop.
         batch_size: Number of points evaluated at once.
-
-    Returns:
-        Contributions, and how far they are from complete.
 
     Raises:
         ValueError: If an argument has a bad value, or the score does not depend differentiably on the input.
@@ -97,14 +96,14 @@ def integrated_gradients(
         which = target_indices(scores, target)
         results = []
         for row, index in enumerate(which.tolist()):
+            contributions = partial(_contributions, network, start[row], points[row], index, batch_size)
             ends = scores[row, index], origins[row, index]
-            path = _Path(network, start[row], points[row] - start[row], index, batch_size)
-            results.append(_converge(path, *ends, steps, max_steps, tolerance))
+            results.append(_converge(contributions, *ends, network.dtype, steps, max_steps, tolerance))
     values, score, origin, difference, needed = (torch.stack(parts) for parts in zip(*results, strict=True))
     return Attribution(values, score, origin, difference, needed, network.dtype)
 
 
-def target_indices(scores: Tensor, target: int | Tensor | npt.ArrayLike | None) -> Tensor:
+def target_indices(scores: Tensor, target: Array | None) -> Tensor:
     """Return the index `[N]` of the score to explain in `scores` `[N, K]`, or raise a ValueError."""
     if target is None:
         return scores.argmax(dim=1)
@@ -118,7 +117,7 @@ def target_indices(scores: Tensor, target: int | Tensor | npt.ArrayLike | None) 
     return which
 
 
-def _baseline(network: Network, baseline: Tensor | npt.ArrayLike | float, points: Tensor) -> Tensor:
+def _baseline(network: Network, baseline: Array, points: Tensor) -> Tensor:
     start = network.place(baseline)
     if start.shape not in ((), points.shape[1:], points.shape, (1, *points.shape[1:])):
         wanted = f"a number or of shape {list(points.shape[1:])}"
@@ -126,26 +125,16 @@ def _baseline(network: Network, baseline: Tensor | npt.ArrayLike | float, points
     return start.expand(points.shape).clone()
 
 
-@dataclass(frozen=True)
-class _Path:
-    """The straight line from the baseline to the input."""
-
-    network: Network
-    start: Tensor
-    direction: Tensor
-    index: int
-    batch_size: int
-
-    def contributions(self, steps: int) -> Tensor:
-        """Return the midpoint rule with this many points, summed in float64."""
-        dtype, device = self.direction.dtype, self.direction.device
-        positions = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps).to(device=device, dtype=dtype)
-        total = torch.zeros(self.direction.shape, dtype=torch.float64)
-        for part in positions.split(self.batch_size):
-            points = self.start + part.view(-1, *[1] * self.direction.ndim) * self.direction
-            points.requires_grad_()
-            total += _gradient(self.network.scores(points)[:, self.index].sum(), points).sum(dim=0).double().cpu()
-        return self.direction.double().cpu() * total / steps
+def _contributions(network: Network, start: Tensor, end: Tensor, index: int, batch_size: int, steps: int) -> Tensor:
+    """Return the midpoint rule with this many points on the line from start to end, summed in float64."""
+    direction = end - start
+    positions = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps).to(direction)
+    total = torch.zeros(direction.shape, dtype=torch.float64)
+    for part in positions.split(batch_size):
+        points = start + part.view(-1, *[1] * direction.ndim) * direction
+        points.requires_grad_()
+        total += _gradient(network.scores(points)[:, index].sum(), points).sum(dim=0).double().cpu()
+    return direction.double().cpu() * total / steps
 
 
 def _gradient(score: Tensor, inputs: Tensor) -> Tensor:
@@ -156,12 +145,18 @@ def _gradient(score: Tensor, inputs: Tensor) -> Tensor:
 
 
 def _converge(
-    path: _Path, score: Tensor, origin: Tensor, steps: int, max_steps: int, tolerance: float
+    contributions: Callable[[int], Tensor],
+    score: Tensor,
+    origin: Tensor,
+    dtype: torch.dtype,
+    steps: int,
+    max_steps: int,
+    tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     while True:
-        values = path.contributions(steps)
+        values = contributions(steps)
         difference = values.sum() - (score - origin)
         result = values, score, origin, difference, torch.tensor(steps)
-        if bool(Attribution(*result, path.direction.dtype).complete(tolerance)) or steps == max_steps:
+        if bool(Attribution(*result, dtype).complete(tolerance)) or steps == max_steps:
             return result
         steps = min(2 * steps, max_steps)

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -16,25 +17,11 @@ _FEWEST_POSITIONS = 16
 
 
 class Call(NamedTuple):
-    """A module's last call in a forward pass.
-
-    Attributes:
-        name: The module's name in the network.
-        module: The module.
-        shape: Shape of its output.
-    """
+    """A module's last call in a forward pass: its name in the network, the module, and the shape of its output."""
 
     name: str
     module: nn.Module
     shape: torch.Size
-
-
-class Grid(NamedTuple):
-    """The grid of tokens over an image, after `prefix` tokens that belong to no position."""
-
-    height: int
-    width: int
-    prefix: int
 
 
 def trace(network: Network, images: Tensor) -> list[Call]:
@@ -47,13 +34,10 @@ def trace(network: Network, images: Tensor) -> list[Call]:
             calls.pop(module, None)
             calls[module] = Call(names[module], module, output.shape)
 
-    handles = [module.register_forward_hook(record) for module in names]
-    try:
-        with torch.no_grad():
-            network.scores(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, torch.no_grad():
+        for module in names:
+            stack.enter_context(module.register_forward_hook(record))
+        network.scores(images)
     return list(calls.values())
 
 
@@ -73,12 +57,11 @@ def named_layer(network: Network, layer: str | nn.Module) -> Call:
 
 def candidate_layers(calls: list[Call], images: Tensor) -> list[Call]:
     """Return the layers of tokens, otherwise the layer of feature maps; none if there are neither."""
-    convolutional = _convolutional_layer(calls, len(images))
-    return _token_layers(calls, images) or ([] if convolutional is None else [convolutional])
+    return _token_layers(calls, images) or _convolutional_layer(calls, len(images))
 
 
-def _convolutional_layer(calls: list[Call], count: int) -> Call | None:
-    """Return the layer of the last feature maps made by convolutions, or None.
+def _convolutional_layer(calls: list[Call], count: int) -> list[Call]:
+    """Return the layer of the last feature maps made by convolutions, if there is one.
 
     A convolution counts if it makes maps for each of `count` images and is not a patch embedding, whose patches do not
     overlap. Maps of fewer than 16 positions, with which networks end on very small images, are too coarse: they are
@@ -87,11 +70,11 @@ def _convolutional_layer(calls: list[Call], count: int) -> Call | None:
     """
     usable = [index for index, call in enumerate(calls) if _usable(call, count)]
     if not usable:
-        return None
+        return []
     usable = [index for index in usable if math.prod(calls[index].shape[2:]) >= _FEWEST_POSITIONS] or usable
     size = calls[usable[-1]].shape[2:]
     after = [call for call in calls[usable[-1] :] if len(call.shape) == 4 and call.shape[2:] == size]
-    return [call for call in after if call.shape[0] == count][-1]
+    return [call for call in after if call.shape[0] == count][-1:]
 
 
 def _usable(call: Call, count: int) -> bool:
@@ -115,18 +98,21 @@ def _token_layers(calls: list[Call], images: Tensor) -> list[Call]:
     return [call for call in tokens if call.shape == shapes.most_common(1)[0][0]]
 
 
-def _token_grid(tokens: int, calls: list[Call], size: torch.Size) -> Grid | None:
-    """Return the grid of so many tokens: that of the last convolution (of patches), or by the image's aspect ratio."""
+def _token_grid(tokens: int, calls: list[Call], size: torch.Size) -> tuple[int, int] | None:
+    """Return height and width of the grid of patches, whose tokens are the last ones; None if there is none.
+
+    It is that of the last convolution (of patches), otherwise one of the image's aspect ratio.
+    """
     convolved = [call.shape[2:] for call in calls if isinstance(call.module, _CONVOLUTIONS) and len(call.shape) == 4]
     for height, width in convolved[-1:]:
         if height * width > 1 and 0 <= tokens - height * width <= _MOST_PREFIX_TOKENS:
-            return Grid(height, width, tokens - height * width)
+            return height, width
     for prefix in range(min(_MOST_PREFIX_TOKENS, tokens - 2) + 1):
         height = math.isqrt((tokens - prefix) * size[0] // size[1])
         if height > 0 and height * height * size[1] == (tokens - prefix) * size[0]:
             width = (tokens - prefix) // height
             if height * width == tokens - prefix:
-                return Grid(height, width, prefix)
+                return height, width
     return None
 
 
@@ -143,6 +129,6 @@ def to_maps(name: str, values: Tensor, calls: list[Call], images: Tensor) -> Ten
     if values.ndim == 3 and len(values) == len(images):
         grid = _token_grid(values.shape[1], calls, images.shape[2:])
         if grid is not None:
-            return values[:, grid.prefix :].transpose(1, 2).unflatten(2, (grid.height, grid.width))
+            return values[:, -math.prod(grid) :].transpose(1, 2).unflatten(2, grid)
     wanted = "feature maps [N, C, h, w] or tokens [N, T, D] of image patches"
     raise ValueError(f"layer {name!r} must return {wanted}, found {list(values.shape)}: choose another one")

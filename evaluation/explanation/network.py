@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..checks import Array, as_tensor
 from .compiled import is_compiled, original
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -31,7 +31,7 @@ class Network:
     dtype: torch.dtype
     call: Callable[[Tensor], Tensor]
 
-    def place(self, values: Tensor | npt.ArrayLike) -> Tensor:
+    def place(self, values: Array) -> Tensor:
         """Return finite values on the network's device and in its dtype, or raise a ValueError."""
         tensor = as_tensor(values)
         if tensor.is_complex():
@@ -87,9 +87,8 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("hooks do not work on scripted or traced modules: explain the original module")
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    floating = [tensor for tensor in tensors.values() if tensor.is_floating_point()]
-    device = floating[0].device if floating else torch.device("cpu")
-    dtype = floating[0].dtype if floating else torch.float32
+    first = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(0))
+    device, dtype = first.device, torch.float64 if first.dtype == torch.float64 else torch.float32
     modes = {part: part.training for part in module.modules()}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -106,7 +105,7 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
 
         try:
             module.eval()
-            yield Network(module, device, torch.float64 if dtype == torch.float64 else torch.float32, call)
+            yield Network(module, device, dtype, call)
         finally:
             for part, training in modes.items():
                 part.training = training
@@ -119,28 +118,8 @@ def _differentiable(tensor: Tensor) -> Tensor:
     return values.float() if values.dtype in _HALF else values
 
 
-def as_tensor(values: Tensor | npt.ArrayLike) -> Tensor:
-    """Return a tensor without a gradient, or raise a ValueError for anything but numbers."""
-    if isinstance(values, Tensor):
-        return values.detach()
-    array = np.require(values, requirements=["C", "W"])
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"the input must hold numbers, found {array.dtype}")
-    return torch.from_numpy(array)
-
-
-def check_counts(**counts: Any) -> None:
-    """Raise a ValueError for an argument that is not a positive integer."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a positive integer, found {count!r}")
-
-
 def display_names(count: int, target_names: Sequence[Any] | Mapping[Any, Any] | None, is_regression: bool) -> list[Any]:
     """Return the names of `count` scores: the given ones, or their indices (`"y"` for the only one of a regression).
-
-    Raises:
-        ValueError: If the number of names differs from that of the scores.
 
     Example:
         >>> display_names(3, {1: "dog"}, is_regression=False)
@@ -166,13 +145,6 @@ def find_target(target: Any, names: Sequence[Any]) -> int:
         return int(target)
     known = ", ".join(repr(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")
     raise ValueError(f"target must be one of {known}, found {target!r}")
-
-
-def highest_targets(scores: Tensor, count: int) -> list[int]:
-    """Return the indices of the highest scores `[K]`, or of the lowest ones if `count` is negative."""
-    if isinstance(count, bool) or not isinstance(count, int) or count == 0:
-        raise ValueError(f"top_targets must be an integer other than 0, found {count!r}")
-    return scores.topk(min(abs(count), len(scores)), largest=count > 0).indices.tolist()
 
 
 def probabilities(scores: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .network import Network, as_tensor, check_counts, eval_mode
+from ..checks import as_tensor, check_counts
+from .network import Network, eval_mode
 
 Metric = Literal["accuracy", "nll", "r2"] | Callable[[Tensor, Tensor], float]
 """A score of outputs and labels: higher is better."""
@@ -71,9 +72,6 @@ def permutation_importance(
         seed: Random seed of the shuffles.
         batch_size: Number of examples evaluated at once.
 
-    Returns:
-        The importance of each part.
-
     Raises:
         ValueError: If the data do not match, or an argument has a bad value.
 
@@ -121,29 +119,22 @@ def _outputs(
 
 def gather(data: Any) -> tuple[Tensor, Tensor]:
     """Return all inputs `[N, ...]` and labels `[N]` on the CPU, or raise a ValueError."""
-    if isinstance(data, tuple) and len(data) == 2:
-        inputs, labels = (as_tensor(array).cpu() for array in data)
-    elif isinstance(data, Iterable) and not isinstance(data, Tensor | str | dict):
-        batches = list(_batches(data))
-        if not batches:
-            raise ValueError("data has no batch")
-        inputs, labels = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
-    else:
+    if not isinstance(data, Iterable) or isinstance(data, Tensor | str | dict):
         raise ValueError(f"data must be a loader of (inputs, labels) or (inputs, labels), found {type(data).__name__}")
+    pairs = []
+    for batch in [data] if isinstance(data, tuple) and len(data) == 2 else data:
+        if not isinstance(batch, list | tuple) or len(batch) != 2:
+            raise ValueError(f"data must yield batches (inputs, labels), found {type(batch).__name__}")
+        pairs.append([as_tensor(array).cpu() for array in batch])
+    if not pairs:
+        raise ValueError("data has no batch")
+    inputs, labels = pairs[0] if len(pairs) == 1 else (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if inputs.ndim < 2 or labels.shape != inputs.shape[:1] or len(inputs) < 2:
         shapes = f"{list(inputs.shape)} and {list(labels.shape)}"
         raise ValueError(f"data must hold inputs [N, ...] and labels [N] of at least two examples, found {shapes}")
     return inputs, labels
-
-
-def _batches(data: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    for batch in data:
-        if not isinstance(batch, list | tuple) or len(batch) != 2:
-            raise ValueError(f"data must yield batches (inputs, labels), found {type(batch).__name__}")
-        inputs, labels = (as_tensor(array).cpu() for array in batch)
-        yield inputs, labels
 
 
 def _parts(inputs: Tensor, patch: int | None) -> tuple[list[Part], list[str]]:
@@ -185,14 +176,7 @@ def _range(kind: str, part: slice) -> str:
 def choose_metric(
     metric: Metric | None, outputs: Tensor, labels: Tensor
 ) -> tuple[str, Callable[[Tensor, Tensor], float]]:
-    """Return the name and the function of a metric, or raise a ValueError if it does not suit outputs and labels.
-
-    Args:
-        metric: `"accuracy"`, `"nll"` (negated, so that higher is better), `"r2"`, a function of outputs and labels, or
-            None for accuracy if the labels are integers and R2 otherwise.
-        outputs: `[N, K]` of a network.
-        labels: `[N]`.
-    """
+    """Return the name and the function of a metric, or raise a ValueError if it does not suit outputs and labels."""
     if callable(metric):
         function = metric
         name = getattr(metric, "__name__", type(metric).__name__)

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from eli5.base import Explanation, FeatureWeight, FeatureWeights, TargetExplanation
-from torch import Tensor, nn
+from torch import nn
 
+from ..checks import Array, as_tensor
 from .integrated_gradients import Attribution, integrated_gradients
-from .network import as_tensor, display_names, eval_mode, find_target, highest_targets, probabilities
+from .network import display_names, eval_mode, find_target, probabilities
 
 Top = int | tuple[int, int] | None
 BIAS = "<BIAS>"  # eli5's name for what no feature contributes
@@ -30,14 +31,14 @@ class RowExplanation(Explanation):
 
 def explain_row(
     model: nn.Module,
-    row: Tensor | npt.ArrayLike,
+    row: Array,
     *,
     feature_names: Sequence[str] | None = None,
     targets: Sequence[Any] | None = None,
     top_targets: int | None = None,
     target_names: Sequence[Any] | Mapping[Any, Any] | None = None,
     top: Top = None,
-    baseline: Tensor | npt.ArrayLike | float = 0.0,
+    baseline: Array = 0.0,
     is_regression: bool | None = None,
     max_steps: int = 65536,
 ) -> RowExplanation:
@@ -76,9 +77,11 @@ def explain_row(
     titles = display_names(len(scores), target_names, is_regression)
     if targets is not None and top_targets is not None:
         raise ValueError("pass targets or top_targets, not both")
-    if targets is None:
-        chosen = highest_targets(scores, 1 if top_targets is None else top_targets)
-    else:
+    count = 1 if top_targets is None else top_targets
+    if isinstance(count, bool) or not isinstance(count, int) or count == 0:
+        raise ValueError(f"top_targets must be an integer other than 0, found {count!r}")
+    chosen = scores.topk(min(abs(count), len(scores)), largest=count > 0).indices.tolist()
+    if targets is not None:
         chosen = [find_target(target, titles) for target in targets]
     if not chosen:
         raise ValueError("targets must name at least one target, found none")

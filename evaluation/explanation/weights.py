@@ -23,23 +23,14 @@ def explain_weights(
 ) -> Explanation:
     """Explain a network by how much its metric decreases when a part of the input is shuffled.
 
-    `eli5.explain_weights(model, data=...)` calls this function; see
-    `evaluation.explanation.permutation.permutation_importance`. eli5 prints each importance with twice its standard
-    deviation over the shuffles.
+    `eli5.explain_weights(model, data=...)` calls this function. eli5 prints each importance with twice its standard
+    deviation over the shuffles. Arguments that are not listed are those of
+    `evaluation.explanation.permutation.permutation_importance`.
 
     Args:
-        model: Maps `[N, ...]` to `[N, K]` or `[N]`.
         data: A loader of `(inputs, labels)`, or the pair `(inputs, labels)`.
         feature_names: Names of the columns, channels or cells; by default the columns of a data frame, or numbers.
-        patch: Side of the square cells into which images are divided; None: channels.
-        metric: `"accuracy"`, `"nll"`, `"r2"` or a function, see `permutation_importance`.
-        repeats: Number of shuffles of each part.
-        seed: Random seed of the shuffles.
-        batch_size: Number of examples evaluated at once.
         top: Number of parts to show; None for all.
-
-    Returns:
-        The explanation, with `feature_importances`.
 
     Raises:
         ValueError: If there are no data, they do not match, or an argument has a bad value.
