@@ -41,29 +41,17 @@ _uncompilable: set[tuple[str, torch.dtype]] = set()
 
 
 class Elementwise(NamedTuple):
-    """An elementwise function `f` and its derivatives, each written in differentiable tensor operations.
+    """An elementwise function `f` and its derivatives, each written in differentiable tensor operations."""
 
-    Attributes:
-        value: `value(x, constants)` returns `f(x)`.
-        pull: `pull(grad, x, constants)` returns `grad * f'(x)`.
-        bend: `bend(grad, x, constants)` returns `grad * f''(x)`.
-    """
-
-    value: Formula
-    pull: Formula
-    bend: Formula
+    value: Formula  # value(x, constants) returns f(x)
+    pull: Formula  # pull(grad, x, constants) returns grad * f'(x)
+    bend: Formula  # bend(grad, x, constants) returns grad * f''(x)
 
 
 def apply(function: Elementwise, x: Tensor, constants: Constants) -> Tensor:
     """Compute `function` of `x` in one pass, or in plain operations if something traces or transforms them.
 
-    Args:
-        function: The function and its derivatives.
-        x: Floating-point tensor of any shape; float16 and bfloat16 are computed in float32.
-        constants: The scalars of the formulas.
-
-    Returns:
-        A tensor of the shape, dtype and memory format of `x`.
+    The result has the shape, dtype and memory format of `x`; float16 and bfloat16 are computed in float32.
     """
     if is_plain(x):
         return _widened(function.value, (x,), constants)

@@ -32,11 +32,7 @@ class _OwnCalls(fx.Tracer):
 def rewrite_forward(module: nn.Module, functions: set[Callable[..., Any]], methods: set[str], make: Make) -> None:
     """Give `module` a class whose forward calls new submodules instead of `functions` and tensor `methods`.
 
-    Args:
-        module: The module, changed in place if its forward contains such calls.
-        functions: Functions to replace.
-        methods: Names of the tensor methods to replace.
-        make: Factory of a module, called with an in-place flag and the training mode.
+    `make` is called with an in-place flag and the training mode for each submodule.
     """
     if type(module).__module__.startswith("torch.nn."):
         return
@@ -47,7 +43,7 @@ def rewrite_forward(module: nn.Module, functions: set[Callable[..., Any]], metho
         if any(sites.values()) and any(
             _source(_trace(module, mode)) != _source(graph) for mode, graph in graphs.items()
         ):
-            raise ValueError("it does something else each time")
+            raise ValueError("it computes something different each time")
     except Exception as error:  # a forward may do anything with the proxies
         _warn_untraceable(module, methods, any(sites.values()), error)
         return
@@ -64,19 +60,17 @@ def rewrite_forward(module: nn.Module, functions: set[Callable[..., Any]], metho
 
 
 def _trace(module: nn.Module, training: bool) -> fx.Graph:
-    """Return the graph of the forward in training or in evaluation, and leave the module unchanged.
+    """Return the graph of the forward in training or in evaluation, traced on a copy that shares the submodules.
 
     Raises:
         Exception: If the graph would not compute the same as the forward.
     """
-    before, original = _contents(module), module.training
-    module.training = training  # not train(): the submodules are not run
-    try:
-        with torch.random.fork_rng(devices=[]):
-            graph = _OwnCalls().trace(module)
-    finally:
-        module.training = original
-        changed = _restore_contents(module, before)
+    twin = type(module).__new__(type(module))
+    copies = {name: value.copy() for name, value in vars(module).items() if isinstance(value, (dict, list, set))}
+    vars(twin).update({**vars(module), **copies, "training": training})
+    with torch.random.fork_rng(devices=[]):
+        graph = _OwnCalls().trace(twin)
+    changed = {name for name, *_ in _contents(twin) ^ _contents(module) if name != "training"}
     if changed:
         # A tensor made during tracing becomes an attribute, with fixed values on one device.
         names = sorted(name for name in changed if not name.startswith("_tensor_constant"))
@@ -85,31 +79,17 @@ def _trace(module: nn.Module, training: bool) -> fx.Graph:
     return graph
 
 
-def _contents(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Return every attribute, with a shallow copy of each container."""
-    held = vars(module).items()
-    return {name: (value, value.copy() if isinstance(value, (dict, list, set)) else None) for name, value in held}
-
-
-def _restore_contents(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> set[str]:
-    """Restore the attributes that `_contents` returned, and return the names of those that had changed."""
-    changed = {name for name, value in vars(module).items() if name not in before or value is not before[name][0]}
-    changed |= before.keys() - vars(module).keys()
-    vars(module).clear()
-    for name, (value, copy) in before.items():
-        vars(module)[name] = value
-        if copy is None or _same_items(value, copy):
-            continue
-        changed |= {name} if name != "_buffers" else {k for k in copy if value.get(k) is not copy[k]}
-        value.clear()
-        value.extend(copy) if isinstance(value, list) else value.update(copy)
-    return changed
-
-
-def _same_items(value: Any, copy: Any) -> bool:
-    if isinstance(value, dict):
-        return list(map(id, value.values())) == list(map(id, copy.values())) and value.keys() == copy.keys()
-    return list(map(id, value)) == list(map(id, copy))
+def _contents(module: nn.Module) -> set[tuple[Any, ...]]:
+    """Return (name, key, identity) of every buffer, attribute and item of a container."""
+    held: set[tuple[Any, ...]] = set()
+    for name, value in vars(module).items():
+        if isinstance(value, dict):
+            held |= {(key if name == "_buffers" else name, key, id(item)) for key, item in value.items()}
+        elif isinstance(value, list):
+            held |= {(name, place, id(item)) for place, item in enumerate(value)}
+        else:
+            held |= {(name, None, id(item)) for item in (value if isinstance(value, set) else [value])}
+    return held
 
 
 def _context() -> tuple[bool, ...]:

@@ -13,16 +13,7 @@ from ._rewrite import rewrite_forward
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 
 # Where a module keeps its hooks. The dictionaries are moved, not copied, so handles still remove their hooks.
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_is_full_backward_hook",
-)
+_HOOKS = [name for name in vars(nn.Module()) if "hook" in name and ("forward" in name or "backward" in name)]
 
 
 def replace(model: nn.Module, old: Kinds, new: Callable[..., nn.Module]) -> int:
@@ -74,9 +65,9 @@ def replace(model: nn.Module, old: Kinds, new: Callable[..., nn.Module]) -> int:
                 setattr(parent, name, maker.make(inplace=False, training=parent.training))
                 _forget_fast_path(parent)
         rewrite_forward(parent, functions, methods, maker.make)
-    if maker.count == 0:
+    if not maker.made:
         raise ValueError(f"{type(model).__name__} has no {label} to swap, neither as a module nor as a function")
-    return maker.count
+    return len(maker.made)
 
 
 def _check(model: nn.Module, kinds: tuple[Any, ...]) -> None:
@@ -91,7 +82,7 @@ def _check(model: nn.Module, kinds: tuple[Any, ...]) -> None:
 
 
 class _Maker:
-    """Creates the new modules of a model and counts them."""
+    """Creates the new modules of a model and keeps them."""
 
     def __init__(self, model: nn.Module, new: Callable[..., nn.Module]) -> None:
         self.new = new
@@ -102,10 +93,6 @@ class _Maker:
             self.takes_inplace = "inplace" in inspect.signature(new).parameters
         except ValueError:  # a callable without a signature
             self.takes_inplace = False
-
-    @property
-    def count(self) -> int:
-        return len(self.made)
 
     def make(self, inplace: bool, training: bool) -> nn.Module:
         module = self.new(inplace=True) if inplace and self.takes_inplace else self.new()

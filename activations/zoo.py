@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import inspect
-import sys
 from typing import Any
 
 from torch import nn
@@ -45,7 +44,7 @@ def names() -> list[str]:
         >>> {"spocu", "lisht", "gelu", "gelutanh"} <= set(names())
         True
     """
-    return sorted(_with_timm())
+    return sorted(_paths(timm=True))
 
 
 def class_path(name: str) -> str:
@@ -58,9 +57,9 @@ def class_path(name: str) -> str:
         ('activations.SPOCU', 'torch.nn.LeakyReLU', 'timm.layers.activations.GELUTanh')
     """
     key = name.lower().replace("_", "").replace("-", "")
-    known = _without_timm()
+    known = _paths(timm=False)
     if key not in known:
-        known = _with_timm()
+        known = _paths(timm=True)
     if key not in known:
         near = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
         hint = f"the nearest are {', '.join(near)}" if near else "activations.names() lists all"
@@ -70,24 +69,20 @@ def class_path(name: str) -> str:
 
 def class_paths() -> dict[str, str]:
     """Return the import path of every activation by the name of its class, such as `LeakyReLU`; this imports timm."""
-    return {path.rpartition(".")[2]: path for path in _with_timm().values()}
+    return {path.rpartition(".")[2]: path for path in _paths(timm=True).values()}
 
 
-def _without_timm() -> dict[str, str]:
-    """Return the import paths of ours and torch's by lower-case name."""
+def _paths(timm: bool) -> dict[str, str]:
+    """Return the import paths of ours and torch's (and timm's) by lower-case name."""
     torchs = {*torch_activations.__all__, "Identity"} - _NOT_ELEMENTWISE
-    return {name.lower(): f"torch.nn.{name}" for name in torchs} | _defined_in(str(__package__))
-
-
-def _with_timm() -> dict[str, str]:
-    return _defined_in("timm.layers.activations") | _without_timm()
+    known = {name.lower(): f"torch.nn.{name}" for name in torchs} | _defined_in(str(__package__))
+    return _defined_in("timm.layers.activations") | known if timm else known
 
 
 def _defined_in(home: str) -> dict[str, str]:
     """Return the import paths, by lower-case name, of the public module classes that `home` defines and exports."""
-    importlib.import_module(home)  # timm takes seconds
     return {
         name.lower(): f"{home}.{name}"
-        for name, member in vars(sys.modules[home]).items()
+        for name, member in vars(importlib.import_module(home)).items()  # timm takes seconds
         if inspect.isclass(member) and issubclass(member, nn.Module) and member.__module__.startswith(home)
     }

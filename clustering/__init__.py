@@ -14,14 +14,7 @@ if TYPE_CHECKING:
     from .rand.metrics import AdjustedRandScore as AdjustedRandScore
     from .rand.metrics import RandScore as RandScore
 
-__all__ = [
-    "AdjustedRandScore",
-    "KMeans",
-    "RandScore",
-    "adjusted_rand_score",
-    "pair_confusion_matrix",
-    "rand_score",
-]
+__all__ = ["AdjustedRandScore", "KMeans", "RandScore", "adjusted_rand_score", "pair_confusion_matrix", "rand_score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,8 +31,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     Each start is seeded, refined by local search and iterated on a sample; the best of `n_init` starts is iterated on
     all data. The data are centred first, only the search uses float32, and ties that float32 cannot resolve are settled
-    in float64: data far from the origin and clusters of any size come out right. For a given `random_state` the result
-    is the same, bit for bit, for any number of threads (set by `OMP_NUM_THREADS`) and processes.
+    in float64, so results are accurate far from the origin and for clusters of any size. For a given `random_state`
+    they are the same, bit for bit, for any number of threads (set by `OMP_NUM_THREADS`) and processes.
 
     The data may be a numpy array (memory-mapped too, of any real type and memory order) or a torch tensor on any
     device. Centres, distances and labels have the type and device of the input. For other sources see `fit_batches` and
@@ -112,8 +112,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def fit_shard(self, X: Any, sample_weight: Any = None) -> "KMeans":
         """Fit the centres to data of which each process of torch.distributed holds a part.
 
-        Every process calls it with its own rows, cut by `clustering.shards.shard_bounds`. All get the same centres,
-        those that one process would find in all rows; `labels_` are those of the process's own rows.
+        Every process calls it with its own rows, cut by `clustering.shards.shard_bounds`. All get the centres that one
+        process would find in all rows; `labels_` are the labels of the process's own rows.
 
         Args:
             X: `[N, D]`, the rows of this process, which follow those of the previous one.

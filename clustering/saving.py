@@ -34,12 +34,7 @@ def write(path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any], OutputType]:
-    """Return the parameters, the fitted attributes (arrays in numpy) and the output type.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If `write` did not write the file.
-    """
+    """Return the parameters, the fitted attributes (arrays in numpy) and the output type of a file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -37,10 +37,10 @@ class SplitDataModule(pl.LightningDataModule, ABC):
     override `labels`, `load` and Lightning's `prepare_data` (downloads). `ImageDataModule` implements all but `read`.
 
     The training set is split into a training and a validation part, stratified by class. The split depends on
-    `split_seed` only: neither the training seed nor the size of the training part changes the validation part. Sets
-    without a test set of their own (`test_size`) give up a test part first. A batch is `(images, labels)`: float32
-    `[N, C, H, W]` (flat: `[N, D]`), normalised with the mean and standard deviation of the training data, and int64
-    `[N]`.
+    `split_seed` only: neither the training seed nor the size of the training part changes the validation part. From a
+    set without a test set of its own, a test part of `test_size` is split off first. A batch is `(images, labels)`:
+    float32 `[N, C, H, W]` (flat: `[N, D]`), normalised with the mean and standard deviation of the training data, and
+    int64 `[N]`.
 
     Args:
         data_dir: Folder of the data. None: the environment's `DATA_DIR`, or `data` without it.
@@ -136,8 +136,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
 
     def load(self, part: Literal["train", "test"]) -> Examples | None:
         """Return what `read` gives, in the form in which it is kept."""
-        found = self.read(part)
-        return None if found is None else Examples(*found)
+        examples = self.read(part)
+        return None if examples is None else Examples(*examples)
 
     # Lightning's hooks.
 

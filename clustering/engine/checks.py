@@ -20,11 +20,7 @@ _ALGORITHMS = ("lloyd", "minibatch")
 
 
 def check_options(estimator: Any) -> Options:
-    """Return the parameters of the estimator, whose `n_features_in_` is set.
-
-    Raises:
-        ValueError: For values out of range, and for a missing GPU.
-    """
+    """Return the parameters of the estimator, whose `n_features_in_` is set."""
     clusters = _integer("n_clusters", estimator.n_clusters)
     tol = estimator.tol
     if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 <= float(tol) < float("inf"):
@@ -68,15 +64,9 @@ def _init(init: Any, clusters: int, dim: int) -> Seeding | Float64:
 
 
 def check_data(estimator: BaseEstimator, X: Any, reset: bool) -> Problem:
-    """Return the problem of an array or a tensor, which is not copied; whether it is finite is checked later.
+    """Return the problem of an array or a tensor `[N, D]`, which is not copied; finiteness is checked later.
 
-    Args:
-        estimator: The estimator.
-        X: `[N, D]`.
-        reset: Whether to set the estimator's number of columns, or to compare with it.
-
-    Raises:
-        ValueError: If `X` is not `[N, D]` numbers, or has another number of columns than the fitted data.
+    With `reset` the estimator's number of columns is set, otherwise it must be that of `X`.
     """
     if isinstance(X, Tensor):
         X = X.detach()
@@ -92,11 +82,7 @@ def check_data(estimator: BaseEstimator, X: Any, reset: bool) -> Problem:
 
 
 def check_batches(estimator: BaseEstimator, batches: Iterable[Any]) -> Problem:
-    """Return the problem of batches; the number of columns and the output type are those of the first batch.
-
-    Raises:
-        ValueError: For a generator, for no batch, and if the first batch is not `[N, D]` numbers.
-    """
+    """Return the problem of batches; the number of columns and the output type are those of the first batch."""
     if iter(batches) is iter(batches):
         raise ValueError(
             f"batches are read several times, but a {type(batches).__name__} can be read once only: use something that "
@@ -111,11 +97,7 @@ def check_batches(estimator: BaseEstimator, batches: Iterable[Any]) -> Problem:
 
 
 def check_weights(sample_weight: Any, rows: int) -> Float64 | None:
-    """Return the weights, or None if every row counts once.
-
-    Raises:
-        ValueError: If the weights are not `[N]` finite numbers of at least 0.
-    """
+    """Return the weights `[N]`, or None if every row counts once."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, numbers.Real):

@@ -22,24 +22,15 @@ class Coordinates:
 
     Each entry of the offset is a float32 number and the scale is a power of two. `x - offset` of a float32 `x`
     therefore rounds to the same float32 whether it is subtracted in float32 or in float64.
-
-    Attributes:
-        metric: `"euclidean"` or `"cosine"`.
-        offset: float64 `[D]`.
-        scale: A power of two.
     """
 
     metric: Metric = "euclidean"
-    offset: Float64 = field(default_factory=lambda: np.zeros(1))
+    offset: Float64 = field(default_factory=lambda: np.zeros(1))  # [D]
     scale: float = 1.0
 
     @classmethod
     def around(cls, rows: Array, metric: Metric) -> "Coordinates":
-        """Return coordinates whose origin is close to the mean of `rows`.
-
-        Raises:
-            ValueError: For values whose squares overflow float64.
-        """
+        """Return coordinates whose origin is close to the mean of `rows`; values must have finite squares."""
         if metric == "cosine":
             return cls(metric, np.zeros(rows.shape[1]))
         wide = rows[:: 1 + len(rows) // _ENOUGH].astype(np.float64)
@@ -56,11 +47,7 @@ class Coordinates:
         return cls(metric, offset, 1.0 if representable else 2.0 ** -math.frexp(size)[1])
 
     def float64(self, rows: Array) -> Float64:
-        """Return rows or centres of the data in these coordinates, in float64.
-
-        Raises:
-            ValueError: For a row of zeros with the cosine.
-        """
+        """Return rows or centres of the data in these coordinates, in float64; the cosine refuses a row of zeros."""
         wide = rows.astype(np.float64)
         if self.metric == "cosine":
             norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))

@@ -1,4 +1,4 @@
-"""The rows on the CPU: read block by block, searched by Faiss (which may use GPUs for its part)."""
+"""The rows on the CPU: read block by block, and searched by Faiss, on GPUs if there are any."""
 
 import math
 from functools import cached_property, partial

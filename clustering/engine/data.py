@@ -34,15 +34,10 @@ def to_numpy(values: Any) -> Array:
 
 
 class OutputType(NamedTuple):
-    """Type and device of the results: those of the input.
+    """Type and device of the results: those of the input."""
 
-    Attributes:
-        dtype: `"float64"`, `"float32"`, `"float16"` or `"bfloat16"`.
-        device: Device of the tensors; None for numpy arrays.
-    """
-
-    dtype: str
-    device: str | None = None
+    dtype: str  # float64, float32, float16 or bfloat16
+    device: str | None = None  # of tensors; None for numpy arrays
 
     @classmethod
     def of(cls, data: Any) -> "OutputType":
@@ -83,19 +78,12 @@ def pieces(rows: int, columns: int) -> Iterator[slice]:
 
 
 class Block(NamedTuple):
-    """Consecutive rows.
+    """Consecutive rows."""
 
-    Attributes:
-        start: Number of the first row.
-        stop: Number after the last row.
-        data: Container of the rows: the whole data of the source, or these rows alone.
-        first: Number of the first row in `data`.
-    """
-
-    start: int
-    stop: int
-    data: Any
-    first: int
+    start: int  # number of the first row
+    stop: int  # number after the last row
+    data: Any  # contains the rows: the whole data of the source, or these rows alone
+    first: int  # number of the first row in `data`
 
     def rows(self, which: Numbers | None = None) -> Array:
         """Return all rows, or those at the given positions of the block."""
@@ -106,17 +94,11 @@ class Block(NamedTuple):
 
 
 class Source(ABC):
-    """Rows that can be read any number of times.
+    """Rows that can be read any number of times."""
 
-    Attributes:
-        count: Number of rows.
-        dim: Number of columns.
-        random_access: Whether `take` costs less than reading everything.
-    """
-
-    count: int
-    dim: int
-    random_access: bool
+    count: int  # number of rows; -1 before batches have been read once
+    dim: int  # number of columns
+    random_access: bool  # whether `take` costs less than reading everything
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
@@ -149,15 +131,7 @@ class ArraySource(Source):
 
 
 class BatchSource(Source):
-    """Batches of any size, regrouped into blocks.
-
-    Args:
-        batches: Arrays or tensors `[*, D]`, or tuples that begin with one; iterated over several times.
-        dim: Number of columns.
-
-    Attributes:
-        count: Number of rows, known once the batches have been read; -1 before.
-    """
+    """Batches of any size (arrays or tensors `[*, D]`, or tuples that begin with one), regrouped into blocks."""
 
     random_access = False
 
@@ -207,11 +181,7 @@ def first_of(batch: Any) -> Any:
 
 
 def check_finite(low: float, high: float) -> None:
-    """Check the smallest and the largest of some values.
-
-    Raises:
-        ValueError: If one is not finite.
-    """
+    """Raise ValueError unless the smallest and the largest of some values are finite."""
     if np.isnan(low) or np.isnan(high):
         raise ValueError("Input X contains NaN: drop such rows, or impute the missing values first")
     if not (np.isfinite(low) and np.isfinite(high)):

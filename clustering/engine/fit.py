@@ -23,15 +23,7 @@ _CHEAP = 128
 
 
 def fit_centres(problem: Problem, options: Options) -> Result:
-    """Fit centres to data, see `clustering.KMeans`.
-
-    Args:
-        problem: The data; coordinates, totals, workers and GPUs are determined here.
-        options: The parameters.
-
-    Raises:
-        ValueError: For NaN, infinite values, and fewer rows than clusters.
-    """
+    """Fit centres to data, see `clustering.KMeans`; coordinates, totals, workers and GPUs are determined here."""
     options = options._replace(seed=problem.exchange.collect([options.seed])[0])
     rng = np.random.default_rng(options.seed)
     cheap = options.clusters * problem.source.dim <= _CHEAP
@@ -94,7 +86,7 @@ class _Fit:
     def _start(self, sample: Sample, rng: np.random.Generator) -> Float64:
         exchange = self.problem.exchange
         centres = []
-        if exchange.rank == 0:  # another process may have another processor, with other last bits
+        if exchange.rank == 0:  # only one process, because the last bits may differ between processors
             centres.append(best_start(self.problem, sample, self.rows, self.options, rng, self.report))
         return exchange.collect(centres)[0]
 

@@ -31,7 +31,7 @@ def descend(
     report: Callable[[float], None] | None = None,
     momentum: bool = False,
 ) -> Float64:
-    """Move the centres to the means of their rows until they stay; return the centres that `state` ends with.
+    """Move the centres to the means of their rows until they no longer move; return the last ones assigned.
 
     They have converged when the step to the means would move them, as a weighted root mean square, by at most `tol`
     times the root mean square distance of the rows to them.
@@ -85,11 +85,7 @@ def fill_empty(state: Assignment) -> bool:
 
 
 def sweep(
-    problem: Problem,
-    centres: Float64,
-    limit: int,
-    rng: np.random.Generator,
-    report: Callable[[Float64, int], None],
+    problem: Problem, centres: Float64, limit: int, rng: np.random.Generator, report: Callable[[Float64, int], None]
 ) -> Float64:
     """Run mini-batch k-means: each batch attracts the centres at a rate that falls with the weight they have seen.
 

@@ -1,7 +1,7 @@
 """Local search: escapes from poor local optima that Lloyd's iterations cannot leave.
 
 `swap` relocates redundant centres to regions that lack one: candidates are drawn as in k-means++, and one replaces the
-centre whose removal costs least whenever both together lower the objective. `split_and_merge` works where groups
+centre whose removal costs least whenever the exchange lowers the objective. `split_and_merge` works where groups
 overlap: it splits one cluster in two by 2-means and removes the centre of another if the split gains more than the
 removal costs.
 

@@ -48,14 +48,7 @@ class Gpus(NamedTuple):
 
 
 def find_gpus(device: str) -> list[int]:
-    """Return the numbers of the GPUs that `device` names; none for the CPU.
-
-    Args:
-        device: `"auto"` (the first GPU, if there is one), `"cpu"`, `"cuda"` (the first) or `"cuda:0,1"`.
-
-    Raises:
-        ValueError: For any other text, and for a missing GPU.
-    """
+    """Return the numbers of the GPUs that `device` (see `clustering.KMeans`) names; none for the CPU."""
     import faiss
 
     available = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0

@@ -34,48 +34,28 @@ class Options(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The outcome of a fit.
+    """The outcome of a fit."""
 
-    Attributes:
-        centres: float64 `[K, D]`, numbers of the output type, in the coordinates of the data.
-        coordinates: The coordinates in which the labels were computed.
-        labels: int32 `[N]`.
-        objective: Weighted sum over all data of the squared distances (of `1 - cosine`).
-        passes: Number of passes over all data.
-    """
-
-    centres: Float64
-    coordinates: Coordinates
-    labels: Labels
-    objective: float
-    passes: int
+    centres: Float64  # [K, D], numbers of the output type, in the coordinates of the data
+    coordinates: Coordinates  # in which the labels were computed
+    labels: Labels  # [N]
+    objective: float  # weighted sum over all data of the squared distances (of 1 - cosine)
+    passes: int  # number of passes over all data
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows, and everything a pass over them needs.
+    """Rows, and everything a pass over them needs."""
 
-    Attributes:
-        source: The rows of this process.
-        output: Type and device of the results.
-        weights: float64 `[N]` of these rows, or None if each counts once.
-        coordinates: The coordinates of all centres and distances in the engine.
-        bound: Bound on the absolute values in these coordinates, over all processes.
-        total: Sum of the weights, over all processes.
-        workers: The threads of this process.
-        gpus: The GPUs that Faiss searches on; None for the CPU.
-        exchange: The other processes.
-    """
-
-    source: Source
+    source: Source  # the rows of this process
     output: OutputType
-    weights: Float64 | None = None
-    coordinates: Coordinates = field(default_factory=Coordinates)
-    bound: float = 0.0
-    total: float = 0.0
+    weights: Float64 | None = None  # [N], of these rows; None if each counts once
+    coordinates: Coordinates = field(default_factory=Coordinates)  # of all centres and distances in the engine
+    bound: float = 0.0  # on the absolute values in these coordinates, over all processes
+    total: float = 0.0  # sum of the weights, over all processes
     workers: Workers = field(default_factory=Workers)
-    gpus: Gpus | None = None
-    exchange: Exchange = field(default_factory=Exchange)
+    gpus: Gpus | None = None  # on which Faiss searches; None for the CPU
+    exchange: Exchange = field(default_factory=Exchange)  # with the other processes
 
     def with_rows(self, rows: Array, weights: Float64 | None, **changes: Any) -> "Problem":
         """Return the problem of other rows of the same data, all of them in this process."""
@@ -84,11 +64,9 @@ class Problem:
         return replace(self, **changes)
 
     def representable(self, centres: Float64, fallback: Float64 | None = None) -> Float64:
-        """Round centres to numbers of the output type; normalise them first for the cosine.
+        """Round centres `[K, D]` to numbers of the output type; normalise them first for the cosine.
 
-        Args:
-            centres: float64 `[K, D]`, in `coordinates`.
-            fallback: Centres that replace those without a direction; the first axis by default.
+        Centres without a direction are replaced by those of `fallback`, by default by the first axis.
         """
         if self.coordinates.metric == "cosine":
             norms = np.sqrt(np.einsum("ij,ij->i", centres, centres))[:, None]

@@ -62,11 +62,7 @@ class Rows(ABC):
 
     @abstractmethod
     def label(self, centres: Float64) -> Labels:
-        """Return the nearest of the centres `[K, D]` for each row: int32 `[N]`.
-
-        Raises:
-            ValueError: For NaN and infinite values.
-        """
+        """Return the nearest of the centres `[K, D]` for each row, which must be finite: int32 `[N]`."""
 
     @abstractmethod
     def objective(self, centres: Float64, labels: Labels) -> float:
@@ -95,27 +91,15 @@ class Rows(ABC):
 
 
 class Assignment(ABC):
-    """Rows assigned to centres, kept from one pass over the data to the next.
+    """Rows assigned to `K` centres of `D` columns, kept from one pass over the data to the next."""
 
-    Args:
-        clusters: Number of clusters `K`.
-        dim: Number of columns `D`.
-
-    Attributes:
-        centres: float64 `[K, D]`, the centres of the last pass.
-        sums: float64 `[K, D]`, the weighted sum of the rows of each cluster, over all processes.
-        counts: float64 `[K]`, the sum of their weights.
-        squares: Weighted sum of the squared norms of all rows, once a pass has been made.
-        labels: int32 `[N]`, of the rows of this process.
-    """
-
-    labels: Labels
+    labels: Labels  # [N], of the rows of this process
 
     def __init__(self, clusters: int, dim: int) -> None:
-        self.centres: Float64 = np.zeros((clusters, dim))
-        self.sums: Float64 = np.zeros((clusters, dim))
-        self.counts: Float64 = np.zeros(clusters)
-        self.squares: float | None = None
+        self.centres: Float64 = np.zeros((clusters, dim))  # of the last pass
+        self.sums: Float64 = np.zeros((clusters, dim))  # of the weighted rows of each cluster, over all processes
+        self.counts: Float64 = np.zeros(clusters)  # the sum of their weights
+        self.squares: float | None = None  # weighted sum of the squared norms of all rows, after the first pass
 
     @abstractmethod
     def assign(self, centres: Float64) -> float:

@@ -1,7 +1,5 @@
 """Starts: each is seeded and improved on a small sample; the best is refined on a larger one."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .data import Float64
@@ -9,7 +7,7 @@ from .device import open_rows
 from .lloyd import descend
 from .local_search import split_and_merge, swap
 from .parallel import Workers
-from .problem import Options, Problem
+from .problem import Options, Problem, Report
 from .seeding import plus_plus, random_rows
 from .survey import Sample
 
@@ -26,12 +24,7 @@ _WORTHWHILE = 4
 
 
 def best_start(
-    problem: Problem,
-    sample: Sample,
-    rows: int,
-    options: Options,
-    rng: np.random.Generator,
-    report: Callable[[str], None],
+    problem: Problem, sample: Sample, rows: int, options: Options, rng: np.random.Generator, report: Report
 ) -> Float64:
     """Return good centres, float64 `[K, D]`, from a sample.
 

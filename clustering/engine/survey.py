@@ -30,11 +30,7 @@ class Sample(NamedTuple):
 
 
 def survey(problem: Problem, least: int) -> Survey:
-    """Read every row once; at least `least` must have a positive weight.
-
-    Raises:
-        ValueError: On every process, for NaN, infinite values and too few rows.
-    """
+    """Read every row once and check, on every process: all finite, at least `least` of positive weight."""
     low, high = open_rows(problem).extremes()
     count, weights = problem.source.count, problem.weights
     positive = count if weights is None else int(np.count_nonzero(weights))

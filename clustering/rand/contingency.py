@@ -17,44 +17,25 @@ _TABLE = 1 << 21
 
 
 class Counts(NamedTuple):
-    """Sizes in a contingency table, in no particular order; some may be 0.
+    """Sizes in a contingency table, int64 in no particular order; some may be 0."""
 
-    Attributes:
-        cells: int64, number of points per pair of labels.
-        first: int64, number of points per label of the first labeling.
-        second: int64, number of points per label of the second labeling.
-    """
-
-    cells: Tensor
-    first: Tensor
+    cells: Tensor  # number of points per pair of labels
+    first: Tensor  # number of points per label of the first labeling
     second: Tensor
 
 
 class Cells(NamedTuple):
-    """The nonempty cells of a contingency table, in no particular order.
+    """The `M` nonempty cells of a contingency table, int64 `[M]` in no particular order."""
 
-    Attributes:
-        first: int64 `[M]`, label in the first labeling.
-        second: int64 `[M]`, label in the second labeling.
-        count: int64 `[M]`, number of points with both.
-    """
-
-    first: Tensor
+    first: Tensor  # label in the first labeling
     second: Tensor
-    count: Tensor  # type: ignore[assignment]  # shadows tuple.count, which is not used
+    count: Tensor  # type: ignore[assignment]  # of the points with both; shadows tuple.count, which is not used
 
 
 def contingency(first: Labels, second: Labels) -> Cells:
     """Return the nonempty cells of two labelings, on the device of the labels.
 
     Integers (and booleans) keep their values in the result; other labels are numbered in sorted order.
-
-    Args:
-        first: `[N]` labels: a tensor on any device, or anything that numpy converts to an array.
-        second: `[N]` labels of the same points.
-
-    Raises:
-        ValueError: For labels that are not one-dimensional or differ in number, and for NaN.
 
     Example:
         >>> contingency([0, 0, 1, 1], ["a", "a", "a", "b"]).count

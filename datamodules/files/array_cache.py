@@ -5,24 +5,21 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+@dataclass(frozen=True)
 class ArrayCache:
-    """Arrays on disk, each valid if the checksums of its source and of its own bytes match the recorded ones.
+    """Arrays on disk, each valid if the checksums of its source and of its own bytes match the recorded ones."""
 
-    Args:
-        folder: Folder of the files, created if it is missing.
-        name: Prefix of the file names.
-        checksum: Checksum of the source.
-        required: Raise an error if the files cannot be written, instead of a warning.
-    """
-
-    def __init__(self, folder: Path, name: str, checksum: str, required: bool) -> None:
-        self.folder, self.name, self.checksum, self.required = folder, name, checksum, required
+    folder: Path  # created if it is missing
+    name: str  # prefix of the file names
+    checksum: str  # of the source
+    required: bool  # raise an error if the files cannot be written, instead of a warning
 
     def _path(self, array: str) -> Path:
         return self.folder / f"{self.name}.{array}.npy"
@@ -44,11 +41,7 @@ class ArrayCache:
             return False
 
     def write(self, **arrays: NDArray[np.generic]) -> None:
-        """Write the arrays and their checksums, each file atomically, the checksums last.
-
-        Raises:
-            OSError: If writing fails and the cache is required.
-        """
+        """Write the arrays and their checksums, each file atomically, the checksums last."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             record = {"source": self.checksum}

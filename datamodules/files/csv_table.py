@@ -13,27 +13,16 @@ MAX_WORDS = 100  # a column with more distinct words is refused: it holds names,
 
 
 class Table(NamedTuple):
-    """The contents of a CSV file.
+    """The contents of a CSV file."""
 
-    Attributes:
-        features: float64 `[N, D]`.
-        target: float64 `[N]`, or words `[N]`.
-        names: Names of the D columns; the 0/1 column of a word is called `column=word`.
-        target_name: Name of the target column.
-    """
-
-    features: NDArray[np.float64]
-    target: NDArray[Any]
-    names: list[str]
+    features: NDArray[np.float64]  # [N, D]
+    target: NDArray[Any]  # [N], float64 or words
+    names: list[str]  # of the D columns; the 0/1 column of a word is called `column=word`
     target_name: str
 
 
 def read_table(
-    path: Path,
-    target: str | int,
-    allow_missing: bool,
-    header: bool | None = None,
-    names: Sequence[str] = (),
+    path: Path, target: str | int, allow_missing: bool, header: bool | None = None, names: Sequence[str] = ()
 ) -> Table:
     """Read a table with a target column; a column of words becomes one 0/1 column per word.
 

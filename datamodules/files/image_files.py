@@ -22,28 +22,16 @@ CHUNK = 64  # images per task of a thread
 
 @dataclass(frozen=True)
 class Listing:
-    """The images below a folder of class folders.
-
-    Attributes:
-        root: The folder.
-        files: Paths relative to it.
-        labels: Class of each file, `[N]`.
-        checksum: Checksum of the paths, sizes and times of the files.
-    """
+    """The images below a folder of class folders."""
 
     root: Path
-    files: list[str]
-    labels: NDArray[np.int64]
-    checksum: str
+    files: list[str]  # paths relative to the folder
+    labels: NDArray[np.int64]  # class of each file
+    checksum: str  # of the paths, sizes and times of the files
 
 
 def class_names(root: Path) -> list[str]:
-    """Return the names of the class folders in `root`, sorted.
-
-    Raises:
-        FileNotFoundError: If `root` is missing.
-        ValueError: If it has no folder.
-    """
+    """Return the names of the class folders in `root`, sorted."""
     if not root.is_dir():
         problem = f"{root} is not a folder" if root.exists() else f"there is no folder {root}"
         raise FileNotFoundError(
@@ -56,12 +44,7 @@ def class_names(root: Path) -> list[str]:
 
 
 def list_images(root: Path, classes: list[str]) -> Listing:
-    """List the images of every class, recursively and sorted; other files are ignored.
-
-    Raises:
-        FileNotFoundError: If `root` is missing.
-        ValueError: If a class has no image, or a folder is not one of `classes`.
-    """
+    """List the images of every class, recursively and sorted; other files are ignored."""
     files: list[str] = []
     labels: list[int] = []
     digest = hashlib.blake2b(digest_size=16)
@@ -100,15 +83,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def decode(path: Path, image_size: int | None) -> Pixels:
-    """Read an image as RGB: uint8 `[3, H, W]`.
-
-    Args:
-        path: The file.
-        image_size: Scale the shorter side to this length and keep the square in the middle. None: keep the size.
-
-    Raises:
-        OSError: If the file cannot be read as an image.
-    """
+    """Read an image as RGB, uint8 `[3, H, W]`; with `image_size` as the middle square of the scaled image."""
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
@@ -125,13 +100,7 @@ def decode(path: Path, image_size: int | None) -> Pixels:
 
 
 class FolderImages(Dataset[Tensor]):
-    """The images of a listing, decoded on access.
-
-    Args:
-        listing: The files.
-        image_size: See `decode`.
-        image_shape: Shape that every image must have.
-    """
+    """The images of a listing, decoded on access; every one must have the shape `image_shape`."""
 
     def __init__(self, listing: Listing, image_size: int | None, image_shape: tuple[int, ...]) -> None:
         self.listing, self.image_size, self.image_shape = listing, image_size, image_shape
@@ -143,12 +112,7 @@ class FolderImages(Dataset[Tensor]):
         return torch.from_numpy(self.read(index))
 
     def read(self, index: int) -> Pixels:
-        """Return one image, uint8 `[C, H, W]`.
-
-        Raises:
-            OSError: If the file cannot be read as an image.
-            ValueError: If its shape is not `image_shape`.
-        """
+        """Return one image, uint8 `[C, H, W]`."""
         path = self.listing.root / self.listing.files[index]
         pixels = decode(path, self.image_size)
         if pixels.shape != self.image_shape:

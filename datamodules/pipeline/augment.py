@@ -78,32 +78,21 @@ def draw_plan(
         image_size: Height and width.
         seed: Key of all random numbers, together with `epoch`.
         epoch: 0, 1, ...
-
-    Returns:
-        The plan, on the CPU.
     """
     n = len(indices)
     stream = generator(seed, epoch)
     positions = torch.randperm(n, generator=stream) if shuffle else torch.arange(n)
-    plan = Plan(order=indices[positions])
-    if augmentation is None:
-        return plan
-    height, width = image_size
-    pad = augmentation.crop_padding
-    if pad:
-        plan = plan._replace(
-            top=torch.randint(-pad, pad + 1, (n,), generator=stream),
-            left=torch.randint(-pad, pad + 1, (n,), generator=stream),
-        )
-    if augmentation.flip == "random":
-        plan = plan._replace(flip=torch.rand(n, generator=stream) < 0.5)
-    elif augmentation.flip == "alternating":
+    options, draws = augmentation or Augmentation(), {}
+    if options.crop_padding:
+        for side in ("top", "left"):
+            draws[side] = torch.randint(-options.crop_padding, options.crop_padding + 1, (n,), generator=stream)
+    if options.flip == "random":
+        draws["flip"] = torch.rand(n, generator=stream) < 0.5
+    elif options.flip == "alternating":
         # Drawn per example, not per position, and once for all epochs.
         first = torch.rand(n, generator=generator(seed, 0, 1)) < 0.5
-        plan = plan._replace(flip=first[positions] ^ bool(epoch % 2))
-    if augmentation.cutout:
-        plan = plan._replace(
-            cut_row=torch.randint(height, (n,), generator=stream),
-            cut_column=torch.randint(width, (n,), generator=stream),
-        )
-    return plan
+        draws["flip"] = first[positions] ^ bool(epoch % 2)
+    if options.cutout:
+        for centre, side_length in zip(("cut_row", "cut_column"), image_size, strict=True):
+            draws[centre] = torch.randint(side_length, (n,), generator=stream)
+    return Plan(indices[positions], **draws)

@@ -58,38 +58,21 @@ class BatchLoader:
 
     The epoch advances from one iteration to the next, or is set by `set_epoch` (Lightning calls
     `loader.sampler.set_epoch`). After `load_state_dict` the next iteration continues from the saved position.
-
-    Args:
-        source: Maker of the batches.
-        labels: Labels of the whole set, `[N]`, on the source's device.
-        indices: Examples of this loader, int64 `[n]`.
-        batch_size: Examples per batch and process.
-        shuffle: Draw a new order in each epoch.
-        augmentation: Augmentation, or None.
-        image_size: Height and width.
-        seed: Key of order and augmentation.
-        drop_last: Drop the last incomplete batch.
-        rank: Rank of this process.
-        world_size: Number of processes.
-        device: Device of the plan and the labels.
-
-    Raises:
-        ValueError: If there are fewer examples than processes, or than one batch with `drop_last`.
     """
 
     source: Resident | Streamed
-    labels: Tensor
-    indices: Tensor
+    labels: Tensor  # [N], of the whole set, on the source's device
+    indices: Tensor  # int64 [n], examples of this loader
     _: KW_ONLY
-    batch_size: int
-    shuffle: bool = False
+    batch_size: int  # examples per batch and process
+    shuffle: bool = False  # draw a new order in each epoch
     augmentation: Augmentation | None = None
-    image_size: tuple[int, int] = (1, 1)
-    seed: int = 0
+    image_size: tuple[int, int] = (1, 1)  # height and width
+    seed: int = 0  # key of order and augmentation
     drop_last: bool = False
     rank: int = 0
     world_size: int = 1
-    device: torch.device | str = "cpu"
+    device: torch.device | str = "cpu"  # of the plan and the labels
 
     # Lightning reads this and `sampler` to find out whether an evaluation loader shuffles.
     batch_sampler = None

@@ -1,4 +1,4 @@
-"""The compiled pass: which tensors it saves, when plain operations replace it, and that both compute the same."""
+"""The compiled pass: the tensors it saves, when plain operations replace it, and that both agree."""
 
 import math
 import subprocess
@@ -18,18 +18,18 @@ FUNCTIONS = {
     "spocu, c=1": lambda x: spocu(x, c=1.0),
     "hardshrink": lambda x: hardshrink(x, -0.3, 0.7),
 }
-LARGE = (3, 5, 64, 65)  # not a multiple of a register, and above the size from which kernels are compiled
+LARGE = (3, 5, 64, 65)  # not a multiple of a vector register, and large enough for a compiled kernel
 
 
 class Watching(TorchDispatchMode):
-    """Sees every operation and does not change it."""
+    """Watches every operation without changing it."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {}))
 
 
 class Mapped(torch.utils.data.Dataset):
-    """One example, which the worker computes."""
+    """A data set of one example, which the worker computes."""
 
     def __init__(self, x):
         self.x = x
@@ -155,7 +155,7 @@ def test_compiled_once_for_every_size_shape_and_state(function, forgotten):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [8193, 10007, 65599])
-def test_sizes_that_are_no_multiple_of_a_register(function, dtype, size):
+def test_sizes_that_are_not_a_multiple_of_a_register(function, dtype, size):
     torch.manual_seed(0)
     x = torch.randn(size + 1).mul(3).to(dtype)[1:]
     y = function(x.requires_grad_())
@@ -218,7 +218,7 @@ def test_uncompiled_saves_only_the_input_too(function):
     test_saves_its_input_and_nothing_else(function)
 
 
-def test_no_compiler_on_the_machine_warns_once_and_computes_the_same():
+def test_without_a_compiler_it_warns_once_and_computes_the_same():
     code = """
 import warnings, torch
 from activations.functional import spocu, hardshrink
@@ -268,7 +268,7 @@ def test_inside_a_compiled_network():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("c", [math.inf, 1.0])
-def test_learned_parameters_save_the_input_and_get_the_plain_gradients(dtype, c):
+def test_trained_parameters_save_the_input_and_get_the_plain_gradients(dtype, c):
     torch.manual_seed(0)
     x, grad = (torch.randn(LARGE).mul(3).to(dtype) for _ in range(2))
     module = SPOCU(c=c, trainable=True)

@@ -48,7 +48,7 @@ def test_accuracy_in_float32():
     assert worst_error(y[some].tolist(), x[some].tolist(), largest_term) < 2e-6
 
 
-def test_double_backward_vmap_and_learned_parameters(function):
+def test_double_backward_vmap_and_trained_parameters(function):
     x = torch.randn(20_000, device="cuda", dtype=torch.float64, requires_grad=True)
     (first,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)

@@ -55,7 +55,7 @@ def test_infinite_bounds_and_nan():
 
 
 @pytest.mark.parametrize("bounds", [(0.5, -0.5), (math.nan, 1.0), (0.0, math.nan)])
-def test_refuses_bounds_in_the_wrong_order(bounds):
+def test_bounds_in_the_wrong_order_are_refused(bounds):
     with pytest.raises(ValueError, match="lower must not be greater than upper, found lower="):
         Hardshrink(*bounds)
     with pytest.raises(ValueError, match="lower must not be greater than upper"):

@@ -1,4 +1,4 @@
-"""Swapping activations: modules and functional calls, in torchvision's, timm's and own models."""
+"""Swapping activations: modules and functional calls, in models of torchvision, of timm and of our own."""
 
 import copy
 import functools
@@ -14,7 +14,7 @@ from activations import SPOCU, Hardshrink, replace
 
 
 class Functional(nn.Module):
-    """Every way to call a ReLU without a module, and a dropout that depends on the mode."""
+    """All ways to call a ReLU without a module, and a dropout that depends on the mode."""
 
     def __init__(self):
         super().__init__()
@@ -89,7 +89,7 @@ class Switching(nn.Module):
         return F.relu(x) - shift
 
 
-def test_modules_and_functions_become_instances_of_their_own():
+def test_each_module_and_function_becomes_a_separate_instance():
     model = Functional().eval()
     x = torch.randn(8, 4)
 
@@ -148,7 +148,7 @@ def test_unused_results_of_in_place_calls():
     torch.testing.assert_close(model(x), s(x) + (x + 1) + s(3 * s(x)))
 
 
-def test_in_place_flag_is_passed_where_it_is_taken():
+def test_in_place_flag_is_passed_to_modules_that_take_it():
     model = nn.Sequential(nn.ReLU(inplace=True), nn.ReLU())
     assert replace(model, nn.ReLU, nn.SiLU) == 2
     assert [m.inplace for m in model] == [True, False]
@@ -162,7 +162,7 @@ def test_shared_module_becomes_two():
     assert len({id(m) for m in model.modules() if isinstance(m, SPOCU)}) == 3
 
 
-def test_hooks_stay_and_their_handles_work():
+def test_hooks_are_kept_and_their_handles_work():
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     seen = []
     handle = model[1].register_forward_hook(lambda m, a, out: seen.append(type(m).__name__))
@@ -176,7 +176,7 @@ def test_hooks_stay_and_their_handles_work():
     assert seen == ["pre", "Hardshrink", "back", "pre"]
 
 
-def test_hooks_of_a_rewritten_module_stay():
+def test_hooks_of_a_rewritten_module_are_kept():
     model = nn.Sequential(Twice())
     seen = []
     model[0].register_forward_hook(lambda *_: seen.append(1))
@@ -220,7 +220,7 @@ def test_untraceable_forward_warns_and_the_rest_is_swapped():
         (Switching, "it computes under no_grad"),
     ],
 )
-def test_a_forward_that_a_graph_would_not_repeat_is_left_alone(kind, reason):
+def test_a_forward_that_a_graph_cannot_reproduce_is_left_alone(kind, reason):
     model, twin = kind(), kind()
     state = torch.get_rng_state()
     with (
@@ -250,7 +250,7 @@ def test_subclasses_count_once():
 @pytest.mark.parametrize(
     "old", [None, "relu", nn.ReLU(), (), (nn.ReLU, F.relu)], ids=["None", "name", "instance", "nothing", "function"]
 )
-def test_refuses_an_old_that_is_no_module_class(old):
+def test_old_must_be_a_module_class(old):
     with pytest.raises(ValueError, match="old must be a module class or a tuple of them"):
         replace(nn.Sequential(nn.ReLU()), old, SPOCU)
 

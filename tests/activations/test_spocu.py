@@ -25,14 +25,14 @@ SETTINGS = [
 ]
 
 
-def places(parameters, dtype):
-    """Return a grid over [-20, 20], numbers close to 0, and both sides of every joint."""
+def points(parameters, dtype):
+    """Return a grid over [-20, 20], numbers close to 0, and numbers around every breakpoint."""
     grid = torch.linspace(-20, 20, 1201, dtype=torch.float64)
     near = torch.logspace(-30, 0, 61, dtype=torch.float64)
     b, g, c = parameters["beta"], parameters["gamma"], parameters["c"]
-    joints = [(z - b) * g for z in (0.0, 1.0, c) if math.isfinite(z)]
+    breakpoints = [(z - b) * g for z in (0.0, 1.0, c) if math.isfinite(z)]
     around = torch.tensor(
-        [j + s * max(abs(j), 1e-3) * h for j in joints for s in (-1, 0, 1) for h in (1e-12, 1e-6, 1e-3)]
+        [j + s * max(abs(j), 1e-3) * h for j in breakpoints for s in (-1, 0, 1) for h in (1e-12, 1e-6, 1e-3)]
     )
     return torch.cat([grid, near, -near, around.double(), torch.zeros(1, dtype=torch.float64)]).to(dtype)
 
@@ -54,7 +54,7 @@ def build(parameters, dtype, trainable):
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 2e-6)], ids=str)
 def test_value_and_gradient_are_accurate_to_a_few_roundings(parameters, dtype, bound, trainable):
     module, parameters = build(parameters, dtype, trainable)
-    x = places(parameters, dtype).requires_grad_()
+    x = points(parameters, dtype).requires_grad_()
     y = module(x)
     y.sum().backward()
     assert worst_error(y.tolist(), x.tolist(), largest_term, **parameters) < bound
@@ -192,14 +192,14 @@ def test_float16_without_a_cut_warns_once():
         ({"c": math.nan}, "c must be at least 1"),
     ],
 )
-def test_refuses_parameters_out_of_range(wrong, message):
+def test_parameters_out_of_range_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         SPOCU(**wrong)
     with pytest.raises(ValueError, match=message):
         spocu(torch.ones(1), **wrong)
 
 
-def test_parameters_of_each_channel_are_refused():
+def test_parameters_per_channel_are_refused():
     with pytest.raises(ValueError, match=r"alpha must be a number or a 0-d tensor, found shape \[3\]"):
         spocu(torch.ones(3), torch.ones(3))
 

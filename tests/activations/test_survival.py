@@ -18,7 +18,7 @@ VARIANTS = {
     "hardshrink asymmetric": ("hardshrink", {"lower": -0.1, "upper": 0.7}),
 }
 ALL = [*names(), *VARIANTS]
-# Limits of torch's own modules; strict, to notice when a newer torch lifts one.
+# Limits of torch's own modules; strict, so that a torch release that lifts one is noticed.
 LIMITS = {
     "vmap": {"rrelu": "no batching rule"},
     "grad": {"rrelu": "no batching rule"},
@@ -35,7 +35,7 @@ def each(names, limit):
 
 def make(name):
     kind, arguments = VARIANTS.get(name, (name, ARGUMENTS.get(name, {})))
-    return create(kind, **arguments).eval()  # RReLU draws no random numbers then
+    return create(kind, **arguments).eval()  # in evaluation RReLU draws no random numbers
 
 
 def is_elementwise(name):
@@ -68,7 +68,7 @@ def wanted(module, x):
         return module(x)
 
 
-def test_all_are_here():
+def test_all_activations_are_listed():
     assert {"spocu", "hardshrink", "lisht", "snake", "sparsemax"} <= set(OURS)
     assert set(ALL) - set(ELEMENTWISE) >= {"sparsemax"}
     assert len(ALL) >= 35
@@ -99,7 +99,7 @@ def test_symbolic_trace(module, name, x, wanted):
 
     traced = torch.fx.symbolic_trace(Block())
     assert torch.equal(traced(x), wanted)
-    if name.split()[0] in OURS:  # ours stay one node: the traced graph keeps their speed, for any input
+    if name.split()[0] in OURS:  # one node each, so the traced graph is as fast, for any input
         assert [n.op for n in traced.graph.nodes if n.op == "call_function"][-1:] == ["call_function"]
         assert torch.equal(traced(x.double()), make(name)(x.double()))
 
@@ -147,7 +147,7 @@ def test_onnx(module, x, wanted, tmp_path):
 @pytest.mark.parametrize("name", each(ALL, "vmap"))
 def test_vmap(module, x, wanted):
     if type(module).__name__ == "PReLU":
-        pytest.skip("one channel dimension less is another PReLU")
+        pytest.skip("PReLU needs the channel dimension, which vmap removes")
     actual = torch.func.vmap(module)(x)
     torch.testing.assert_close(actual, wanted)
 

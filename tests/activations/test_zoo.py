@@ -29,7 +29,7 @@ def r(z):
     return z**8 - 2 * z**7 + 2 * z**3
 
 
-# Each function as the literature defines it, with its usual constants. A new one of ours has it in its own test file.
+# Each function as the literature defines it, with its usual constants. New ones of ours are defined in their own tests.
 DEFINITIONS = {
     "celu": lambda x: max(x, 0) + min(0, math.exp(x) - 1),
     "elu": lambda x: x if x > 0 else math.exp(x) - 1,
@@ -66,7 +66,7 @@ DEFINITIONS = {
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
-def test_every_name_is_its_definition(name):
+def test_every_activation_matches_its_definition(name):
     module = create(name, **({"threshold": 0.1, "value": 0.2} if name == "threshold" else {})).double().eval()
     x = torch.linspace(-9, 9, 181, dtype=torch.float64)
     wanted = torch.tensor([float(DEFINITIONS[name](v)) for v in x.tolist()], dtype=torch.float64)
@@ -77,7 +77,7 @@ def test_every_name_of_torchs_and_timms_has_a_definition():
     assert {n for n in names() if not class_path(n).startswith("activations.")} <= set(DEFINITIONS) <= set(names())
 
 
-def test_names_hold_ours_torchs_and_timms():
+def test_names_include_ours_torchs_and_timms():
     assert names() == sorted(set(names()))
     ours = {"spocu", "hardshrink", "lisht", "snake", "sparsemax"}
     assert ours | {"relu", "leakyrelu", "prelu", "threshold"} <= set(names())
@@ -93,7 +93,7 @@ def test_ours_come_first_then_torchs():
     assert create("spocu", c=1.0).c == 1.0
 
 
-def test_class_paths_are_where_the_classes_are():
+def test_class_paths_lead_to_the_classes():
     for kind, path in class_paths().items():
         assert path == class_path(kind)
         assert path.endswith(f".{kind}")
@@ -114,7 +114,7 @@ def test_unknown_name_lists_the_nearest(wrong, near):
         create("qqqqqqqq")
 
 
-def test_lisht_is_x_tanh_x():
+def test_lisht_is_x_times_tanh_x():
     for x in (-50.0, -1.5, -1e-8, 0.0, 0.3, 2.0):
         assert lisht(torch.tensor(x, dtype=torch.float64)).item() == pytest.approx(x * math.tanh(x), rel=1e-14)
 
@@ -129,7 +129,7 @@ def test_snake_is_x_plus_a_cosine(frequency):
 
 
 def project(v):
-    """The point of the simplex nearest to ``v``, by bisection on the threshold."""
+    """Return the point of the simplex nearest to `v`, by bisection on the threshold."""
     low, high = min(v) - 1.0, max(v)
     for _ in range(200):
         middle = (low + high) / 2

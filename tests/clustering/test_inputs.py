@@ -43,14 +43,14 @@ def test_every_layout_and_container_gives_the_same(rows, tmp_path):
         same(fitted(data), expected)
     same(fitted(torch.from_numpy(rows)), expected)
     for size in (1_000, 16_384, 39_999):
-        batches = [(part, "labels, say") for part in torch.from_numpy(rows).split(size)]
+        batches = [(part, "labels") for part in torch.from_numpy(rows).split(size)]
         same(KMeans(7, random_state=0).fit_batches(batches), expected)
     loader = torch.utils.data.DataLoader(torch.from_numpy(rows), batch_size=7_777)
     same(KMeans(7, random_state=0).fit_batches(loader), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_tensors_come_back_as_they_came(rows, dtype):
+def test_results_have_the_type_of_the_tensor(rows, dtype):
     data = torch.from_numpy(rows).to(dtype)
     model = fitted(data)
     assert model.cluster_centers_.dtype == model.transform(data[:5]).dtype == dtype
@@ -86,7 +86,7 @@ def test_bad_batches(rows):
 
 
 class Changing:
-    """Batches that are others the second time."""
+    """Batches that differ the second time."""
 
     def __init__(self, rows):
         self.rows, self.times = rows, 0
@@ -119,7 +119,7 @@ def test_save_and_load(rows, tmp_path, kind):
     clone(loaded).fit(data)
 
 
-def test_files_that_are_none_of_ours(tmp_path):
+def test_files_of_another_kind(tmp_path):
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "other.npz", about=np.array({"pickled": 1}, dtype=object))
     for name in ("text.npz", "other.npz"):
@@ -148,7 +148,7 @@ print(anonymous() - base, model.inertia_, sorted(np.bincount(model.labels_).toli
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA")
 def test_a_mapped_file_of_two_gigabytes_needs_little_memory(tmp_path):
     shape = (1 << 20, 512)
-    data = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float32, shape)  # sparse: zeros take no room
+    data = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float32, shape)  # zeros take no space
     data[:1_000, 0], data[500_000:500_500, 1] = 90, 70
     data.flush()
     del data
@@ -168,7 +168,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, warnings, numpy as np
 from clustering import KMeans
 from clustering.engine.fit import _Fit
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process of a shell ignores it
 rows = np.random.default_rng(0).standard_normal((300_000, 8), dtype=np.float32)
 before = _Fit._after_pass
 def passed(self, objective):
@@ -176,10 +176,10 @@ def passed(self, objective):
     if self.passes == 3:
         os.kill(os.getpid(), signal.SIGINT)
 _Fit._after_pass = passed
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     model = KMeans(50, random_state=0, tol=0, init=rows[:50]).fit(rows)
-(warning,) = said
+(warning,) = caught
 print(str(warning.message))
 print(model.inertia_, -model.score(rows), model.n_iter_, (model.predict(rows) == model.labels_).all())
 """
@@ -189,8 +189,8 @@ def test_ctrl_c_keeps_the_best_centres():
     command = [sys.executable, "-c", INTERRUPTED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
-    said, numbers = done.stdout.splitlines()
-    assert "interrupted after 3 passes: the best centres so far are kept" in said
+    message, numbers = done.stdout.splitlines()
+    assert "interrupted after 3 passes: the best centres so far are kept" in message
     inertia, score, passes, labelled = numbers.split()
     assert float(inertia) == pytest.approx(float(score), rel=1e-9)
     assert (passes, labelled) == ("3", "True")
@@ -219,7 +219,7 @@ def test_processes_with_uneven_shards_find_the_bits_of_one(tmp_path, cuts):
     data = make_blobs(70_000, 3, centers=7, cluster_std=3.0, random_state=1)[0].astype(np.float32) + 1000
     weights = np.random.default_rng(0).exponential(size=len(data))
     init = data[:7].copy()
-    init[6] = 1e5  # an empty cluster at first: it gets the farthest row, which one process has
+    init[6] = 1e5  # an empty cluster at first; the farthest row, which only one process has, moves to it
     for name, value in (("rows", data), ("weights", weights), ("init", init)):
         np.save(tmp_path / f"{name}.npy", value)
     size = len(cuts) - 1

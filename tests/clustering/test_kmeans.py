@@ -36,10 +36,10 @@ def test_scikit_learns_own_checks():
 def test_from_the_same_centres_as_scikit_learn(dtype, d, k):
     rows = blobs(40_000, d, k, cluster_std=3.0)[0].astype(dtype)
     init = rows[:k]
-    # Theirs ends with an update of the centres, ours with a pass that labels them. In float64 both go on to the end.
-    most = 300 if dtype == "float64" else 10
-    ours = KMeans(k, init=init, max_iter=most + 1, tol=0).fit(rows)
-    theirs = SklearnKMeans(k, init=init, n_init=1, max_iter=most, tol=0).fit(rows)
+    # scikit-learn ends with an update of the centres, ours with a pass that labels rows. In float64 both converge.
+    passes = 300 if dtype == "float64" else 10
+    ours = KMeans(k, init=init, max_iter=passes + 1, tol=0).fit(rows)
+    theirs = SklearnKMeans(k, init=init, n_init=1, max_iter=passes, tol=0).fit(rows)
     assert ours.cluster_centers_.dtype == dtype
     np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-4, atol=1e-4)
     assert np.mean(ours.labels_ == theirs.labels_) > 0.9999
@@ -64,10 +64,10 @@ def test_the_objective_is_that_of_the_returned_centres_and_labels():
 def test_the_best_of_all_partitions_of_a_few_points(rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-        found = KMeans(3, n_init=10, random_state=0).fit(rows)
+        model = KMeans(3, n_init=10, random_state=0).fit(rows)
     best = best_objective(rows, 3)
-    assert found.inertia_ <= 1.05 * best + 1e-9
-    assert found.inertia_ >= best - 1e-9
+    assert model.inertia_ <= 1.05 * best + 1e-9
+    assert model.inertia_ >= best - 1e-9
 
 
 def test_weights_are_repeated_points():
@@ -121,7 +121,7 @@ def test_means_of_more_points_than_float32_counts():
     assert model.inertia_ == 16 * len(rows)
     counted = faiss.Kmeans(1, 1, niter=1, max_points_per_centroid=10**9)
     counted.train(rows, init_centroids=np.ones((1, 1), dtype=np.float32))
-    assert abs(counted.centroids.item() - 4) > 0.5, "Faiss counts right now: say so in the documentation"
+    assert abs(counted.centroids.item() - 4) > 0.5, "Faiss now counts correctly: update the documentation"
 
 
 def test_better_than_faiss_and_scikit_learn_where_groups_overlap():

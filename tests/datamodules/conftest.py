@@ -12,13 +12,13 @@ EXPORTED = {name: member for name, member in vars(datamodules).items() if inspec
 
 
 @pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch):
+def _clean_environment(monkeypatch):
     monkeypatch.delenv("DATA_DIR", raising=False)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
 
 
 def small(cls):
-    """The function `small(folder, monkeypatch)` of a data module's test file.
+    """Return the function `small(folder, monkeypatch)` of a data module's test file.
 
     It writes a small data set into the folder (at least two classes and 60 training examples or so) and returns the
     options that read it.
@@ -32,7 +32,7 @@ def small(cls):
 
 @pytest.fixture(params=EXPORTED.values(), ids=EXPORTED)
 def build(request, tmp_path, monkeypatch):
-    """A function that builds one of the data modules on small data: the tests that use it run for each of them."""
+    """Return a function that builds a data module on small data; tests that use it run for every data module."""
     cls = request.param
     options = small(cls)(tmp_path, monkeypatch)
     return lambda **others: cls(**{**options, **others})

@@ -1,4 +1,4 @@
-"""Two processes under Lightning: every example once, the batches of one process."""
+"""Two processes under Lightning get every example once, in the batches of one process."""
 
 from itertools import chain
 
@@ -12,26 +12,26 @@ from datamodules.pipeline.placement import process
 
 
 class Recorder(pl.LightningModule):
-    """Writes the labels of every batch into a file for each process."""
+    """Records the sums and labels of every batch, in one file per process."""
 
     def __init__(self, folder):
         super().__init__()
         self.folder, self.layer = folder, nn.Linear(64, 10)
-        self.lines = {"train": [], "val": [], "test": []}
+        self.batches = {"train": [], "val": [], "test": []}
 
-    def note(self, stage, batch):
+    def record(self, stage, batch):
         images, labels = batch
-        self.lines[stage].append((images.double().sum((1, 2, 3)).tolist(), labels.tolist()))
+        self.batches[stage].append((images.double().sum((1, 2, 3)).tolist(), labels.tolist()))
 
     def training_step(self, batch, batch_idx):
-        self.note("train", batch)
+        self.record("train", batch)
         return nn.functional.cross_entropy(self.layer(batch[0].flatten(1)), batch[1])
 
     def validation_step(self, batch, batch_idx):
-        self.note("val", batch)
+        self.record("val", batch)
 
     def on_fit_end(self):
-        torch.save(self.lines, f"{self.folder}/{self.trainer.world_size}-{self.trainer.global_rank}.pt")
+        torch.save(self.batches, f"{self.folder}/{self.trainer.world_size}-{self.trainer.global_rank}.pt")
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)

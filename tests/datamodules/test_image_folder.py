@@ -41,13 +41,13 @@ def ready(folder, **options):
 
 
 def train_images(data):
-    """The training set's images as they are held."""
+    """Return the images of the training set as they are kept."""
     return data._set("train").values.images.clone()
 
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The files that were decoded since the test began."""
+    """Return the list of files decoded since the test began."""
     paths = []
     decode = image_files.decode
 
@@ -130,7 +130,7 @@ def test_changed_folder_is_decoded_again(image_folder, decoded, change):
         path.rename(path.with_name("99.png"))
     decoded.clear()
     images = train_images(ready(image_folder, image_size=8))
-    assert len(decoded) == len(images) == {"add": 37, "remove": 35}.get(change, 36)  # and not the test images
+    assert len(decoded) == len(images) == {"add": 37, "remove": 35}.get(change, 36)  # not the test images
     decoded.clear()
     ready(image_folder, image_size=8)
     assert decoded == []
@@ -179,7 +179,7 @@ def test_cache_is_written_atomically(image_folder, monkeypatch):
     assert {path: path.read_bytes() for path in (image_folder / ".decoded").iterdir()} == before
 
 
-def test_folder_that_can_not_be_written(image_folder, tmp_path, decoded):
+def test_folder_that_cannot_be_written(image_folder, tmp_path, decoded):
     (image_folder / ".decoded").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match=r"every start decodes them again, unless --data.cache_dir is set"):
         ready(image_folder)
@@ -225,7 +225,7 @@ def test_class_without_image(image_folder):
         ready(image_folder)
 
 
-def test_class_of_the_test_set_only(image_folder):
+def test_class_missing_from_the_training_set(image_folder):
     (image_folder / "test" / "cat").rename(image_folder / "test" / "yak")
     with pytest.raises(ValueError, match=r"class 'yak' of .*test is not among the classes of the training set"):
         ready(image_folder)

@@ -1,4 +1,4 @@
-"""The set is held once, as bytes: measured in a process of its own."""
+"""The set is in memory once, as bytes; measured in a separate process."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def anonymous():
             return int(line.split()[1]) * 1024
 
 class Fake:
-    # What torchvision's class has after reading: the data as [N, H, W, C].
+    # Like torchvision's class after reading, with data [N, H, W, C].
     def __init__(self, root, train):
         count = 50_000 if train else 10_000
         generator = np.random.default_rng(0)

@@ -136,8 +136,8 @@ def test_watch_test(build):
     assert same(batches(test), batches(data.test_dataloader()))
     assert torch.equal(torch.cat([labels for _, labels in val]), data.part_labels("val"))
     data = ready(build(watch_test=True, val_size=0))
-    nothing, watched = data.val_dataloader()
-    assert len(nothing) == 0
+    empty, watched = data.val_dataloader()
+    assert len(empty) == 0
     assert len(watched) == len(data.test_dataloader())
 
 
@@ -264,7 +264,7 @@ def test_bad_options(build, options, message):
         ({"val_size": 1}, "val_size=1 is less than the number of classes"),
     ],
 )
-def test_sizes_that_the_set_can_not_give(build, options, message):
+def test_sizes_that_the_set_cannot_provide(build, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         ready(build(**options))
     assert "\n" not in str(caught.value)

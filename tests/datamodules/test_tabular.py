@@ -27,7 +27,7 @@ def small(folder, monkeypatch):
 
 @pytest.fixture
 def table(tmp_path):
-    """A function that writes a CSV file and gives its data module."""
+    """Return a function that writes a CSV file and returns its data module."""
 
     def write(text=CSV, **options):
         (tmp_path / "table.csv").write_text(text)
@@ -37,7 +37,7 @@ def table(tmp_path):
 
 
 def everything(data):
-    """The whole table as it is held, and its targets."""
+    """Return the whole table as it is kept, and its targets."""
     data.setup()
     return data._set("train").values, data._set("train").labels
 

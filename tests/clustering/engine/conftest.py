@@ -1,4 +1,4 @@
-"""Problems for the parts of the engine, and two processes played by two threads."""
+"""Problems for the parts of the engine, and two processes simulated by two threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +51,7 @@ class _Thread(Exchange):
 
 @pytest.fixture
 def two_ranks():
-    """Run `function(problem)` on two parts of a problem's rows at once; return both results."""
+    """Return a function that runs `function(problem)` on two parts of a problem at once and returns both results."""
 
     def run(problem, cut, function):
         rows, weights = problem.source.data, problem.weights

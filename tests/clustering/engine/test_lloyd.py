@@ -11,7 +11,7 @@ ROWS = make_blobs(2_000, 3, centers=6, cluster_std=4.0, random_state=0)[0]
 WEIGHTS = np.random.default_rng(0).exponential(size=len(ROWS))
 
 
-def same(centres):
+def unrounded(centres):
     return centres
 
 
@@ -20,7 +20,7 @@ def same(centres):
 def test_passes_against_a_loop(make_problem, weights, passes):
     state = open_rows(make_problem(ROWS, weights)).assignment(6)
     reported = []
-    centres = descend(state, ROWS[:6], passes, 0.0, same, reported.append)
+    centres = descend(state, ROWS[:6], passes, 0.0, unrounded, reported.append)
     mine = np.ones(len(ROWS)) if weights is None else weights
     expected = lloyd(ROWS, ROWS[:6], mine, passes - 1)
     np.testing.assert_allclose(centres, expected, rtol=1e-9)
@@ -32,7 +32,7 @@ def test_passes_against_a_loop(make_problem, weights, passes):
 def test_it_ends_at_a_fixed_point(make_problem):
     state = open_rows(make_problem(ROWS)).assignment(6)
     passes = []
-    centres = descend(state, ROWS[:6], 500, 0.0, same, passes.append)
+    centres = descend(state, ROWS[:6], 500, 0.0, unrounded, passes.append)
     assert len(passes) < 500
     np.testing.assert_allclose(lloyd(ROWS, centres, np.ones(len(ROWS)), 1), centres, rtol=1e-9)
 
@@ -46,7 +46,7 @@ def test_the_tolerance_is_that_of_the_documentation(make_problem):
         if (((following - centres) ** 2).sum(axis=1) * counts).sum() <= tol**2 * value:
             break
         centres = following
-    end = descend(open_rows(make_problem(rows)).assignment(6), rows[:6], 100, tol, same)
+    end = descend(open_rows(make_problem(rows)).assignment(6), rows[:6], 100, tol, unrounded)
     np.testing.assert_allclose(end, centres, rtol=1e-9)
 
 
@@ -54,9 +54,9 @@ def test_momentum_takes_fewer_passes_to_as_good_an_end(make_problem):
     rows = make_blobs(5_000, 2, centers=1, random_state=0)[0]
     state = open_rows(make_problem(rows)).assignment(10)
     plain, fast = [], []
-    descend(state, rows[:10], 1_000, 1e-5, same, plain.append)
+    descend(state, rows[:10], 1_000, 1e-5, unrounded, plain.append)
     state.reset()
-    centres = descend(state, rows[:10], 1_000, 1e-5, same, fast.append, momentum=True)
+    centres = descend(state, rows[:10], 1_000, 1e-5, unrounded, fast.append, momentum=True)
     assert len(fast) < 0.8 * len(plain)
     assert fast[-1] < 1.02 * plain[-1]
     assert fast[-1] == pytest.approx(objective(rows, centres), rel=1e-9)
@@ -92,17 +92,17 @@ def test_minibatch_steps_against_a_loop(make_problem):
     list(source.blocks())
     reported = []
     problem = make_problem(data, source=source)
-    # A BatchSource yields its blocks in order: the loop can take the same.
-    found = sweep(problem, data[:6], 1, np.random.default_rng(0), lambda centres, step: reported.append(step))
+    # A BatchSource yields its blocks in order, so the loop sees the same batches.
+    centres = sweep(problem, data[:6], 1, np.random.default_rng(0), lambda centres, step: reported.append(step))
     expected = minibatch([data[:BLOCK], data[BLOCK : 2 * BLOCK], data[2 * BLOCK :]], data[:6])
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(centres, expected, rtol=1e-9)
     assert reported == [1, 2, 3]
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS * (WEIGHTS > 1)])
 def test_minibatch_lowers_the_objective_and_ends(make_problem, rng, weights):
     steps = []
-    found = sweep(make_problem(ROWS, weights), ROWS[:6], 100, rng, lambda centres, step: steps.append(step))
-    best = descend(open_rows(make_problem(ROWS, weights)).assignment(6), ROWS[:6], 100, 0.0, same)
-    assert objective(ROWS, found, weights) < 1.1 * objective(ROWS, best, weights)
+    centres = sweep(make_problem(ROWS, weights), ROWS[:6], 100, rng, lambda centres, step: steps.append(step))
+    best = descend(open_rows(make_problem(ROWS, weights)).assignment(6), ROWS[:6], 100, 0.0, unrounded)
+    assert objective(ROWS, centres, weights) < 1.1 * objective(ROWS, best, weights)
     assert 10 < len(steps) < 400

@@ -27,11 +27,11 @@ def test_labels_and_margins_against_float64(k, offset, dtype):
         first, second = np.sqrt(np.sort(squares, axis=1)[:, :2]).T
         assert (margins <= second - first + 1e-12).all()
         clear = second - first > 0.1
-        assert (margins[clear] > 0.9 * (second - first)[clear]).all()  # the bounds are tight enough to be of use
+        assert (margins[clear] > 0.9 * (second - first)[clear]).all()  # the bounds are tight enough to be useful
 
 
 @pytest.mark.parametrize("k", [3, 40])
-def test_of_equally_near_centres_the_first(k):
+def test_the_first_of_equally_near_centres_wins(k):
     rows = np.arange(50.0)[:, None] * np.ones(3)
     centres = np.repeat(np.arange(k // 3 * 1.0), 3)[: k - k % 3, None] * 2.0 * np.ones(3)
     labels, margins = Nearest(centres, Coordinates()).search(rows)

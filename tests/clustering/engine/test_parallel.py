@@ -74,8 +74,8 @@ def test_gpus_by_name(monkeypatch):
     assert open_gpus([]) is None
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2, raising=False)
-    found = {name: find_gpus(name) for name in ("auto", "cuda", "cuda:1", "cuda:1,0,1")}
-    assert found == {"auto": [0], "cuda": [0], "cuda:1": [1], "cuda:1,0,1": [1, 0]}
+    numbers = {name: find_gpus(name) for name in ("auto", "cuda", "cuda:1", "cuda:1,0,1")}
+    assert numbers == {"auto": [0], "cuda": [0], "cuda:1": [1], "cuda:1,0,1": [1, 0]}
     gpus = open_gpus([1, 0])
     assert (gpus.numbers, len(gpus.resources)) == ([1, 0], 2)
     with pytest.raises(ValueError, match="Faiss finds 2 GPUs"):

@@ -11,9 +11,9 @@ from clustering.engine.survey import Sample
 from reference.kmeans import best_objective, lloyd, objective
 
 
-def start(problem, rows, options, seed=0, total=None, said=None):
+def start(problem, rows, options, seed=0, total=None, reports=None):
     sample = Sample(rows, problem.weights)
-    report = (lambda text: None) if said is None else said.append
+    report = (lambda text: None) if reports is None else reports.append
     return best_start(problem, sample, total or len(rows), options, np.random.default_rng(seed), report)
 
 
@@ -49,9 +49,9 @@ def test_a_large_sample_is_searched_by_a_part_of_it(make_problem):
         (30_000, ["5 starts on 2,048 rows"]),
         (10**6, ["5 starts on 2,048 rows", "the best start"]),
     ):
-        said = []
-        centres = start(make_problem(rows), rows, Options(4), total=total, said=said)
-        assert [text[: len(wanted)] for text, wanted in zip(said, expected, strict=True)] == expected
+        reports = []
+        centres = start(make_problem(rows), rows, Options(4), total=total, reports=reports)
+        assert [text[: len(wanted)] for text, wanted in zip(reports, expected, strict=True)] == expected
         means = np.array([rows[truth == i].mean(axis=0) for i in range(4)])
         assert objective(rows, centres) < 1.02 * objective(rows, means)
 

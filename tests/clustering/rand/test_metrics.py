@@ -17,11 +17,11 @@ def labels(n=5_000):
 
 @pytest.mark.parametrize(("metric", "theirs"), CASES)
 def test_batches_add_up_to_the_whole(metric, theirs):
-    truth, found = labels()
+    truth, clusters = labels()
     score = metric()
     for part in np.array_split(np.arange(len(truth)), 150):
-        score.update(torch.from_numpy(found[part]), torch.from_numpy(truth[part]))
-    assert score.compute().item() == pytest.approx(theirs(truth, found), abs=1e-12)
+        score.update(torch.from_numpy(clusters[part]), torch.from_numpy(truth[part]))
+    assert score.compute().item() == pytest.approx(theirs(truth, clusters), abs=1e-12)
     assert sum(len(cells) for cells in score.cells) < 64 * 13 * 21
     score.reset()
     with pytest.raises(ValueError, match="has seen no labels"):
@@ -45,16 +45,16 @@ def test_floats_are_refused():
 
 def rank(number, folder):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
-    truth, found = labels()
+    truth, clusters = labels()
     for metric, theirs in CASES:
-        score, lonely = metric(), metric()
-        mine = np.arange(number, len(truth), 2)[: 2_000 + 300 * number]
-        score.update(torch.from_numpy(found[mine]), torch.from_numpy(truth[mine]))
+        score, one_sided = metric(), metric()
+        own = np.arange(number, len(truth), 2)[: 2_000 + 300 * number]
+        score.update(torch.from_numpy(clusters[own]), torch.from_numpy(truth[own]))
         every = np.concatenate([np.arange(i, len(truth), 2)[: 2_000 + 300 * i] for i in range(2)])
-        assert abs(score.compute().item() - theirs(truth[every], found[every])) < 1e-12
+        assert abs(score.compute().item() - theirs(truth[every], clusters[every])) < 1e-12
         if number == 0:  # the other process sees no batch at all
-            lonely.update(torch.from_numpy(found), torch.from_numpy(truth))
-        assert abs(lonely.compute().item() - theirs(truth, found)) < 1e-12
+            one_sided.update(torch.from_numpy(clusters), torch.from_numpy(truth))
+        assert abs(one_sided.compute().item() - theirs(truth, clusters)) < 1e-12
     torch.distributed.destroy_process_group()
 
 

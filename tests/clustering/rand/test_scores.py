@@ -94,7 +94,7 @@ def test_ten_million_points_do_not_overflow():
     assert not abs(theirs - truth) < 0.01, "torchmetrics no longer overflows: update the documentation"
 
 
-def test_tensors_come_back_as_tensors():
+def test_scores_of_tensors_are_tensors():
     first, second = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 1, 1], dtype=torch.int32)
     assert pair_confusion_matrix(first, second).tolist() == [[8, 2], [0, 2]]
     score = adjusted_rand_score(first, second)

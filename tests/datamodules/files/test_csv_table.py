@@ -1,4 +1,4 @@
-"""CSV files as tables with names."""
+"""CSV files as tables with named columns."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_names_of_columns_and_words(path):
     assert table.target.tolist() == [10, 20, 30]
 
 
-def test_the_first_line_can_be_declared_to_hold_values(tmp_path):
+def test_the_first_line_can_be_declared_data_or_header(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("a,1\n2,2\n")  # looks like a header
     assert len(read_table(path, 1, False).features) == 1
@@ -41,7 +41,7 @@ def test_given_names(path, names):
     assert table.target_name == ("mass" if len(names) == 3 else "weight")
 
 
-def test_target_by_its_given_name(path):
+def test_target_by_given_name(path):
     assert read_table(path, "size", allow_missing=True, names=["size", "shade", "mass"]).target.tolist() == [
         1.5,
         2.5,

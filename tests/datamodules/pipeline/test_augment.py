@@ -1,4 +1,4 @@
-"""Every batch equals what a slow per-image reference makes, bit for bit."""
+"""Every batch equals that of a slow per-image reference, bit for bit."""
 
 import warnings
 
@@ -99,7 +99,7 @@ def test_batches_are_not_overwritten(compile_for):
 
 
 def test_every_image_has_its_own_crop_flip_and_cutout():
-    # 64 copies of one image: only the augmentation can tell them apart.
+    # 64 copies of one image: they differ by their augmentation only.
     image = np.arange(3 * 16 * 16, dtype=np.uint64).astype(np.uint8).reshape(1, 3, 16, 16)
     augmentation = Augmentation(4, "random", 6)
     store = ImageStore(64, (3, 16, 16), 4)

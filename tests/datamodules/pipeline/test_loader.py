@@ -29,7 +29,7 @@ def loader(count=23, batch_size=5, streamed=False, num_workers=0, **options):
 
 
 def epochs(count, *args, **options):
-    """The batches of the first epochs, from one loader that is used as plain Python would."""
+    """Return the batches of the first epochs from one loader, iterated over without Lightning."""
     one = loader(*args, **options)
     return [list(one) for _ in range(count)]
 
@@ -80,7 +80,7 @@ def test_state_is_advanced_before_the_yield():
     for batch in range(1, 5):
         next(iterator)
         assert one.state_dict() == {"epoch": 0, "batch": batch}
-    next(iterator)  # the last: Lightning never asks for more
+    next(iterator)  # the last: Lightning requests no more
     assert one.state_dict() == {"epoch": 1, "batch": 0}
     assert same(list(one), epochs(2)[1])
 
@@ -140,7 +140,7 @@ def test_streaming_equals_resident(num_workers):
     torch.manual_seed(3)
     state = torch.get_rng_state()
     assert same(epochs(2, streamed=True, num_workers=num_workers)[1], epochs(2)[1])
-    assert torch.equal(torch.get_rng_state(), state)  # dropout stays the same too
+    assert torch.equal(torch.get_rng_state(), state)  # so dropout stays the same
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
@@ -152,7 +152,7 @@ def test_processes_share_the_batches_of_one(count, world_size, shuffle):
         epochs(2, count, batch_size=2, rank=rank, world_size=world_size, **options)[1] for rank in range(world_size)
     ]
     single = epochs(2, count, batch_size=2 * world_size, **options)[1]
-    if 0 < count % (2 * world_size) < world_size:  # a last batch too small for every process joins the one before
+    if 0 < count % (2 * world_size) < world_size:  # a last batch too small for all processes joins the previous one
         tail = [torch.cat(pair) for pair in zip(single[-2], single[-1], strict=True)]
         single = [*single[:-2], tuple(tail)]
     assert {len(batches) for batches in ranks} == {len(single)}

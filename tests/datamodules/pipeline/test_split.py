@@ -1,4 +1,4 @@
-"""The split: disjoint, stratified, each size on its own."""
+"""The split: disjoint, stratified, with independent sizes."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_sizes_are_independent():
         np.testing.assert_array_equal(split(train=train)["val"], split()["val"])
 
 
-def test_split_seed_changes_the_split_and_nothing_else_does():
+def test_only_split_seed_changes_the_split():
     np.random.seed(1)
     first = split(seed=3)
     np.random.seed(2)
@@ -64,8 +64,8 @@ def test_any_sizes(counts, fractions, seed):
         assert set(labels[indices]) == set(labels)
 
 
-def test_a_small_class_is_left_to_the_later_parts():
-    # Largest remainder alone would give all three to the first part.
+def test_later_parts_get_examples_of_a_small_class():
+    # The largest remainder alone would put all three into the first part.
     labels = np.array([0] * 30 + [1] * 3)
     parts = stratified_split(labels, sizes={"test": 28, "val": 2}, rest="train")
     assert [labels[part].sum() for part in parts.values()] == [1, 1, 1]
