@@ -18,12 +18,12 @@ from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
 from .hooks import skip_unused_hooks
 from .optimization import build_optimizer, default_optimizer, default_scheduler, penalty, with_schedule
-from .two_pass import TwoPass, evaluates_repeatedly
+from .two_pass import TwoPassMixin
 
 Batch = tuple[Tensor, Tensor] | list[Tensor]
 
 
-class ImageClassifier(LightningModule):
+class ImageClassifier(TwoPassMixin, LightningModule):
     """Trains any network that maps images to logits, with cross-entropy.
 
     A batch is `(images, labels)`: float `[N, *image_shape]`, normalised, and int64 `[N]`. The loss is
@@ -43,7 +43,7 @@ class ImageClassifier(LightningModule):
     written so (a lambda, a function inside another one, an object) is marked there, and `load_from_checkpoint` asks for
     it. A subclass with arguments of its own only passes on the others.
 
-    Optimizers that evaluate the loss more than once per step (SAM, LBFGS) work too: see `two_pass.TwoPass`.
+    Optimizers that evaluate the loss more than once per step (SAM, LBFGS) work too: see `TwoPassMixin`.
 
     Args:
         backbone: A network that maps images to logits, a factory, or a name (one of ours, which `backbones` exports, or
@@ -121,7 +121,6 @@ class ImageClassifier(LightningModule):
         self._train_sums = EpochSums("loss", "accuracy")
         self._eval_sums: dict[str, EpochSums] = {}
         self._average: WeightAverage | None = None
-        self._two_pass: TwoPass | None = None
         self._loaded_sums: Tensor | None = None
         self._compile_tried = False
         skip_unused_hooks(self)
@@ -162,22 +161,13 @@ class ImageClassifier(LightningModule):
         loss = self._cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if self.l1 or self.l2:
             loss = loss + penalty(self.backbone, self.l1, self.l2)
-        if self._two_pass is None or self._two_pass.first(batch, batch_idx, loss):
+        if not self.replaying:
             count = len(labels)
             self._train_sums.add(count, loss.detach() * count, (logits.argmax(1) == labels).sum())
         return {"loss": loss}
 
     # Lightning inspects the signature for every batch; without this, inspect would build it each time.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # mypy knows no attributes of functions
-
-    def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
-    ) -> None:
-        """Take a step. SAM and LBFGS re-evaluate the loss without logging it again."""
-        if self._two_pass is None or optimizer_closure is None:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        else:
-            self._two_pass.step(self, optimizer, optimizer_closure)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
@@ -214,7 +204,6 @@ class ImageClassifier(LightningModule):
         """Build the optimizer and the scheduler, after the model has been placed and sharded."""
         make, make_scheduler = self._make["optimizer"], self._make["lr_scheduler"]
         optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"])
-        self._two_pass = TwoPass() if evaluates_repeatedly(optimizer) else None
         if make_scheduler is not None:
             return with_schedule(optimizer, make_scheduler, self.lr_interval)
         if make is not None:
@@ -249,6 +238,7 @@ class ImageClassifier(LightningModule):
 
     def on_train_start(self) -> None:
         """Continue from the saved sums, on one process."""
+        super().on_train_start()
         if self._loaded_sums is not None and self.trainer.is_global_zero:
             self._train_sums.load(self._loaded_sums.to(self.device))
 

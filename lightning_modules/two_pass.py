@@ -1,8 +1,11 @@
-"""Optimizers that evaluate the loss more than once per step, under Lightning's automatic optimization."""
+"""SAM and LBFGS, which evaluate the loss more than once per step, under Lightning's automatic optimization."""
 
+import copy
+import functools
+import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,6 +15,8 @@ from pytorch_lightning.strategies import ParallelStrategy, Strategy
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
+from .restoring import restored
+
 
 @runtime_checkable
 class PerturbingOptimizer(Protocol):
@@ -19,7 +24,7 @@ class PerturbingOptimizer(Protocol):
 
     Attributes:
         base_optimizer: The optimizer that takes the step.
-        sharpness: Second loss minus first loss of the last step; set by `TwoPass`.
+        sharpness: Second loss minus first loss of the last step; set by `TwoPassMixin`.
         sync_perturbation: Average the first gradient over data-parallel processes, or perturb each by its own (False).
     """
 
@@ -37,117 +42,231 @@ class PerturbingOptimizer(Protocol):
         """Make `step` the base optimizer's in the `with` block."""
 
 
-def evaluates_repeatedly(optimizer: Optimizer) -> bool:
-    """Return whether a step of the optimizer evaluates the loss more than once: SAM and the like, and LBFGS."""
+class TwoPassMixin(LightningModule):
+    """Makes SAM (any `PerturbingOptimizer`) and LBFGS right under automatic optimization, in any LightningModule.
+
+    Lightning's closure is a whole training step. An optimizer that calls it twice counts each batch twice, reports the
+    second loss, moves the statistics of normalisation layers twice and clips the first gradient too; the closure covers
+    only the last batch of an accumulated gradient; and a gradient scaler does not call it twice at all.
+
+    With this class it is called once, at the unperturbed weights. For every further evaluation, `training_step` is
+    called again with the batches whose gradients were accumulated. Such a replay leaves only gradients behind: nothing
+    is logged by `self.log`, and buffers, torchmetrics objects and the numbers, tensors, lists, dictionaries and sets
+    that are attributes of the module are restored. What else a `training_step` does belongs under
+    `if not self.replaying`. As in a hand-written loop, dropout draws anew, and clipping acts on the gradient of the
+    descent. If the gradient of any process is not finite, all processes skip the step.
+
+    The last window of an epoch may have fewer than `accumulate_grad_batches` batches. As with any other optimizer,
+    Lightning divides their gradient by `accumulate_grad_batches`.
+
+    The optimizer is recognised when training starts. `configure_optimizers`, `training_step`, `optimizer_step` (which
+    may call `optimizer.step(closure=...)` itself) and `setup` may be overridden at will, and `on_train_start` must call
+    `super().on_train_start()`. Other optimizers, and manual optimization, are left alone.
+
+    Memory: the batches of one step, and one copy of what is restored.
+
+    Raises:
+        RuntimeError: In the first step, if an `on_train_start` has not called `super().on_train_start()`.
+        ValueError: At the start, if `training_step` takes the argument `dataloader_iter`.
+
+    >>> class Mine(TwoPassMixin, LightningModule):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = torch.nn.Linear(4, 2)
+    ...
+    ...     def training_step(self, batch, batch_idx):
+    ...         return torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+    ...
+    ...     def configure_optimizers(self):
+    ...         return LBFGS(self.parameters())  # or SAM(self.parameters(), torch.optim.SGD, lr=0.1)
+    >>> Mine().replaying
+    False
+    """
+
+    _two_pass: "TwoPass | None" = None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether `training_step` is evaluating a batch again."""
+        return self._two_pass is not None and self._two_pass.replaying
+
+    def on_train_start(self) -> None:
+        """Prepare an optimizer that evaluates the loss more than once per step."""
+        super().on_train_start()
+        self._prepare()
+
+    def on_train_epoch_start(self) -> None:
+        """Prepare an optimizer that a callback has exchanged."""
+        super().on_train_epoch_start()
+        self._prepare()
+
+    def on_train_end(self) -> None:
+        """Forget the optimizer."""
+        super().on_train_end()
+        self._forget()
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Take a step, as `LightningModule.optimizer_step` does."""
+        if _evaluates_repeatedly(optimizer.optimizer) and not _is_prepared(optimizer):
+            raise RuntimeError(
+                f"on_train_start of {type(self).__name__} must call super().on_train_start(): TwoPassMixin prepares "
+                f"{type(optimizer.optimizer).__name__} there"
+            )
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Log as `LightningModule.log` does, but nothing while `replaying`."""
+        if not self.replaying:
+            super().log(*args, **kwargs)
+
+    def _prepare(self) -> None:
+        optimizer = self.optimizers() if self.automatic_optimization else None
+        if isinstance(optimizer, LightningOptimizer) and _is_prepared(optimizer):
+            return
+        self._forget()
+        if isinstance(optimizer, LightningOptimizer) and _evaluates_repeatedly(optimizer.optimizer):
+            self._two_pass = TwoPass(self, optimizer)
+
+    def _forget(self) -> None:
+        if self._two_pass is not None:
+            self._two_pass.remove()
+            self._two_pass = None
+
+
+def _evaluates_repeatedly(optimizer: Optimizer) -> bool:
     return isinstance(optimizer, (PerturbingOptimizer, LBFGS))
 
 
+def _is_prepared(optimizer: LightningOptimizer) -> bool:
+    return "step" in vars(optimizer)
+
+
 class TwoPass:
-    """Runs optimizers that evaluate the loss more than once per step under automatic optimization.
+    """The `training_step` of a module, which keeps its batches, and the `step` of an optimizer, which replays them.
 
-    Lightning's closure is a whole training step. Calling it twice would count each batch twice, report the second loss,
-    move the statistics of normalisation layers twice and clip the first gradient too; it covers only the last batch of
-    an accumulated gradient; and a gradient scaler does not call it twice at all. Here it is called once, at the
-    unperturbed weights. Every further evaluation replays the batches whose gradients were accumulated: logs and metrics
-    stay as they are, buffers are restored, and the loss is summed over these batches. If the gradient of any process is
-    not finite, all processes skip the step.
-
-    Memory: the batches of one step (`accumulate_grad_batches` of them), and one copy of the module's buffers.
+    Args:
+        module: The module; its `training_step` is replaced by this object until `remove`.
+        optimizer: What Lightning passes to `optimizer_step`; its `step` is replaced.
 
     Attributes:
         replaying: Whether a batch is being evaluated again.
     """
 
-    def __init__(self) -> None:
-        self.replaying = False
-        self._window: list[tuple[Any, int]] = []
-        self._losses: list[Tensor] = []
+    def __init__(self, module: LightningModule, optimizer: LightningOptimizer) -> None:
+        if "dataloader_iter" in inspect.signature(module.training_step).parameters:
+            raise ValueError(
+                f"{type(optimizer.optimizer).__name__} evaluates a batch more than once, which training_step with the "
+                "argument dataloader_iter does not allow: let it take batch and batch_idx"
+            )
+        self.module, self.replaying = module, False
+        self.__wrapped__ = module.training_step  # for whoever inspects the signature
+        self._shadowed = vars(module).get("training_step")
+        self._window: list[tuple[list[Any], Tensor]] = []
+        module.training_step = self  # type: ignore[method-assign]
+        optimizer.step = functools.partial(self.step, optimizer)  # type: ignore[method-assign]
 
-    def first(self, batch: Any, batch_idx: int, loss: Tensor) -> bool:
-        """Keep the batch of a training step; return whether it is evaluated for the first time."""
-        self._losses.append(loss.detach())
-        if not self.replaying:
-            self._window.append((batch, batch_idx))
-        return not self.replaying
+    def remove(self) -> None:
+        """Give the module its own `training_step` back."""
+        del self.module.training_step
+        if self._shadowed is not None:
+            self.module.training_step = self._shadowed  # type: ignore[method-assign]
 
-    def step(self, module: LightningModule, optimizer: LightningOptimizer, closure: Callable[[], Any]) -> None:
-        """Take a step in place of `LightningModule.optimizer_step`."""
+    def __call__(self, *args: Any) -> Any:
+        """Evaluate a batch, and keep it if it is not a replay and has a loss."""
+        if self.replaying:
+            return self.__wrapped__(*args)
+        trainer = self.module.trainer
+        if trainer.fit_loop.batch_idx % trainer.accumulate_grad_batches == 0:  # Lightning clears the gradients
+            self._window.clear()
+        kept = _copies(args)
+        output = self.__wrapped__(*args)
+        loss = _loss_of(output)
+        if loss is not None:
+            self._window.append((kept, loss.detach()))
+        return output
+
+    def step(self, wrapped: LightningOptimizer, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step in place of `LightningOptimizer.step`; return the loss, or None if no batch had one."""
+        optimizer: Any = wrapped.optimizer
         try:
-            if isinstance(optimizer.optimizer, LBFGS):
-                optimizer.step(closure=self._repeatable(module, optimizer.optimizer, closure))
+            if closure is not None:  # otherwise the gradients are there
+                with _unsynchronised(self._strategy, not getattr(optimizer, "sync_perturbation", True)):
+                    closure()
+            if not self._window:
+                return None
+            first = self._mean([loss for _, loss in self._window])
+            if isinstance(optimizer, LBFGS):
+                self._strategy.optimizer_step(optimizer, self._repeatable(optimizer, first))
             else:
-                self._step_twice(module, optimizer, closure)
+                self._step_twice(optimizer, first)
+            return first
         finally:
-            self._window, self._losses = [], []
+            self._window.clear()
 
-    def _repeatable(self, module: LightningModule, optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
-        """Return a closure that may be called many times."""
+    @property
+    def _strategy(self) -> Strategy:
+        return self.module.trainer.strategy
+
+    def _repeatable(self, optimizer: Optimizer, first: Tensor) -> Callable[[], Tensor]:
+        """Return a closure that may be called many times; its first gradients are there."""
         calls = itertools.count()
 
         def evaluate() -> Tensor:
-            if next(calls) > 0:
-                optimizer.zero_grad()
-                return self._replay(module)
-            closure()
-            return self._loss(module)
+            if next(calls) == 0:
+                return first
+            optimizer.zero_grad()
+            return self._replay()
 
         return evaluate
 
-    def _step_twice(self, module: LightningModule, wrapped: LightningOptimizer, closure: Callable[[], Any]) -> None:
-        optimizer: Any = wrapped.optimizer  # a PerturbingOptimizer
-        strategy = module.trainer.strategy
+    def _step_twice(self, optimizer: Any, first: Tensor) -> None:
+        strategy = self._strategy
         scaler = getattr(strategy.precision_plugin, "scaler", None)
-        with _unsynchronised(strategy, not optimizer.sync_perturbation):
-            closure()
-        first = self._loss(module)
         if scaler is not None:  # it unscales an optimizer once per step, which the strategy does for `optimizer` below
             scaler.unscale_(optimizer.base_optimizer)
         with optimizer.perturbed() as climbed:
             everywhere = strategy.reduce_boolean_decision(climbed)
             if everywhere:
                 optimizer.zero_grad()
-                optimizer.sharpness = self._replay(module) - first
+                optimizer.sharpness = self._replay() - first
             elif climbed:
                 optimizer.skip_step()
         if not everywhere and scaler is not None:  # put an inf into the gradients so that it skips this step everywhere
             gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
             next(gradients).fill_(torch.inf)
-        wrapped._on_before_step()  # Lightning's count of steps, which LightningOptimizer.step keeps
         if everywhere or scaler is not None:
             with optimizer.descent():
-                strategy.optimizer_step(optimizer, lambda: first, module)
-        wrapped._on_after_step()
+                strategy.optimizer_step(optimizer, lambda: first)
 
-    def _loss(self, module: LightningModule) -> Tensor:
-        if not self._losses:
-            raise RuntimeError("no batch was kept: a training_step of your own must call that of ImageClassifier")
-        return torch.stack(self._losses).sum() / module.trainer.accumulate_grad_batches
+    def _mean(self, losses: list[Tensor]) -> Tensor:
+        return torch.stack(losses).sum() / self.module.trainer.accumulate_grad_batches
 
-    def _replay(self, module: LightningModule) -> Tensor:
+    def _replay(self) -> Tensor:
         """Evaluate the window's batches again: accumulate their gradients and return their loss."""
-        strategy, batches = module.trainer.strategy, len(self._window)
-        self._losses.clear()
-        with self._without_traces(module):
-            for place, (batch, batch_idx) in enumerate(self._window, 1):
-                with _unsynchronised(strategy, place < batches):  # as Lightning does
-                    output: Any = strategy.training_step(batch, batch_idx)
-                    loss = output["loss"] if isinstance(output, Mapping) else output
-                    strategy.backward(loss / module.trainer.accumulate_grad_batches, None)
-        return self._loss(module)
-
-    @contextmanager
-    def _without_traces(self, module: LightningModule) -> Iterator[None]:
-        """Log nothing in the `with` block, and restore the buffers at its end."""
-        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+        losses = []
         self.replaying = True
-        module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]  # silent for this pass only
         try:
-            yield
+            with restored(self.module):
+                for place, (args, _) in enumerate(self._window, 1):
+                    with _unsynchronised(self._strategy, place < len(self._window)):  # as Lightning does
+                        loss = _loss_of(self._strategy.training_step(*_copies(args)))
+                        if loss is not None:
+                            losses.append(loss.detach())
+                            self._strategy.backward(loss / self.module.trainer.accumulate_grad_batches, None)
         finally:
             self.replaying = False
-            del module.log
-            for buffer, before in buffers:
-                buffer.detach().copy_(before)
+        return self._mean(losses)
+
+
+def _copies(args: Iterable[Any]) -> list[Any]:
+    """Return the arguments, with copies of containers from which a `training_step` may take something out."""
+    return [copy.copy(arg) if isinstance(arg, (MutableMapping, list)) else arg for arg in args]
+
+
+def _loss_of(output: Any) -> Tensor | None:
+    return output.get("loss") if isinstance(output, Mapping) else output
 
 
 def _unsynchronised(strategy: Strategy, block: bool) -> AbstractContextManager[None]:

@@ -73,6 +73,8 @@ def test_ddp_climbs_apart_or_together(results: list[dict[str, Any]], sync: bool)
     first, second = (result[f"ddp {sync}"] for result in results)
     assert all(map(torch.equal, first, second))
     torch.testing.assert_close(first, twin(sync), rtol=1e-9, atol=1e-12)
+    for result in results:
+        torch.testing.assert_close(result[f"own {sync}"], first, rtol=0, atol=0)
 
 
 @pytest.mark.slow

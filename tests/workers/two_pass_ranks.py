@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Optimizer
 
-from lightning_modules import ImageClassifier
+from lightning_modules import ImageClassifier, TwoPassMixin
 from optim import COCOB, LAMB, SAM
 
 SHAPE, CLASSES, RANKS = (1, 3, 3), 4, 2
@@ -45,6 +45,20 @@ def network(num_classes: int, image_shape: Any, activation: Any) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(9, 7), nn.Tanh(), nn.Linear(7, num_classes))
 
 
+class Own(TwoPassMixin, pl.LightningModule):
+    """A module of one's own, with the classifier's network and loss."""
+
+    def __init__(self, network: Any, num_classes: int, image_shape: Any, optimizer: Any) -> None:
+        super().__init__()
+        self.net, self.make = network(num_classes, image_shape, None), optimizer
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.make(self.parameters())
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
 class Sharded(ImageClassifier):
     """The classifier under FSDP2."""
 
@@ -64,7 +78,7 @@ def optimizer(params: Any, name: str, sync: bool = False) -> Optimizer:
 
 
 def train(
-    cls: type[ImageClassifier], make: Any, strategy: Strategy | str, batches: Batches, **options: Any
+    cls: type[ImageClassifier] | type[Own], make: Any, strategy: Strategy | str, batches: Batches, **options: Any
 ) -> tuple[list[Tensor], pl.Trainer]:
     """Two epochs with windows of two batches, the last one shorter; returns the whole weights."""
     model = cls(network, CLASSES, SHAPE, optimizer=make).double()
@@ -94,6 +108,8 @@ def main() -> None:
     for sync in (False, True):
         strategy = DDPStrategy(process_group_backend="gloo")
         results[f"ddp {sync}"], _ = train(ImageClassifier, factory("SAM", sync), strategy, Batches(rank), devices=RANKS)
+        strategy = DDPStrategy(process_group_backend="gloo")
+        results[f"own {sync}"], _ = train(Own, factory("SAM", sync), strategy, Batches(rank), devices=RANKS)
     # One process's third batch is broken: both must leave out the step.
     strategy = DDPStrategy(process_group_backend="gloo")
     batches = Batches(rank, broken=2 if rank == 1 else None)
