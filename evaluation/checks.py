@@ -1,4 +1,4 @@
-"""Arguments that all of `evaluation` takes: arrays and counts."""
+"""Argument checks that all of `evaluation` shares: arrays and counts."""
 
 from typing import Any
 

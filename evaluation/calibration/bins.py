@@ -58,7 +58,7 @@ def sums_in(bins: Tensor, n_bins: int, *values: Tensor) -> Tensor:
 
 
 def bin_sums(predictions: Predictions, n_bins: int) -> Tensor:
-    """Return `[3, n_bins]`: the number of samples, of equal-width bins, and the sums of confidence and right answers.
+    """Return `[3, n_bins]`, sums over equal-width bins: of samples, confidence and correct predictions.
 
     The sums of two sets add up to the sums of both. A NaN among the predictions becomes a NaN in one of the bins.
     """
@@ -116,12 +116,12 @@ def edges_and_sums(predictions: Predictions, n_bins: int, strategy: Strategy) ->
 
 
 def error_from_sums(sums: Tensor, norm: Norm) -> Tensor:
-    """Return the calibration error (a scalar) of the sums `[3, n_bins]`; NaN if they count no sample."""
+    """Return the calibration errors `[...]` of the sums `[3, ..., n_bins]`; NaN for sums that count no sample."""
     count, confidence, correct = sums
     gap = (correct - confidence).abs() / count.clamp(min=1)
-    weight = count / count.sum()
+    weight = count / count.sum(dim=-1, keepdim=True)
     if norm == "l1":
-        return (weight * gap).sum()
+        return (weight * gap).sum(dim=-1)
     if norm == "l2":
-        return (weight * gap.square()).sum().sqrt()
-    return (gap + 0 * weight).max()  # 0 * weight keeps the NaN of an empty set
+        return (weight * gap.square()).sum(dim=-1).sqrt()
+    return (gap + 0 * weight).amax(dim=-1)  # 0 * weight keeps the NaN of an empty set

@@ -26,7 +26,7 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """Calibration of a network on the test split, with one scaler behind it or with none.
+    """Calibration of a network on the test split, with a scaler or without one.
 
     Attributes:
         scaler: The fitted scaler; None for the network itself.
@@ -114,7 +114,6 @@ def calibrate(
     scalers = scaler if isinstance(scaler, Sequence) else [scaler or TemperatureScaling()]
     split: Split = "train" if on_training_data else "val"
     held_out = split_predictions(model, datamodule, split)
-    fits = [_fit(each, held_out, single) for each in scalers]
     test = split_predictions(model, datamodule, "test")
 
     def result(predictions: Predictions, each: Scaler | None, remarks: tuple[str, ...]) -> CalibrationResult:
@@ -124,27 +123,18 @@ def calibrate(
         return CalibrationResult(each, _measure(predictions, n_bins, norm), ends, remarks, predictions)
 
     calibrated = []
-    for each, (fitted, remarks) in zip(scalers, fits, strict=True):
-        if fitted:
-            after = Predictions(each.predict_proba(test.scores), test.labels, from_logits=False)
-            calibrated.append(result(after, each, remarks))
-        else:
-            calibrated.append(CalibrationResult(each, {}, remarks=remarks))
+    for each in scalers:
+        with warnings.catch_warnings(record=not single, action=None if single else "always") as caught:
+            try:
+                each.fit_checked(held_out)
+            except ValueError as error:
+                if single:
+                    raise
+                calibrated.append(CalibrationResult(each, {}, remarks=(str(error),)))
+                continue
+        after = Predictions(each.predict_proba(test.scores), test.labels, from_logits=False)
+        calibrated.append(result(after, each, tuple(str(warning.message) for warning in caught or ())))
     return CalibrationReport(result(test, None, ()), tuple(calibrated), split, len(held_out), len(test))
-
-
-def _fit(scaler: Scaler, held_out: Predictions, single: bool) -> tuple[bool, tuple[str, ...]]:
-    """Fit a scaler; return whether that succeeded and its warnings or error, which a single one lets through."""
-    if single:
-        scaler.fit_checked(held_out)
-        return True, ()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            scaler.fit_checked(held_out)
-        except ValueError as error:
-            return False, (str(error),)
-    return True, tuple(str(warning.message) for warning in caught)
 
 
 def _measure(predictions: Predictions, n_bins: int, norm: Norm) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Calibration errors of a classifier, from bins of its confidence.
 
-Calibration error. In each bin the mean confidence is compared with the share of right answers. With `N_b` of the `N`
+Calibration error. In each bin the mean confidence is compared with the accuracy. With `N_b` of the `N`
 samples in bin `b`::
 
     gap_b = |accuracy_b - confidence_b|
@@ -118,29 +118,20 @@ def classwise_error(
 ) -> Tensor:
     """Compute `classwise_calibration_error` of checked predictions."""
     check_options(n_bins, norm, strategy)
+    if predictions.scores.ndim != 2:
+        shape = list(predictions.scores.shape)
+        raise ValueError(f"classwise_calibration_error needs a column for each class [N, K], found {shape}")
     if strategy == "uniform":
-        return mean_over_classes(classwise_sums(predictions, n_bins), norm)
-    check_rows(predictions, "classwise_calibration_error")
+        return error_from_sums(classwise_sums(predictions, n_bins), norm).mean()
     pairs = zip(*(columns.unbind(dim=1) for columns in predictions.columns()), strict=True)
     classes = (Predictions(p.contiguous(), label, from_logits=False) for p, label in pairs)
-    return mean_over_classes(torch.stack([edges_and_sums(one, n_bins, strategy)[1] for one in classes], dim=1), norm)
+    sums = torch.stack([edges_and_sums(one, n_bins, strategy)[1] for one in classes], dim=1)
+    return error_from_sums(sums, norm).mean()
 
 
 def classwise_sums(predictions: Predictions, n_bins: int) -> Tensor:
     """Return `[3, K, n_bins]`: samples, sum of `p_k` and samples of class `k` in each equal-width bin of `p_k`."""
-    check_rows(predictions, "classwise_calibration_error")
     return column_sums(predictions, n_bins, lambda p, label: (torch.ones_like(p), p, label))
-
-
-def check_rows(predictions: Predictions, name: str) -> None:
-    """Raise a ValueError for the predictions `[N]` of a binary classifier."""
-    if predictions.scores.ndim != 2:
-        raise ValueError(f"{name} needs a column for each class [N, K], found {list(predictions.scores.shape)}")
-
-
-def mean_over_classes(sums: Tensor, norm: Norm) -> Tensor:
-    """Return the class-wise error of the sums `[3, K, n_bins]`."""
-    return torch.stack([error_from_sums(of_class, norm) for of_class in sums.unbind(dim=1)]).mean()
 
 
 def debiased_calibration_error(

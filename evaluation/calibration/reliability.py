@@ -1,7 +1,7 @@
 """Reliability diagrams.
 
 Niculescu-Mizil, Caruana, "Predicting good probabilities with supervised learning" (ICML 2005): in bins of the
-confidence, the share of right answers against the confidence. The bars of a calibrated classifier end on the diagonal.
+confidence, the accuracy against the confidence. The bars of a calibrated classifier end on the diagonal.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -147,7 +147,7 @@ def _bars(axes: "Axes", left: Floats, width: Floats, bottom: Floats, height: Flo
 
 
 def _ticks(axes: "Axes", heights: Floats, label: str) -> None:
-    """Write the numbers beside and below the axes, and the label below them."""
+    """Draw the tick labels, and the label of the horizontal axis."""
     small: dict[str, Any] = {"fontsize": 8, "color": INK}
     for height in heights:
         text = f"{height:.1f}" if len(heights) > 2 else f"{height:.2g}"
@@ -158,7 +158,7 @@ def _ticks(axes: "Axes", heights: Floats, label: str) -> None:
 
 
 def _key(axes: "Axes", binary: bool, level: float) -> None:
-    """Write the meaning of the colours below the diagram's numbers."""
+    """Draw the legend below the tick labels of the diagram."""
     items = (
         (0.0, BLUE, 1.0, 4.0, "share of class 1" if binary else "accuracy"),
         (0.33 if binary else 0.22, RED, 0.35, 4.0, "gap to the probability" if binary else "gap to the confidence"),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..checks import check_count
 from .bins import bin_sums, error_from_sums
-from .errors import check_rows, classwise_sums, mean_over_classes
+from .errors import classwise_sums
 from .float64_metric import Float64Metric
 from .inputs import Norm, Predictions, check_options, prepare
 from .proper_scores import brier_sum, log_loss_sum
@@ -45,7 +45,7 @@ class SumMetric(Float64Metric):
 class CalibrationError(SumMetric):
     """Calibration error over batches: `calibration_error` of all samples, on all processes.
 
-    The state is three sums for each bin (samples, confidence, right answers); the bins have equal width.
+    The state is three sums for each bin (samples, confidence, correct predictions); the bins have equal width.
 
     Args:
         n_bins: Number of bins.
@@ -106,14 +106,14 @@ class ClasswiseCalibrationError(SumMetric):
         self.num_classes, self.n_bins, self.norm = num_classes, int(n_bins), norm
 
     def _batch_sums(self, predictions: Predictions) -> Tensor:
-        check_rows(predictions, type(self).__name__)
-        columns = predictions.scores.shape[1]
-        if columns != self.num_classes:
+        shape = list(predictions.scores.shape)
+        if shape[1:] != [self.num_classes]:
+            columns = shape[1] if len(shape) == 2 else shape
             raise ValueError(f"preds must have {self.num_classes} columns (num_classes), found {columns}")
         return classwise_sums(predictions, self.n_bins)
 
     def _value(self, sums: Tensor) -> Tensor:
-        return mean_over_classes(sums, self.norm)
+        return error_from_sums(sums, self.norm).mean()
 
 
 class MeanMetric(SumMetric):

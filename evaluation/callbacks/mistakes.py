@@ -25,13 +25,13 @@ def merge(parts: list[Mistakes], count: int) -> Mistakes:
 class MistakeRecord:
     """The confusion matrix and the `count` mistakes of highest loss of all batches so far.
 
-    Nothing waits for the device before `cpu`, and only `count` images are kept.
+    Nothing synchronises with the device before `cpu`, and only `count` images are kept.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.matrix: Tensor | None = None  # int64 [K, K]; row = true class, column = predicted
-        self.mistakes: Mistakes | None = None  # right answers have the loss -inf
+        self.mistakes: Mistakes | None = None  # correct predictions have the loss -inf
 
     def update(self, logits: Tensor, labels: Tensor, images: Tensor | None) -> None:
         """Add a batch: `logits` `[N, K]`, `labels` `[N]`, `images` `[N, C, H, W]` (None: keep none)."""
@@ -53,7 +53,7 @@ class MistakeRecord:
         self.mistakes = batch if self.mistakes is None else merge([self.mistakes, batch], self.count)
 
     def cpu(self) -> tuple[Tensor | None, Mistakes | None]:
-        """Return the matrix and the mistakes, without right answers, on the CPU."""
+        """Return the matrix and the mistakes, without correct predictions, on the CPU."""
         matrix = None if self.matrix is None else self.matrix.cpu()
         if self.mistakes is None:
             return matrix, None

@@ -20,7 +20,7 @@ class MistakesMonitor(StepCallback):
     step; without one, nothing is computed. Class names, `mean` and `std` come from the trainer's data module if it has
     them. Without `mean` and `std` the images are scaled from their minimum to their maximum. Batches are
     `(images, labels)`; if the images are not `[N, C, H, W]`, only the confusion matrix is drawn. During an epoch the
-    matrix and the worst images so far stay on the device. Drawing takes some tenths of a second of CPU time: increase
+    matrix and the worst images so far stay on the device. Drawing takes a few tenths of a second of CPU time: increase
     `every_n_epochs` if a training epoch takes only seconds.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the callbacks share: a base that receives the outputs of steps, and images for TensorBoard."""
+"""A base of the callbacks that use the outputs of steps, and images for TensorBoard."""
 
 from typing import Any
 

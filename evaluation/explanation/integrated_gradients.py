@@ -133,15 +133,12 @@ def _contributions(network: Network, start: Tensor, end: Tensor, index: int, bat
     for part in positions.split(batch_size):
         points = start + part.view(-1, *[1] * direction.ndim) * direction
         points.requires_grad_()
-        total += _gradient(network.scores(points)[:, index].sum(), points).sum(dim=0).double().cpu()
+        score = network.scores(points)[:, index].sum()
+        gradient = torch.autograd.grad(score, points, allow_unused=True)[0] if score.requires_grad else None
+        if gradient is None:
+            raise ValueError("the network's score does not depend differentiably on its input: the graph is detached")
+        total += gradient.sum(dim=0).double().cpu()
     return direction.double().cpu() * total / steps
-
-
-def _gradient(score: Tensor, inputs: Tensor) -> Tensor:
-    gradient = torch.autograd.grad(score, inputs, allow_unused=True)[0] if score.requires_grad else None
-    if gradient is None:
-        raise ValueError("the network's score does not depend differentiably on its input: the graph is detached")
-    return gradient
 
 
 def _converge(

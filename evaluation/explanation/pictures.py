@@ -60,11 +60,7 @@ def _each_channel(name: str, values: Channels, default: float, channels: int) ->
 
 
 def to_heatmap(values: npt.NDArray[np.float64], signed: bool) -> npt.NDArray[np.float64]:
-    """Scale a map `[h, w]` to [0, 1].
-
-    Args:
-        values: Any map.
-        signed: Scale from its minimum to its maximum; otherwise from 0, and negative values become 0.
+    """Scale a map `[h, w]` to [0, 1]: from its minimum if `signed`, otherwise from 0, and negative values become 0.
 
     Example:
         >>> to_heatmap(np.array([[-1.0, 0.0, 2.0]]), signed=False).tolist()

@@ -85,19 +85,18 @@ def explain_row(
         chosen = [find_target(target, titles) for target in targets]
     if not chosen:
         raise ValueError("targets must name at least one target, found none")
-    proba = None if is_regression else probabilities(scores)
+    proba = probabilities(scores)
     attribution = integrated_gradients(
         model, values.expand(len(chosen), -1), chosen, baseline=baseline, max_steps=max_steps, batch_size=512
     )
     shown_values = [*values[0].double().cpu().tolist(), 1.0]
     explained = []
-    for place, index in enumerate(chosen):
-        contributions = np.append(attribution.values[place].numpy(), float(attribution.baseline_score[place]))
+    for i, index in enumerate(chosen):
+        contributions = np.append(attribution.values[i].numpy(), float(attribution.baseline_score[i]))
         weights = weights_of([*names, BIAS], contributions, shown_values, top)
-        probability = None if proba is None else float(proba[index])
-        explained.append(
-            TargetExplanation(titles[index], feature_weights=weights, proba=probability, score=float(scores[index]))
-        )
+        target = TargetExplanation(titles[index], feature_weights=weights, score=float(scores[index]))
+        target.proba = None if is_regression else float(proba[index])
+        explained.append(target)
     explanation = RowExplanation(
         estimator=type(model).__name__,
         method="integrated gradients",
@@ -122,25 +121,19 @@ def _feature_names(row: Any, given: Sequence[str] | None, count: int) -> list[st
 def weights_of(
     features: Sequence[str], weights: npt.NDArray[Any], values: Sequence[float] | None, top: Top
 ) -> FeatureWeights:
-    """Return signed weights in eli5's form, sorted by magnitude, zeros dropped, the number of omitted features kept.
-
-    Raises:
-        ValueError: If `top` is not a number or a pair of numbers.
-    """
+    """Return signed weights in eli5's form, sorted by magnitude, zeros dropped, the number of omitted features kept."""
     numbers = (top,) if isinstance(top, int) else (top or ())
     if isinstance(top, bool) or not all(isinstance(n, int) and n >= 0 for n in numbers) or len(numbers) > 2:
         raise ValueError(f"top must be a number, a pair (positive, negative) or None, found {top!r}")
     order = np.argsort(-np.abs(weights), kind="stable")
-    if isinstance(top, int):
-        shown = [i for i in order if weights[i] != 0][:top]
-    else:
-        positive, negative = (None, None) if top is None else tuple(top)
-        shown = [i for i in order if weights[i] > 0][:positive] + [i for i in order if weights[i] < 0][:negative]
+    shown = order[weights[order] != 0][:top] if isinstance(top, int) else order
+    counts = tuple(top) if top is not None and not isinstance(top, int) else (None, None)
 
     def feature(i: int) -> FeatureWeight:
         return FeatureWeight(features[i], float(weights[i]), value=None if values is None else values[i])
 
-    pos, neg = ([feature(i) for i in shown if weights[i] * sign > 0] for sign in (1, -1))
+    pos = [feature(i) for i in shown if weights[i] > 0][: counts[0]]
+    neg = [feature(i) for i in shown if weights[i] < 0][: counts[1]]
     pos_remaining, neg_remaining = int((weights > 0).sum()) - len(pos), int((weights < 0).sum()) - len(neg)
     return FeatureWeights(pos, neg, pos_remaining=pos_remaining, neg_remaining=neg_remaining)
 

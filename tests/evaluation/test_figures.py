@@ -1,3 +1,5 @@
+"""The figures of a classifier's mistakes: texts, colours, proportions."""
+
 import matplotlib
 import numpy as np
 import pytest
@@ -70,7 +72,7 @@ def test_confusion_matrix_of_many_classes_names_them_and_leaves_out_the_counts()
     figure = confusion_matrix_figure(np.eye(100, dtype=int) * 777, CLASSES)
     assert "777" not in texts(figure)
     assert all(texts(figure).count(name) == 2 for name in CLASSES)
-    assert "50%" in texts(figure)  # a scale of colours instead
+    assert "50%" in texts(figure)  # a colour scale instead
     heights = [text.get_fontsize() for text in figure.axes[0].texts if text.get_text() in CLASSES]
     assert min(heights) >= 5.5
     thinned = confusion_matrix_figure(np.eye(600, dtype=int), [str(index) for index in range(600)])
@@ -90,7 +92,7 @@ def test_confusion_matrix_of_no_example():
         (-np.eye(2), ["a", "b"], "found -1"),
     ],
 )
-def test_confusion_matrix_refuses_what_is_none(matrix, classes, words):
+def test_confusion_matrix_refuses_bad_input(matrix, classes, words):
     with pytest.raises(ValueError, match=words):
         confusion_matrix_figure(matrix, classes)
 
@@ -147,7 +149,7 @@ def test_mistakes_fit_the_figure_and_keep_their_proportions(count, shape):
         assert bottom <= height / 100
 
 
-def test_no_mistake_is_said():
+def test_no_mistake_is_stated():
     figure = mistakes(0)
     assert texts(figure) == ["No mistake"]
     assert to_rgb(figure).min() < 100

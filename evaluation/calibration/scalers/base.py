@@ -16,9 +16,9 @@ class Scaler(nn.Module):
 
     As an estimator it follows scikit-learn: `fit` returns the scaler and sets tensors whose names end in `_`,
     constructor arguments are stored unchanged, and `clone`, `GridSearchCV` and `make_pipeline` accept it. As a module
-    it stands behind a network, `nn.Sequential(network, scaler)`: it maps logits to logits of the same shape and dtype,
-    whose softmax (sigmoid for `[N]`) gives the calibrated probabilities. The fitted tensors are in its `state_dict` and
-    move with it; loading a `state_dict` adopts the shapes found there, whether the scaler was fitted or not.
+    it follows a network, `nn.Sequential(network, scaler)`: it maps logits to logits of the same shape and dtype, whose
+    softmax (sigmoid for `[N]`) gives the calibrated probabilities. The fitted tensors are in its `state_dict` and move
+    with it; loading a `state_dict` adopts the shapes found there, whether the scaler was fitted or not.
 
     Logits are `[N, K]`, or `[N]` for a binary classifier, the log-odds of class 1 (equivalent to `[0, z]`).
 

@@ -10,14 +10,9 @@ from torch import Tensor
 
 
 def minimise(loss: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor) -> Tensor:
-    """Minimise by scipy's L-BFGS-B, in float64.
+    """Return the parameters that minimise a loss, found by scipy's L-BFGS-B in float64 from `start`.
 
-    Args:
-        loss: Maps parameters, in the shape of `start`, to the loss and its gradient.
-        start: Initial parameters.
-
-    Returns:
-        The minimum, in the shape and on the device of `start`.
+    `loss` maps parameters, in the shape of `start`, to the loss and its gradient.
     """
     from scipy.optimize import minimize
 
@@ -25,7 +20,7 @@ def minimise(loss: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor) -> 
         value, gradient = loss(torch.from_numpy(flat.copy()).to(start.device).view_as(start))
         return float(value), gradient.flatten().cpu().numpy()
 
-    # The limits are those of float64: what remains is the rounding of a mean.
+    # Tolerances at float64's precision: the remaining error is that of rounding a mean.
     options = {"maxiter": 5000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 30}
     best = minimize(evaluate, start.flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=options)
     if np.abs(best.jac).max() > 1e-4:

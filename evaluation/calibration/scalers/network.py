@@ -1,4 +1,4 @@
-"""A network with a scaler behind it."""
+"""A network followed by a scaler."""
 
 from collections.abc import Callable
 from typing import Any

@@ -13,6 +13,7 @@ from sklearn.calibration import calibration_curve
 from evaluation import calibration_error
 from evaluation.calibration.bins import bin_sums, inner_edges
 from evaluation.calibration.inputs import Predictions
+from reference.calibrated import binary, sample
 
 
 def sums_of(preds, target, n_bins):
@@ -60,19 +61,6 @@ def test_zero_and_one_are_in_the_first_and_the_last_bin():
     sums = sums_of(values, torch.tensor([0, 1]), 10)
     assert sums[0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     assert calibration_error(values, torch.tensor([0, 1])).item() == 0
-
-
-def sample(n=600, classes=5, seed=0, sharpness=1.0):
-    """Logits of a classifier that is calibrated for ``sharpness=1`` and overconfident above."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 1.5 * torch.randn(n, classes, generator=generator, dtype=torch.float64)
-    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-    return sharpness * logits, labels
-
-
-def binary(n=600, seed=0, sharpness=1.0):
-    logits, labels = sample(n, 2, seed, sharpness)
-    return (logits[:, 1] - logits[:, 0]).sigmoid(), labels
 
 
 def test_long_inputs_are_split_into_chunks():

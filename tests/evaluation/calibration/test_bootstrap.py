@@ -1,25 +1,12 @@
-"""Bootstrap intervals: coverage, repeatability, options, and how often predictions are checked."""
+"""Bootstrap intervals: coverage, repeatability and options."""
 
 import pytest
-import torch
 
 from evaluation import bootstrap_interval, brier_score, calibration_error, negative_log_likelihood
+from reference.calibrated import binary, sample
 
 
-def sample(n=600, classes=5, seed=0, sharpness=1.0):
-    """Logits of a classifier that is calibrated for ``sharpness=1`` and overconfident above."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 1.5 * torch.randn(n, classes, generator=generator, dtype=torch.float64)
-    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-    return sharpness * logits, labels
-
-
-def binary(n=600, seed=0, sharpness=1.0):
-    logits, labels = sample(n, 2, seed, sharpness)
-    return (logits[:, 1] - logits[:, 0]).sigmoid(), labels
-
-
-def test_intervals_hold_the_true_value_as_often_as_they_say():
+def test_intervals_cover_the_true_value_at_their_level():
     truth = negative_log_likelihood(*sample(400_000, 3, seed=99), from_logits=True).item()
     held = 0
     for seed in range(60):
@@ -30,7 +17,7 @@ def test_intervals_hold_the_true_value_as_often_as_they_say():
     assert 45 <= held <= 59  # 54 expected, standard deviation 2.3
 
 
-def test_intervals_are_repeatable_and_pass_options_on():
+def test_intervals_are_repeatable_and_pass_on_options():
     p, labels = binary(sharpness=3.0)
     options = {"n_bins": 5, "norm": "l2", "replicates": 50}
     low, high = bootstrap_interval(calibration_error, p, labels, **options)

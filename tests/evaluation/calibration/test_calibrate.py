@@ -1,4 +1,4 @@
-"""calibrate(model, datamodule): which split is fitted, which one is reported."""
+"""`calibrate(model, datamodule)` fits on one split and reports on another."""
 
 import pytest
 import pytorch_lightning as pl
@@ -59,14 +59,14 @@ def test_it_fits_on_validation_and_reports_on_test(watch):
     assert result.metrics["nll"] < before["nll"]
 
 
-def test_training_data_are_taken_only_when_asked_for():
+def test_training_data_are_used_only_on_request():
     report = calibrate(torch.nn.Identity(), Data(), on_training_data=True)
     assert report.fitted_on == "train"
     assert report.calibrated[0].scaler.temperature_.item() == pytest.approx(0.5, rel=0.2)
 
 
 @pytest.mark.parametrize("watch", [False, True])
-def test_without_a_validation_split_it_says_so(watch):
+def test_a_missing_validation_split_is_an_error(watch):
     with pytest.raises(ValueError, match="there is no val split to calibrate on: train with one"):
         calibrate(torch.nn.Identity(), Data(watch, held_out=False))
 

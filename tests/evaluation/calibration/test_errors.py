@@ -18,6 +18,8 @@ from evaluation import (
     negative_log_likelihood,
     smooth_calibration_error,
 )
+from reference.calibrated import binary
+from reference.calibrated import sample as calibrated_sample
 
 NORMS = ["l1", "l2", "max"]
 
@@ -58,19 +60,6 @@ def sample(n, classes, seed=0, scale=2.0, dtype=torch.float64):
 CLASSES = 5
 
 
-def calibrated_sample(n=600, classes=CLASSES, seed=0, sharpness=1.0):
-    """Logits of a classifier that is calibrated for ``sharpness=1`` and overconfident above."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 1.5 * torch.randn(n, classes, generator=generator, dtype=torch.float64)
-    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-    return sharpness * logits, labels
-
-
-def binary(n=600, seed=0, sharpness=1.0):
-    logits, labels = calibrated_sample(n, 2, seed, sharpness)
-    return (logits[:, 1] - logits[:, 0]).sigmoid(), labels
-
-
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(
     ("n", "classes", "n_bins"), [(1, 2, 15), (7, 3, 1), (500, 10, 15), (333, 100, 20), (400, 2, 7)]
@@ -96,7 +85,7 @@ def test_binary_compares_the_probability_of_class_1_with_its_share(norm, from_lo
     assert found.item() == pytest.approx(peer.item(), abs=1e-6)
 
 
-def test_binary_probabilities_and_two_columns_are_different_things():
+def test_binary_probabilities_and_two_columns_differ():
     p, labels = torch.tensor([0.1, 0.1, 0.9, 0.9]), torch.tensor([1, 0, 1, 1])
     binary = calibration_error(p, labels, n_bins=2)
     top_label = calibration_error(torch.stack([1 - p, p], 1), labels, n_bins=2)
@@ -203,7 +192,7 @@ def test_debiased_square_of_a_calibrated_classifier_is_zero_on_average():
         plain.append(calibration_error(p, labels, norm="l2", strategy="quantile").item() ** 2)
     error = np.std(squares) / math.sqrt(len(squares))
     assert abs(np.mean(squares)) < 4 * error
-    assert np.mean(plain) > 20 * error  # what is taken off
+    assert np.mean(plain) > 20 * error  # the bias that is subtracted
     p, labels = binary(200_000, seed=1)
     assert debiased_calibration_error(p, labels).item() < 0.005
 

@@ -28,7 +28,7 @@ def test_numpy_gives_a_float():
     assert calibration_error(preds.tolist(), labels.tolist()) == found
 
 
-def test_minus_infinity_is_a_logit_of_a_class_ruled_out():
+def test_minus_infinity_rules_out_a_class():
     logits = torch.tensor([[2.0, -math.inf, 1.0], [0.0, 3.0, -math.inf]])
     labels = torch.tensor([0, 1])
     expected = calibration_error(logits.double().softmax(1), labels)
@@ -50,8 +50,6 @@ def test_gradients_and_inference_mode_do_not_matter():
 
 
 HALF = torch.full((3, 2), 0.5)
-
-
 THREE = torch.tensor([0, 1, 1])
 
 

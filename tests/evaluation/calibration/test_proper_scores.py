@@ -8,21 +8,9 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torch.nn.functional import one_hot
 
 from evaluation import brier_decomposition, brier_score, calibration_error, negative_log_likelihood
+from reference.calibrated import binary, sample
 
 CLASSES = 5
-
-
-def sample(n=600, classes=CLASSES, seed=0, sharpness=1.0):
-    """Logits of a classifier that is calibrated for ``sharpness=1`` and overconfident above."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 1.5 * torch.randn(n, classes, generator=generator, dtype=torch.float64)
-    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-    return sharpness * logits, labels
-
-
-def binary(n=600, seed=0, sharpness=1.0):
-    logits, labels = sample(n, 2, seed, sharpness)
-    return (logits[:, 1] - logits[:, 0]).sigmoid(), labels
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -47,7 +35,7 @@ def test_binary_scores():
         assert found == pytest.approx(brier_score_loss(labels, p), abs=1e-12)
 
 
-def test_logits_lose_nothing_and_a_probability_of_zero_costs_infinity():
+def test_logits_lose_no_precision_and_a_probability_of_zero_costs_infinity():
     assert negative_log_likelihood([[1000.0, 0.0]], [1], from_logits=True) == pytest.approx(1000)
     assert negative_log_likelihood([-1000.0], [1], from_logits=True) == pytest.approx(1000)
     assert negative_log_likelihood([[1.0, 0.0]], [1]) == math.inf

@@ -1,4 +1,4 @@
-"""The reliability diagram shows the bins that the calibration error is made of."""
+"""The reliability diagram shows the bins from which the calibration error is computed."""
 
 import matplotlib.collections
 import numpy as np
@@ -52,7 +52,7 @@ def test_bars_are_accuracy_gap_and_share(strategy):
     assert weighted == pytest.approx(calibration_error(p, labels, n_bins=6, strategy=strategy).item())
 
 
-def test_bootstrap_band_is_that_of_resampled_samples():
+def test_bootstrap_band_agrees_with_resampling():
     logits, labels = sample(200)
     p = logits.softmax(1)
     bins = np.minimum((p.amax(1).numpy() * 5).astype(int), 4)
@@ -89,7 +89,7 @@ def test_few_samples_are_drawn(preds):
     assert np.array_equal(picture, same)
 
 
-def test_binary_diagrams_say_so():
+def test_binary_diagrams_have_their_own_labels():
     figure = reliability_diagram([0.1, 0.9], [0, 1])
     texts = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert {"share of class 1", "probability of class 1"} <= texts

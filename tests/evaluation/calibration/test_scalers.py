@@ -39,7 +39,7 @@ K = 4
 
 
 def sample(n=800, classes=K, temperature=2.5, seed=0, dtype=torch.float64):
-    """Logits whose best temperature is about ``temperature``."""
+    """Logits whose best temperature is about `temperature`."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(n, classes, generator=generator, dtype=torch.float64)
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
@@ -63,7 +63,7 @@ def test_temperature_is_the_optimum(temperature, dtype):
     assert scaler.temperature_.dtype == torch.float64
 
 
-def test_temperature_of_many_rows_starts_from_some():
+def test_temperature_of_many_rows_starts_from_a_sample():
     logits, labels = sample(100_000, dtype=torch.float32)
     found = TemperatureScaling().fit(logits, labels).temperature_.item()
     peer = _TemperatureScaling().fit(logits.double().numpy(), labels.numpy())
@@ -79,7 +79,7 @@ def test_a_temperature_beyond_the_bounds_is_the_bound(scale):
     assert scaler.temperature_.item() == pytest.approx(0.1 if scale < 1 else 10)
 
 
-def test_labels_that_go_against_the_logits_give_the_greatest_temperature():
+def test_labels_that_contradict_the_logits_give_the_greatest_temperature():
     logits, labels = sample()
     with pytest.warns(UserWarning, match="best temperature is beyond 10000"):
         scaler = TemperatureScaling().fit(-logits, labels)
@@ -99,7 +99,7 @@ def test_labels_that_go_against_the_logits_give_the_greatest_temperature():
         ([[1.0, 0.0], [0.0, 0.0]], [0, 2], "0..1 for 2 classes"),
     ],
 )
-def test_temperature_says_what_is_wrong(logits, labels, words):
+def test_temperature_refuses_bad_data(logits, labels, words):
     with pytest.raises(ValueError, match=r".") as caught:
         TemperatureScaling().fit(logits, labels)
     assert words in str(caught.value)
@@ -108,7 +108,7 @@ def test_temperature_says_what_is_wrong(logits, labels, words):
 
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.int64, st.tuples(st.integers(2, 30), st.integers(2, 5)), elements=st.integers(-20, 20)), st.data())
-def test_temperature_never_changes_the_answer(logits, data):
+def test_temperature_never_changes_the_prediction(logits, data):
     rows, classes = logits.shape
     labels = data.draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows))
     scaler = TemperatureScaling(bounds=(0.05, 100.0))
@@ -253,7 +253,7 @@ def test_binary_logits_are_two_columns(make):
 
 
 @pytest.mark.parametrize("make", ALL)
-def test_state_is_saved_behind_a_network(make):
+def test_state_is_saved_with_the_network(make):
     torch.manual_seed(0)
     logits, labels = sample(300)
     scaler = make().fit(logits, labels)
@@ -267,7 +267,7 @@ def test_state_is_saved_behind_a_network(make):
     torch.testing.assert_close(other(images), network(images), rtol=0, atol=0)
     assert {f"1.{name}" for name in scaler.fitted} <= network.state_dict().keys()
     refitted = torch.nn.Sequential(network[0], make().fit(*sample(200, seed=3)))
-    other.load_state_dict(refitted.state_dict())  # the shapes may be others
+    other.load_state_dict(refitted.state_dict())  # the shapes may differ
     torch.testing.assert_close(other(images), refitted(images), rtol=0, atol=0)
 
 
@@ -308,7 +308,7 @@ def test_separable_and_constant_labels_stay_finite(make, labels):
 
 
 @pytest.mark.parametrize("make", ALL)
-def test_saturated_logits_are_told_apart(make):
+def test_saturated_logits_are_distinguished(make):
     logits, labels = sample(400)
     scaler = make().fit(40 * logits, labels)  # most float64 probabilities are exactly 1
     p = scaler.predict_proba(40 * logits)
@@ -334,7 +334,7 @@ def test_bad_options_are_refused(make, words):
         make()
 
 
-def test_gradients_go_through_a_scaler_but_not_into_the_fit():
+def test_gradients_pass_through_a_scaler_but_not_into_the_fit():
     logits, labels = sample(100)
     scaler = TemperatureScaling().fit(logits.requires_grad_(), labels)
     assert not scaler.temperature_.requires_grad
@@ -342,7 +342,7 @@ def test_gradients_go_through_a_scaler_but_not_into_the_fit():
     torch.testing.assert_close(logits.grad, torch.full_like(logits, 1 / scaler.temperature_.item()))
 
 
-def test_a_calibrated_network_is_the_scaler_behind_the_network():
+def test_a_calibrated_network_is_the_network_and_the_scaler():
     def linear(num_classes, image_shape, activation):
         return torch.nn.Sequential(torch.nn.Linear(*image_shape, num_classes), activation())
 

@@ -7,19 +7,7 @@ import pytest
 import torch
 
 from evaluation import smooth_calibration_error
-
-
-def sample(n=600, classes=5, seed=0, sharpness=1.0):
-    """Logits of a classifier that is calibrated for ``sharpness=1`` and overconfident above."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 1.5 * torch.randn(n, classes, generator=generator, dtype=torch.float64)
-    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-    return sharpness * logits, labels
-
-
-def binary(n=600, seed=0, sharpness=1.0):
-    logits, labels = sample(n, 2, seed, sharpness)
-    return (logits[:, 1] - logits[:, 0]).sigmoid(), labels
+from reference.calibrated import binary, sample
 
 
 def smooth_at(width, confidence, residual, cells=4000):

@@ -1,3 +1,5 @@
+"""Calibration and mistakes of a validation, as logged and drawn by the callbacks."""
+
 import io
 import json
 import os
@@ -35,7 +37,7 @@ def events(folder):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the figures are made of: a list of (matrix, classes) and one of (images, labels, predictions, ...)."""
+    """The arguments of the figures: a list of (matrix, classes) and one of (images, labels, predictions, ...)."""
     calls = {"matrix": [], "mistakes": []}
 
     def record(name, kind):
@@ -72,7 +74,7 @@ def test_calibration_of_uneven_batches_equals_the_function(tmp_path, norm):
     assert events(tmp_path).Scalars("val/ece")[0].value == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_second_loader_is_the_test_split_and_a_third_is_left_out(tmp_path, drawn):
+def test_a_second_loader_is_the_test_split_and_a_third_is_ignored(tmp_path, drawn):
     tables = [answers(count, seed=count) for count in (20, 33, 10)]
     run = trainer(tmp_path, [CalibrationMonitor(), MistakesMonitor()])
     run.validate(FixedAnswers([t[0] for t in tables]), Data([t[1] for t in tables]), verbose=False)
@@ -217,7 +219,7 @@ def test_every_n_epochs_and_the_last(tmp_path):
 
 
 @pytest.mark.parametrize("norm", ["l1", "max"])
-def test_the_diagram_is_that_of_the_function(tmp_path, norm):
+def test_the_diagram_equals_that_of_the_function(tmp_path, norm):
     tables = [answers(60), answers(33, seed=1)]
     run = trainer(tmp_path, [CalibrationMonitor(n_bins=8, norm=norm)])
     run.validate(FixedAnswers([t[0] for t in tables]), Data([t[1] for t in tables]), verbose=False)
@@ -287,7 +289,7 @@ def test_record_keeps_few_images():
     assert mistakes["image"][:, 0, 0, 0].tolist() == worst
 
 
-def test_images_of_different_sizes_are_brought_to_one():
+def test_images_of_different_sizes_are_resized():
     record = MistakeRecord(6)
     logits, labels = torch.tensor([[0.0, 1.0]] * 3), torch.zeros(3, dtype=torch.long)
     record.update(logits, labels, torch.rand(3, 3, 8, 8))
@@ -338,7 +340,7 @@ def test_two_processes(tmp_path):
     run_two_processes([sys.executable, evaluation_run.__file__, str(tmp_path)])
     report = json.loads((tmp_path / "report.json").read_text())
     logits, labels = answers(101)
-    seen = torch.tensor(report["seen"])  # Lightning's sampler pads to 102: what was seen is the truth here
+    seen = torch.tensor(report["seen"])  # Lightning's sampler pads to 102: compare with what was seen
     assert seen.shape == (2, 51)
     expected = calibration_error(logits[seen.flatten()], labels[seen.flatten()], from_logits=True).item()
     assert report["ece"] == pytest.approx(expected, abs=1e-12)

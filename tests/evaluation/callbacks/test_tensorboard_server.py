@@ -1,3 +1,5 @@
+"""A TensorBoard server shows what the callbacks write."""
+
 import io
 
 import numpy as np
@@ -36,6 +38,6 @@ def test_the_real_server_serves_what_the_callbacks_write(tmp_path):
         get("/data/environment")  # the server is gone
 
 
-def test_a_server_that_does_not_get_ready_is_an_error(tmp_path):
+def test_a_server_that_is_never_ready_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="did not get ready"), tensorboard_server(tmp_path, ["absent"], tries=2):
         pass

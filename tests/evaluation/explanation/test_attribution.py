@@ -1,4 +1,4 @@
-"""Integrated gradients and Grad-CAM against captum, and what they leave behind."""
+"""Integrated gradients and Grad-CAM against captum; the network is left unchanged."""
 
 import copy
 import itertools
@@ -164,8 +164,8 @@ def test_grad_cam_is_captums(network, images, layer, relu):
     plain = InPlace(inplace=False).eval()
     plain.load_state_dict(network.state_dict())
     theirs = captum.LayerGradCam(plain, getattr(plain, layer))
-    if layer == "act":  # called twice, where the last call is meant
-        reference = _by_hand(plain, images, 2)
+    if layer == "act":  # called twice: the last call counts
+        reference = _expected(plain, images, 2)
     else:
         reference = theirs.attribute(images, 2, relu_attributions=False)[:, 0].detach()
     found = grad_cam(network, images, 2, layer=layer, relu=relu)
@@ -174,26 +174,26 @@ def test_grad_cam_is_captums(network, images, layer, relu):
     assert found.values.shape == (3, 9, 12)
 
 
-def _by_hand(net, images, target):
+def _expected(net, images, target):
     x = F.relu(net.bn1(net.conv1(images)))
     maps = F.relu(net.bn2(net.conv2(x)) + x).detach().requires_grad_()
     (slopes,) = torch.autograd.grad(net.head(maps.mean((2, 3)))[:, target].sum(), maps)
     return (slopes.mean((2, 3), keepdim=True) * maps).sum(1).detach()
 
 
-def test_a_batch_is_its_images_one_by_one(network, images):
+def test_a_batch_equals_its_images_one_by_one(network, images):
     whole = grad_cam(network, images)
-    for place in range(3):
-        alone = grad_cam(network, images[place : place + 1])
-        assert alone.target[0] == whole.target[place]
-        torch.testing.assert_close(alone.values[0], whole.values[place], rtol=1e-5, atol=1e-6)
+    for i in range(3):
+        alone = grad_cam(network, images[i : i + 1])
+        assert alone.target[0] == whole.target[i]
+        torch.testing.assert_close(alone.values[0], whole.values[i], rtol=1e-5, atol=1e-6)
 
 
 def test_each_image_has_a_target_of_its_own(network, images):
     mixed = grad_cam(network, images, [0, 3, 1])
-    for place, target in enumerate([0, 3, 1]):
+    for i, target in enumerate([0, 3, 1]):
         single = grad_cam(network, images, target)
-        torch.testing.assert_close(mixed.values[place], single.values[place])
+        torch.testing.assert_close(mixed.values[i], single.values[i])
 
 
 def test_the_chosen_layer_follows_the_last_convolution(network, images):
@@ -212,7 +212,7 @@ def test_a_transformer_is_mapped_on_its_grid(pool):
     assert found.tokens
     assert found.values.shape == (2, 4, 6)
     assert found.values.std() > 0
-    # By hand, at the layer that it names.
+    # The formula, at the layer that it names.
     net.eval()
     kept = {}
     layer = net.get_submodule(found.layer)
@@ -235,7 +235,7 @@ def test_timm_vit():
     assert (found.layer, found.tokens, found.values.shape) == ("blocks.1.norm1", True, (1, 4, 6))
 
 
-def test_without_feature_maps_it_says_so():
+def test_a_network_without_feature_maps_is_refused():
     with pytest.raises(NoFeatureMaps, match="Sequential has no convolution"):
         grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), torch.randn(1, 1, 4, 4))
 
@@ -255,7 +255,7 @@ def test_grad_cam_refuses(network, images, options, message):
         grad_cam(network, **({"images": images} | options))
 
 
-# ------------------------------------------------------------------------------------- what the network is left like
+# --------------------------------------------------------------------------------------------- the network afterwards
 
 
 def explain_all(net, images):
@@ -334,7 +334,7 @@ def test_half_precision_is_evaluated_in_float32(network, images, dtype):
     assert all(parameter.dtype == dtype for parameter in half.parameters())
 
 
-def test_autocast_does_not_reach_in(network, images):
+def test_autocast_has_no_effect(network, images):
     expected = grad_cam(network, images).values
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(grad_cam(network, images).values, expected)

@@ -78,7 +78,7 @@ def test_the_remaining_difference_is_reported():
     assert "remains after" in rough.description
 
 
-def test_contributions_that_are_not_complete_are_said_to_be_so():
+def test_incomplete_contributions_are_reported():
     class Wave(nn.Module):
         def forward(self, rows):
             return torch.sin(300 * rows.sum(dim=1))
@@ -197,7 +197,7 @@ def test_all_formatters_take_an_image(channels):
 
 
 def test_eli5_alone_cannot_format_a_heatmap_as_text():
-    # Why the target has its places as feature weights; if this fails, they are no longer needed.
+    # The reason for the regions as feature weights; if this fails, they are no longer needed.
     from eli5.base import Explanation, TargetExplanation
 
     with pytest.raises(AssertionError):
@@ -241,7 +241,7 @@ def test_an_mlp_is_explained_by_its_pixels():
     assert all_weights(found.targets[0])["row 3, column 3"] == pytest.approx(-15 / 16)
 
 
-def test_a_constant_map_is_said_to_be_one():
+def test_a_constant_map_is_reported():
     net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(32, 2))
     net[2].weight.data.zero_()
     found = eli5.explain_prediction(net, torch.ones(1, 4, 4))
@@ -293,7 +293,7 @@ def test_the_cells_of_a_grid_cover_each_pixel_once(height, width, side):
 
 @settings(deadline=None)
 @given(arrays(float, (3, 4), elements=st.floats(-1e6, 1e6)), st.booleans())
-def test_a_heatmap_lies_in_0_to_1_and_keeps_the_order(values, signed):
+def test_a_heatmap_is_within_0_and_1_and_keeps_the_order(values, signed):
     heat = to_heatmap(values, signed)
     assert heat.min() >= 0
     assert heat.max() <= 1
@@ -317,10 +317,10 @@ def test_permutation_importance_is_scikit_learns():
     reference = sklearn_importance(model, X, y, n_repeats=40, random_state=0)
     found = eli5.explain_weights(Regressor(model), data=(X, y), repeats=40, feature_names=list("abcde"))
     ours = {one.feature: one for one in found.feature_importances.importances}
-    for place, name in enumerate("abcde"):
-        slack = 5 * reference.importances_std[place] / np.sqrt(40) + 1e-6
-        assert ours[name].weight == pytest.approx(reference.importances_mean[place], abs=2 * slack)
-        assert ours[name].std == pytest.approx(reference.importances_std[place], rel=0.6)
+    for i, name in enumerate("abcde"):
+        slack = 5 * reference.importances_std[i] / np.sqrt(40) + 1e-6
+        assert ours[name].weight == pytest.approx(reference.importances_mean[i], abs=2 * slack)
+        assert ours[name].std == pytest.approx(reference.importances_std[i], rel=0.6)
     order = [one.weight for one in found.feature_importances.importances]
     assert order == sorted(order, reverse=True)
     assert "Decrease of r2" in eli5.format_as_text(found)
@@ -341,7 +341,7 @@ def images_of(label_place):
 
 
 class Reader(nn.Module):
-    """Says whether one pixel is positive."""
+    """Predicts whether one pixel is positive."""
 
     def __init__(self, channel, row, column):
         super().__init__()
@@ -352,7 +352,7 @@ class Reader(nn.Module):
 
 
 @pytest.mark.parametrize("source", ["pair", "loader"])
-def test_the_channel_and_the_cell_that_are_read_are_found(source):
+def test_the_informative_channel_and_cell_are_found(source):
     images, labels = images_of((slice(None), 1, 5, 6))
     data = (images, labels)
     if source == "loader":
@@ -405,7 +405,7 @@ def test_weights_refuse(options, message):
         eli5.explain_weights(nn.Linear(3, 2), **options)
 
 
-def test_a_metric_of_ones_own():
+def test_a_custom_metric():
     def mean_error(outputs, labels):
         return -float((outputs[:, 0] - labels).abs().mean())
 

@@ -12,7 +12,7 @@ from evaluation.explanation.grad_cam import grad_cam
 
 
 class Corner(nn.Module):
-    """Sees the upper left quarter of an image only."""
+    """Uses only the upper left quarter of an image."""
 
     def forward(self, images):
         return torch.stack([torch.zeros(len(images)), 0.5 * images[:, 0, :4, :4].sum((1, 2)) - 4], dim=1)
@@ -32,7 +32,7 @@ def test_a_true_map_beats_chance_and_a_false_one_does_not():
     assert right.insertion > right.random_insertion > wrong.insertion
 
 
-def test_the_curves_are_those_of_a_loop():
+def test_the_curves_agree_with_a_loop():
     torch.manual_seed(0)
     net, image = nn.Sequential(nn.Flatten(), nn.Linear(2 * 20, 3)).double(), torch.randn(2, 4, 5).double()
     values = torch.randn(4, 5, dtype=torch.float64)
@@ -41,9 +41,9 @@ def test_the_curves_are_those_of_a_loop():
     deleted, inserted = image.clone(), torch.full_like(image, 0.3)
     curves = [[], []]
     net.requires_grad_(False)
-    for place in [None, *order.tolist()]:
-        if place is not None:
-            row, column = divmod(place, 5)
+    for pixel in [None, *order.tolist()]:
+        if pixel is not None:
+            row, column = divmod(pixel, 5)
             deleted[:, row, column], inserted[:, row, column] = 0.3, image[:, row, column]
         for curve, state in zip(curves, (deleted, inserted), strict=True):
             curve.append(float(net(state[None]).softmax(1)[0, 2]))
@@ -67,10 +67,10 @@ def test_the_correlation_is_spearmans_with_new_weights():
     assert found.random_correlation == pytest.approx(np.mean(expected))
     assert found.remark == ""
     blind = faithfulness(net, image, explain(net), lambda network: explain(net), 1)
-    assert blind.random_correlation == pytest.approx(1)  # a map that does not depend on the weights is found out
+    assert blind.random_correlation == pytest.approx(1)  # detects a map that does not depend on the weights
 
 
-def test_it_is_undefined_where_a_map_is_constant():
+def test_the_correlation_of_a_constant_map_is_undefined():
     image, values = torch.ones(1, 8, 8), corner_map()
     flat = faithfulness(Corner(), image, torch.ones(8, 8), lambda net: values, 1)
     assert flat.random_correlation is None
