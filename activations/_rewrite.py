@@ -65,12 +65,13 @@ def _trace(module: nn.Module, training: bool) -> fx.Graph:
     Raises:
         Exception: If the graph would not compute the same as the forward.
     """
-    twin = type(module).__new__(type(module))
+    copy = type(module).__new__(type(module))
     copies = {name: value.copy() for name, value in vars(module).items() if isinstance(value, (dict, list, set))}
-    vars(twin).update({**vars(module), **copies, "training": training})
+    vars(copy).update({**vars(module), **copies, "training": training})
+    before = _contents(copy)
     with torch.random.fork_rng(devices=[]):
-        graph = _OwnCalls().trace(twin)
-    changed = {name for name, *_ in _contents(twin) ^ _contents(module) if name != "training"}
+        graph = _OwnCalls().trace(copy)
+    changed = {name for name, *_ in before ^ _contents(copy)}
     if changed:
         # A tensor made during tracing becomes an attribute, with fixed values on one device.
         names = sorted(name for name in changed if not name.startswith("_tensor_constant"))
@@ -80,15 +81,11 @@ def _trace(module: nn.Module, training: bool) -> fx.Graph:
 
 
 def _contents(module: nn.Module) -> set[tuple[Any, ...]]:
-    """Return (name, key, identity) of every buffer, attribute and item of a container."""
-    held: set[tuple[Any, ...]] = set()
+    """Return (name, key, identity) of every attribute, every item of a container and every buffer."""
+    held: set[tuple[Any, ...]] = {(name, None, id(value)) for name, value in vars(module).items()}
     for name, value in vars(module).items():
-        if isinstance(value, dict):
-            held |= {(key if name == "_buffers" else name, key, id(item)) for key, item in value.items()}
-        elif isinstance(value, list):
-            held |= {(name, place, id(item)) for place, item in enumerate(value)}
-        else:
-            held |= {(name, None, id(item)) for item in (value if isinstance(value, set) else [value])}
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, set)) else ()
+        held |= {(key if name == "_buffers" else name, key, id(item)) for key, item in items}
     return held
 
 

@@ -124,6 +124,6 @@ def _functional_names(kinds: tuple[type[nn.Module], ...]) -> tuple[set[Callable[
 
 
 def _forget_fast_path(parent: nn.Module) -> None:
-    """Keep nn.TransformerEncoderLayer from computing the ReLU or GELU that it remembers for its evaluation."""
+    """Keep nn.TransformerEncoderLayer from computing the ReLU or GELU that its fast path for evaluation stores."""
     if isinstance(parent, nn.TransformerEncoderLayer):
         parent.activation_relu_or_gelu = 0

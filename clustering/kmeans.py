@@ -30,7 +30,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     """K-means clustering on the CPU or GPUs of one machine, or over several processes.
 
     Each start is seeded, refined by local search and iterated on a sample; the best of `n_init` starts is iterated on
-    all data. The data are centred first, only the search uses float32, and ties that float32 cannot resolve are settled
+    all data. The data are centred first, only the search uses float32, and ties that float32 cannot resolve are decided
     in float64, so results are accurate far from the origin and for clusters of any size. For a given `random_state`
     they are the same, bit for bit, for any number of threads (set by `OMP_NUM_THREADS`) and processes.
 

@@ -14,7 +14,7 @@ from .base import SplitDataModule
 from .files.csv_table import read_table
 from .pipeline.batch import FlatBatch
 
-MAX_CLASSES = 100  # a column of numbers with more distinct values is taken for a quantity, not for classes
+MAX_CLASSES = 100  # a column of numbers with more distinct values counts as a quantity, not as classes
 TABLES = ("iris", "wine", "breast_cancer", "digits", "diabetes")
 
 

@@ -1,4 +1,4 @@
-"""The engine of `clustering.KMeans`, which needs nothing beyond the names below.
+"""The engine of `clustering.KMeans`, which uses only the names below.
 
 A fit reads top down: `fit` surveys the data (`survey`), moves them near the origin (`coordinates`), makes several
 starts on a sample (`starts`: `seeding`, `local_search`) and iterates on everything (`lloyd`). All of these reach the

@@ -20,7 +20,7 @@ class Nearest:
     """Searches among fixed centres; several threads may call it.
 
     Faiss computes in float32, and its last bits depend on how many rows are searched together. Rows whose two nearest
-    centres are too close for float32 are settled in float64, so that the label of a row does not depend on the others.
+    centres are too close for float32 are decided in float64, so that the label of a row does not depend on the others.
 
     The centres are float64 `[K, D]` in `coordinates`; without `gpus` the CPU searches.
     """
@@ -58,7 +58,7 @@ class Nearest:
         margins /= squares[0] + squares[1] + np.float32(1e-30)
         close = np.flatnonzero(margins <= 0)
         if len(close):
-            labels[0, close] = self._settle(rows[close], labels[0, close], labels[1, close])
+            labels[0, close] = self._resolve_ties(rows[close], labels[0, close], labels[1, close])
         return labels[0].astype(np.int32), margins
 
     def _search(self, rows: Float32) -> tuple[Array, Float32]:
@@ -87,7 +87,7 @@ class Nearest:
         second_label[tied] = others.argmin(axis=0)
         return labels, squares
 
-    def _settle(self, rows: Array, one: Array, other: Array) -> Any:
+    def _resolve_ties(self, rows: Array, one: Array, other: Array) -> Any:
         """Return which of two centres is nearer in float64; the first of equally near ones."""
         low, high = np.minimum(one, other), np.maximum(one, other)
         wide = self._coordinates.float64(rows)

@@ -1,4 +1,4 @@
-"""The interface to the rows: all that the engine ever asks of `[N, D]` data.
+"""The interface to the rows: everything that the engine needs from `[N, D]` data.
 
 Everything else in the engine handles centres `[K, D]`, sums, counts and labels only. `cpu.CpuRows` with
 `assignment.CpuAssignment` implements the interface by Faiss and numpy; an implementation for another device stands
@@ -29,7 +29,7 @@ class FarRow(NamedTuple):
 class Rows(ABC):
     """The rows of a problem.
 
-    `search`, `squares_from` and `points` hold `N` times `K`, `B` or `D` numbers at once: they are for samples.
+    `search`, `squares_from` and `points` allocate `N` times `K`, `B` or `D` numbers: use them on samples only.
 
     Args:
         problem: The rows and their coordinates, in which all centres are given.

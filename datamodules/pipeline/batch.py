@@ -79,7 +79,7 @@ class ImageBatch:
         mean: Mean of each channel, in units of the full scale 255.
         std: Standard deviation of each channel, likewise.
         augmentation: The augmentation with which the plans were drawn.
-        compile_for: Number of images of the batches that compiled code makes; others, such as a smaller last one, are
+        compile_for: Batch size for which code is compiled; batches of another size, such as a smaller last one, are
             made by plain code with the same bits. None: compile nothing.
     """
 
@@ -122,7 +122,7 @@ class ImageBatch:
             return normalise(*arguments)
         try:
             return self._compiled(*arguments)
-        except Exception as error:  # each missing part of the tool chain raises its own; plain code raises real ones
+        except Exception as error:  # any missing part of the compiler; plain code raises a genuine error again
             reason = " ".join(str(error).split("\n\n")[0].split())
             warnings.warn(f"compile=True has no effect, batches are made by plain code: {reason}", stacklevel=2)
             self._compile_for = None

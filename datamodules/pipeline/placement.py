@@ -1,4 +1,4 @@
-"""The device on which batches are made, and this process among those that share the data."""
+"""The device on which batches are made, and the rank of this process among those that share the data."""
 
 import pytorch_lightning as pl
 import torch

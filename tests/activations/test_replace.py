@@ -221,7 +221,7 @@ def test_untraceable_forward_warns_and_the_rest_is_swapped():
     ],
 )
 def test_a_forward_that_a_graph_cannot_reproduce_is_left_alone(kind, reason):
-    model, twin = kind(), kind()
+    model, untouched = kind(), kind()
     state = torch.get_rng_state()
     with (
         pytest.warns(RuntimeWarning, match=rf"keeps its calls \(relu.*{reason}"),
@@ -229,11 +229,11 @@ def test_a_forward_that_a_graph_cannot_reproduce_is_left_alone(kind, reason):
     ):
         replace(model, nn.ReLU, Hardshrink)
     assert torch.equal(torch.get_rng_state(), state)
-    assert vars(model).keys() == vars(twin).keys()
+    assert vars(model).keys() == vars(untouched).keys()
     x = torch.randn(5, 4)
     for _ in range(2):
         torch.manual_seed(2)
-        wanted = twin(x)
+        wanted = untouched(x)
         torch.manual_seed(2)
         torch.testing.assert_close(model(x), wanted)
 
