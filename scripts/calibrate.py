@@ -9,14 +9,11 @@ split, and the table shows the test split. The output folder (the run's `calibra
 config.yaml, which `train.py test --ckpt_path` and `train.py predict --ckpt_path` read.
 """
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
 from _common.cli import experiment
+from _common.console import cell, print_rows
 from _common.run import Run
 
 Keep = Literal["TemperatureScaling", "VectorScaling", "PlattScaling", "DirichletCalibration"]
@@ -32,7 +29,7 @@ def run(
     accelerator: str = "auto",
     replicates: int = 200,
 ) -> dict[str, Any]:
-    """Calibrate a checkpoint, or support vector machines if none is given.
+    """Calibrate a checkpoint, or support vector machines if none is given; return the contents of results.json.
 
     Args:
         checkpoint: Checkpoint of a run of train.py.
@@ -44,49 +41,29 @@ def run(
             overconfident.
         accelerator: Device, by Lightning's name: auto, cpu, gpu.
         replicates: Number of bootstrap samples for the confidence intervals of the calibration error.
-
-    Returns:
-        The contents of results.json.
     """
+    options: dict[str, Any] = {"n_bins": n_bins, "norm": norm, "replicates": replicates}
     if checkpoint is None:
         from _calibrate.svm import calibrate_svm
 
         out = Run.at(output)
-        results = calibrate_svm(out.folder, n_bins, norm, replicates)
+        results = calibrate_svm(out.folder, **options)
     else:
         from _calibrate.checkpoint import calibrate_checkpoint
 
         out = Run(output or checkpoint.absolute().parent.parent / "calibration")
-        results = calibrate_checkpoint(
-            checkpoint, out.folder, keep, n_bins, norm, on_training_data, accelerator, replicates
-        )
-    print_table(results)
+        results = calibrate_checkpoint(checkpoint, out.folder, keep, accelerator, on_training_data, **options)
+    error = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}[norm]
+    columns = {"nll": "NLL", "ece": error, "interval": "95% interval", "brier": "Brier", "accuracy": "accuracy"}
+    rows = {
+        name: row | {"interval": " to ".join(map(cell, row.get("ece_interval", ())))}
+        for name, row in results["methods"].items()
+    }
+    print_rows(results["title"], rows, "method", columns | {"error": "error", "parameters": "fitted parameters"})
     return out.finish(results)
 
 
-def print_table(results: dict[str, Any]) -> None:
-    """Print the results, a row a method."""
-    table = Table(title=results["title"], title_justify="left")
-    error = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}[results["norm"]]
-    for column in ("method", "NLL", error, "95% interval", "Brier", "accuracy", "fitted parameters"):
-        table.add_column(column, justify="left" if column in ("method", "fitted parameters") else "right")
-    for name, row in results["methods"].items():
-        if "error" in row:
-            table.add_row(name, *[""] * 5, row["error"])
-            continue
-        low, high = row["ece_interval"]
-        numbers = [number(row["nll"]), number(row["ece"]), f"{low:.4f} to {high:.4f}"]
-        table.add_row(name, *numbers, number(row["brier"]), f"{row['accuracy']:.2%}", row["parameters"])
-    Console(width=max(Console().width, 120)).print(table)
-
-
-def number(value: float) -> str:
-    """Return a number with four decimals."""
-    return f"{value:.4f}" if math.isfinite(value) else str(value)
-
-
 main = experiment(run)
-
 
 if __name__ == "__main__":
     main()

@@ -11,15 +11,13 @@ Commands: generated (the default), compare, features, fit. `cluster.py COMMAND -
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from _common.cli import experiment
+from _common.cli import at_least, experiment
 from _common.console import print_rows, say
-from _common.run import Run, write_json
-
-TRUTH = "truth"
+from _common.run import Run
 
 
 def generated(
@@ -51,45 +49,29 @@ def generated(
     from _cluster import fitting, methods
     from clustering import KMeans
 
-    for name, value in (("n", n), ("dim", dim), ("k", k)):
-        if value < 1:
-            raise ValueError(f"--{name} must be at least 1, found {value}")
+    at_least(1, n=n, dim=dim, k=k)
     points, truth = make_blobs(n, dim, centers=k, cluster_std=std, random_state=seed)
     data = points.astype(np.float32)
     del points
     model = KMeans(k, n_init=n_init, random_state=seed, device=device)
     if fitting.processes() > 1:
-        fitting.fit_shard(data, model, results=lambda: Run.at(output).folder / "results.json")
+        fitting.fit(data, model, lambda: fitting.write_fit(model, n, Run.at(output).folder / "results.json"))
         return
     clusterings = {
-        "ours": methods.timed(lambda: methods.ours(data, model)),
-        "faiss.Kmeans": methods.timed(lambda: methods.of_faiss(data, k, seed)),
-        "scikit-learn": methods.timed(lambda: methods.of_sklearn(data, k, seed)),
+        "ours": methods.ours(data, model),
+        "faiss.Kmeans": methods.of_faiss(data, k, seed),
+        "scikit-learn": methods.of_sklearn(data, k, seed),
     }
-    scores = _scores(data, truth, clusterings)
+    scores = methods.scores(data, truth, clusterings)
     run = Run.at(output)
-    write_json(run.folder / "results.json", {"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": scores})
+    files = {"figure": "clusters.png", "results": "results.json"}
     shown = np.random.default_rng(seed).choice(n, min(n, methods.SHOWN), replace=False)
     places = methods.in_the_plane(data[shown])
-    panels = [(TRUTH, places, truth[shown])] + [(name, places, one.labels[shown]) for name, one in clusterings.items()]
+    labels = {"truth": truth} | {name: one.labels for name, one in clusterings.items()}
+    panels = [(name, places, one[shown]) for name, one in labels.items()]
     methods.scatter_plots([panels], size=4).savefig(run.folder / "clusters.png", dpi=150)
     fitting.print_scores(f"{n:,} points, {dim} dimensions, {k} clusters", scores)
-    say(f"run         {run.folder}")
-
-
-def _scores(data: Any, truth: Any, clusterings: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Each method's time, objective, and agreement with the truth and with every other method."""
-    from _cluster.methods import inertia
-    from clustering import adjusted_rand_score, rand_score
-
-    scores: dict[str, dict[str, float]] = {}
-    for name, one in clusterings.items():
-        scores[name] = {"seconds": one.seconds, "inertia": inertia(data, one)}
-        others = {TRUTH: truth} | {other: clusterings[other].labels for other in clusterings if other != name}
-        for other, labels in others.items():
-            scores[name][f"Rand, {other}"] = rand_score(labels, one.labels)
-            scores[name][f"adjusted Rand, {other}"] = adjusted_rand_score(labels, one.labels)
-    return scores
+    run.finish({"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": scores, "files": files})
 
 
 def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> None:
@@ -109,7 +91,7 @@ def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> No
     panels = []
     for name, (points, truth) in methods.generated_sets(samples, seed).items():
         points = StandardScaler().fit_transform(points)
-        row = [(f"{name}: {TRUTH}", points, truth)]
+        row = [(f"{name}: truth", points, truth)]
         results[name] = {}
         for method, estimator in methods.estimators(points, len(np.unique(truth)), seed).items():
             labels = estimator.fit_predict(points)
@@ -118,15 +100,15 @@ def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> No
             row.append((f"{method}, ARI {adjusted:.2f}", points, labels))
         panels.append(row)
     run = Run.at(output)
-    write_json(run.folder / "results.json", {"samples": samples, "seed": seed, "sets": results})
     methods.scatter_plots(panels).savefig(run.folder / "clusterings.png", dpi=120)
     adjusted_only = {name: {m: score["adjusted Rand"] for m, score in one.items()} for name, one in results.items()}
     print_rows("adjusted Rand index", adjusted_only, "set")
-    say(f"run         {run.folder}")
+    files = {"figure": "clusterings.png", "results": "results.json"}
+    run.finish({"samples": samples, "seed": seed, "sets": results, "files": files})
 
 
 def features(
-    checkpoint: str | None = None,
+    checkpoint: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
     k: int | None = None,
     metric: Literal["euclidean", "cosine"] = "euclidean",
@@ -152,8 +134,8 @@ def features(
     from _common.rebuild import train_default
     from clustering import KMeans, adjusted_rand_score, rand_score
 
-    checkpoint = checkpoint or str(train_default())
-    taken = extract(Path(checkpoint), split)
+    checkpoint = checkpoint or train_default()
+    taken = extract(checkpoint, split)
     model = KMeans(k or len(taken.classes), metric=metric, random_state=seed).fit(taken.values)
     scores = {
         "adjusted Rand": float(adjusted_rand_score(taken.labels, model.labels_)),
@@ -162,19 +144,19 @@ def features(
     }
     run = Run.at(output)
     examples, width = taken.values.shape
-    about = {"checkpoint": checkpoint, "split": split, "examples": examples, "features": width}
-    write_json(run.folder / "results.json", about | {"clusters": model.n_clusters, "metric": metric} | scores)
+    about = {"checkpoint": str(checkpoint), "split": split, "examples": examples, "features": width}
     figure(taken, model.labels_, picture, seed).savefig(run.folder / "features.png", dpi=150)
     write_projector(taken, model.labels_, run.folder / "tensorboard")
     print_scores(f"{examples:,} {split} examples, {width} features", {f"KMeans, {model.n_clusters}": scores})
-    say(f"run         {run.folder}")
+    about |= {"clusters": model.n_clusters, "metric": metric}
+    run.finish(about | scores | {"files": {"figure": "features.png", "results": "results.json"}})
     run.watch(tab="Projector")
 
 
 def fit(
-    data: str,
+    data: Path,
     k: int = 8,
-    out: str = "centres.npz",
+    out: Path = Path("centres.npz"),
     metric: Literal["euclidean", "cosine"] = "euclidean",
     algorithm: Literal["lloyd", "minibatch"] = "lloyd",
     n_init: int = 5,
@@ -202,29 +184,25 @@ def fit(
     from _cluster import fitting
     from clustering import KMeans
 
-    if not Path(data).is_file():
-        raise FileNotFoundError(f"there is no file {data}: give a .npy file of one array [N, D]")
     rows = np.load(data, mmap_mode="r", allow_pickle=False)
     if not isinstance(rows, np.ndarray) or rows.ndim != 2:
         raise ValueError(f"{data} must be a .npy file of one array [N, D]")
-    target = Path(out)
-    if not target.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {target.parent}")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {out.parent}")
     model = KMeans(
         k, metric=metric, algorithm=algorithm, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed,
         device=device, verbose=int(sys.stderr.isatty()),
     )  # fmt: skip
-    if fitting.processes() > 1:
-        fitting.fit_shard(rows, model, target)
-        return
-    model.fit(rows)
-    model.save(target)
-    fitting.write_fit(model, len(rows), target.with_suffix(".json"))
-    say(f"centres     {target}")
+
+    def write() -> None:
+        model.save(out)
+        fitting.write_fit(model, len(rows), out.with_suffix(".json"))
+        say(f"centres     {out}")
+
+    fitting.fit(rows, model, write)
 
 
 main = experiment({"generated": generated, "compare": compare, "features": features, "fit": fit}, "generated", __doc__)
-
 
 if __name__ == "__main__":
     main()

@@ -14,20 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from _common.cli import Option, Parser, join
+from _common.cli import Option, Parser, at_least, join
 from _common.console import print_files
 from _common.errors import fail, one_line_errors, quiet_lightning
 from _common.run import Run, shell
-from _compare.engines import Engine, Processes
+from _compare.engines import Processes
 from _compare.folder import definition, find_folder, only_one, run_folders
 from _compare.grid import Axis, make_grid, parse
 from _compare.progress import make_runs, print_results
 from _compare.ray import Ray
-from _compare.results import announce, gather, measure, write_all
+from _compare.results import OTHERS, gather, measure, write_all
 from _compare.runs import Task
+from _compare.tensorboard import announce
 
 DEFAULT_AXIS = Axis("optimizer", ("Adam", "LAMB(lr=0.01)", "COCOB"))
 DEFAULT_EPOCHS = 10
+"""Epochs unless data or a length are given; fewer than train.py's."""
 AXIS_HELP = "Option of train.py to vary, without dashes; several --axis ... --values ... make a grid."
 VALUES_HELP = (
     'Values of the axis: names, numbers, "SGD(lr=0.1, momentum=0.9)", or "{class_path: SGD, init_args: {lr: 0.1}}". '
@@ -50,7 +52,7 @@ def compare(
     ray_address: str | None = None,
     ray_gpus: float = 0.0,
 ) -> dict[str, Any]:
-    """Run every combination with every seed and write the results.
+    """Run every combination with every seed, and write and return the results.
 
     Args:
         axes: Options to vary, with their values.
@@ -66,19 +68,14 @@ def compare(
         engine: processes (on this machine) or ray (on a running Ray cluster).
         ray_address: Address of the Ray cluster; by default RAY_ADDRESS, or the cluster on this machine.
         ray_gpus: Number of GPUs, or the share of one, for each run on Ray.
-
-    Returns:
-        The contents of results.json.
     """
-    for name, value in (("seeds", seeds), ("jobs", jobs), ("threads", threads)):
-        if value < 1:
-            raise ValueError(f"--{name} must be at least 1, found {value}")
+    at_least(1, seeds=seeds, jobs=jobs, threads=threads)
     combinations = make_grid(axes, options)
     names = [one.name for one in combinations]
     if baseline is not None and baseline not in names:
         raise ValueError(f"--baseline {baseline!r} is none of the combinations: {'; '.join(names)}")
     chosen = range(seed, seed + seeds)
-    executor: Engine = Ray(ray_address, threads, ray_gpus) if engine == "ray" else Processes(jobs)
+    executor = Ray(ray_address, threads, ray_gpus) if engine == "ray" else Processes(jobs)
     folder = find_folder(output, definition(combinations, threads), chosen, command).absolute()
     with only_one(folder):
         words = {one.name: one.words for one in combinations}
@@ -86,7 +83,7 @@ def compare(
             Task(name, run_seed, folder / place, words[name], threads, Path.cwd())
             for (name, run_seed), place in run_folders(combinations, chosen).items()
         ]
-        announce(folder, combinations, chosen, metric)
+        announce(folder, combinations, chosen, dict.fromkeys((metric, *OTHERS)))
         make_runs(tasks, executor, metric, folder)
         results = gather(axes, combinations, tasks, options, metric, baseline or names[0])
         how = {"engine": engine, "jobs": jobs if engine == "processes" else "the cluster's", "threads a run": threads}
@@ -106,17 +103,12 @@ OWN = {"help", *inspect.signature(compare).parameters} - GIVEN
 
 
 def divide(options: Sequence[Option]) -> tuple[list[Option], list[Axis], list[Option]]:
-    """Divide a command line into compare.py's own options, the axes, and train.py's options.
-
-    Raises:
-        ValueError: If an axis has no values, or values have no axis.
-    """
+    """Divide a command line into compare.py's own options, the axes, and train.py's options."""
     ours: list[Option] = []
     axes: list[Axis] = []
     theirs: list[Option] = []
     pending: str | None = None
-    for option in options:
-        name, words = option
+    for name, words in options:
         if name == "axis":
             if pending is not None or len(words) != 1:
                 raise ValueError(f"--axis {pending or ' '.join(words)} needs one option and then its --values")
@@ -127,7 +119,7 @@ def divide(options: Sequence[Option]) -> tuple[list[Option], list[Axis], list[Op
             axes.append(Axis(pending, words))
             pending = None
         else:
-            (ours if name in OWN else theirs).append(option)
+            (ours if name in OWN else theirs).append(Option(name, words))
     if pending is not None:
         raise ValueError(f"--axis {pending} needs its --values")
     return ours, axes, theirs
@@ -144,15 +136,10 @@ def main(args: list[str] | None = None) -> dict[str, Any]:
         parser.add_function_arguments(compare, skip=GIVEN, as_group=False)
         chosen = {name: value for name, value in vars(parser.parse_args(join(ours))).items() if name in OWN}
         command = shell("python", "scripts/compare.py", *words)
-        return compare(axes or [DEFAULT_AXIS], join(_shared(theirs, axes)), command, **chosen)
-
-
-def _shared(options: list[Option], axes: Sequence[Axis]) -> list[Option]:
-    """Train the digits for a shorter time than train.py does, unless data or length are given."""
-    given = {option.name for option in options} | {axis.option for axis in axes}
-    if given & {"config", "data", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}:
-        return options
-    return [*options, Option("trainer.max_epochs", (str(DEFAULT_EPOCHS),))]
+        given = {option.name for option in theirs} | {axis.option for axis in axes}
+        if not given & {"config", "data", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}:
+            theirs.append(Option("trainer.max_epochs", (str(DEFAULT_EPOCHS),)))
+        return compare(axes or [DEFAULT_AXIS], join(theirs), command, **chosen)
 
 
 if __name__ == "__main__":

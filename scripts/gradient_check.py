@@ -18,10 +18,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from _common.cli import experiment
+from _common.cli import at_least, experiment
 from _common.console import print_rows, say
 from _common.digit_images import Source, read_digits
-from _common.errors import warn
 from _common.run import Run
 from _gradient_check.differences import compare
 from _gradient_check.figure import draw
@@ -46,7 +45,7 @@ def run(
     output: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Check every gradient; exit with code 1 if one is wrong.
+    """Check every gradient and return the contents of results.json; exit with code 1 if one is wrong.
 
     Args:
         data: Source of the three images: digits (scikit-learn's, no download) or mnist.
@@ -55,13 +54,8 @@ def run(
         data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
-
-    Returns:
-        The contents of results.json.
     """
-    for name, value in (("samples", samples), ("backbone_samples", backbone_samples)):
-        if value < 1:
-            raise ValueError(f"--{name} must be at least 1, found {value}")
+    at_least(1, samples=samples, backbone_samples=backbone_samples)
     digits = read_digits(data, "train", data_dir)
     images = torch.from_numpy(digits.images[:IMAGES]).double()[:, None] / 255
     labels = torch.from_numpy(digits.labels[:IMAGES])
@@ -80,7 +74,10 @@ def run(
         "layers": check_some(layers(seed), samples, seed),
         "activations": check_some(zoo(seed), samples, seed),
         "backbones": check_some(backbones(images, labels, seed), backbone_samples, seed),
-        "optimizers": check_optimizers(seed),
+        "optimizers": {
+            name: {"largest": largest, "right": largest <= TWIN_LIMIT}
+            for name, largest in optimizer_differences(seed).items()
+        },
         "files": {"figure": "gradient_check.png", "results": "results.json"},
     }
     sections = ("TwoLayerNet", "layers", "activations", "backbones", "optimizers")
@@ -124,41 +121,20 @@ def check_some(subjects: Iterable[Subject], samples: int, seed: int) -> dict[str
     return rows
 
 
-def check_optimizers(seed: int) -> dict[str, dict[str, Any]]:
-    """Check each optimizer that has a reference twin."""
-    rows = {}
-    for name, largest in optimizer_differences(seed).items():
-        if largest is None:
-            warn(f"{name} is not checked: it has no twin optim/reference/{name.lower()}.py")
-        else:
-            rows[name] = {"largest": largest, "right": largest <= TWIN_LIMIT}
-    return rows
-
-
 def report(results: dict[str, Any]) -> None:
     """Print a table of each section."""
+    counts, correct = {"coordinates": "coordinates", "kinks": "kinks"}, {"right": "correct"}
+    columns = {"mean": "mean difference", "largest": "largest difference"}
     title = f"TwoLayerNet on {IMAGES} images, all coordinates, h = {EXHAUSTIVE_STEP:g}; limit {EXHAUSTIVE_LIMIT:g}"
-    columns = {"mean difference": "mean", "largest difference": "largest"}
-    print_rows(title, table(results["TwoLayerNet"], columns), "parameter")
+    print_rows(title, results["TwoLayerNet"], "parameter", counts | columns | correct)
+    columns = {"relative": "largest difference / largest gradient"}
     for section in ("layers", "activations", "backbones"):
-        columns = {"largest difference / largest gradient": "relative"}
-        print_rows(f"{section}, h = {STEP:g}; limit {LIMIT:g}", table(results[section], columns))
+        print_rows(f"{section}, h = {STEP:g}; limit {LIMIT:g}", results[section], "", counts | columns | correct)
     title = f"optimizers' weights against their twins', {STEPS} steps; limit {TWIN_LIMIT:g}"
-    print_rows(title, table(results["optimizers"], {"largest difference": "largest"}))
-
-
-def table(rows: dict[str, dict[str, Any]], columns: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the rows to print; `columns` maps headings to keys."""
-    return {
-        name: {key: row[key] for key in ("coordinates", "kinks") if key in row}
-        | {heading: f"{row[key]:.1e}" for heading, key in columns.items()}
-        | {"correct": "yes" if row["right"] else "NO"}
-        for name, row in rows.items()
-    }
+    print_rows(title, results["optimizers"], "", {"largest": "largest difference"} | correct)
 
 
 main = experiment(run)
-
 
 if __name__ == "__main__":
     main()

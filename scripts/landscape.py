@@ -12,6 +12,7 @@ Hessian is that of the same loss, over all parameters. The output folder gets `r
 
 import contextlib
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 import train
-from _common.cli import experiment
+from _common.cli import at_least, experiment
 from _common.console import print_rows, say
 from _common.digit_images import Source
 from _common.errors import warn
@@ -62,7 +63,7 @@ def run(
     output: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare the loss around two trained networks.
+    """Compare the loss around two trained networks, and return the contents of results.json.
 
     Args:
         sgd: Checkpoint trained with SGD; give both checkpoints, or neither to train both first.
@@ -80,13 +81,9 @@ def run(
         accelerator: Device, as Lightning names it: auto, cpu, gpu ...
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
-
-    Returns:
-        The contents of results.json.
     """
-    for name, value, least in (("epochs", epochs, 1), ("examples", examples, 1), ("points", points, 2)):
-        if value < least:
-            raise ValueError(f"--{name} must be at least {least}, found {value}")
+    at_least(1, epochs=epochs, examples=examples)
+    at_least(2, points=points)
     if radius <= 0:
         raise ValueError(f"--radius must be greater than 0, found {radius}")
     if (sgd is None) != (sam is None):
@@ -106,14 +103,12 @@ def run(
         if row["residual"] > TOLERANCE * abs(row["top_eigenvalue"]):
             warn(f"{name}'s top eigenvalue is known only to {row['residual']:.1e}: raise --iterations")
     title = f"Loss on {networks['SGD']['examples']:,} training images around the weights, filter-normalised directions"
-    files = {"figure": "landscape.png", "relief": "relief.png", "results": "results.json"}
-    results = {"title": title, "seed": seed, "radius": radius, "line": line, "grid": grid}
-    results |= {"networks": networks, "files": files}
+    results = {"title": title, "seed": seed, "radius": radius, "line": line, "grid": grid, "networks": networks}
+    results["files"] = {"figure": "landscape.png", "relief": "relief.png", "results": "results.json"}
     draw(networks, line, grid, title).savefig(out.folder / "landscape.png", dpi=100)
     draw_relief(networks, grid, title).savefig(out.folder / "relief.png", dpi=100)
     write_tensorboard(out.folder / "tensorboard", networks)
-    rows = {name: {label: row[key] for key, label in COLUMNS.items()} for name, row in networks.items()}
-    print_rows(title, rows, "network")
+    print_rows(title, networks, "network", COLUMNS)
     out.finish(results)
     out.watch(out.folder / "tensorboard")
     return results
@@ -124,10 +119,8 @@ def train_both(root: Path, words: list[str], lr: float, rho: float) -> tuple[Pat
     shared = ["fit", *words, "--data.val_size", "0", "--trainer.enable_progress_bar", "false"]
     shared += ["--trainer.default_root_dir", str(root)]
     checkpoints = []
-    for prefix, first in (
-        ("--optimizer", []),
-        ("--optimizer.base_optimizer", ["--optimizer", "SAM", "--optimizer.rho", str(rho)]),
-    ):
+    sam = ["--optimizer", "SAM", "--optimizer.rho", str(rho)]
+    for prefix, first in {"--optimizer": [], "--optimizer.base_optimizer": sam}.items():
         optimizer = [*first, prefix, "SGD", f"{prefix}.lr", str(lr), f"{prefix}.momentum", "0.9"]
         with contextlib.redirect_stdout(io.StringIO()):
             checkpoints.append(train.main([*shared, *optimizer]).run.checkpoint("last"))
@@ -170,15 +163,10 @@ def measure(
 def load(trained: TrainedRun, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
     """Return images (float64) and labels of a part of the run's data, on the network's device."""
     trained.datamodule.setup("fit" if part == "train" else "test")
-    images, labels, count = [], [], 0
-    for batch, target in getattr(trained.datamodule, f"{part}_dataloader")():
-        images.append(batch)
-        labels.append(target)
-        count += len(target)
-        if limit is not None and count >= limit:
-            break
-    device = trained.model.device
-    return torch.cat(images)[:limit].to(device).double(), torch.cat(labels)[:limit].to(device)
+    loader = getattr(trained.datamodule, f"{part}_dataloader")()
+    examples = (example for batch in loader for example in zip(*batch, strict=True))
+    images, labels = (torch.stack(one) for one in zip(*itertools.islice(examples, limit), strict=True))
+    return images.to(trained.model.device).double(), labels.to(trained.model.device)
 
 
 def write_tensorboard(folder: Path, networks: dict[str, Any]) -> None:
@@ -192,7 +180,6 @@ def write_tensorboard(folder: Path, networks: dict[str, Any]) -> None:
 
 
 main = experiment(run)
-
 
 if __name__ == "__main__":
     main()

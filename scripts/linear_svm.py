@@ -24,7 +24,7 @@ from scipy.sparse import csr_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from _common.cli import experiment
+from _common.cli import at_least, experiment
 from _common.console import print_rows
 from _common.digit_images import Source, pair, read_digits
 from _common.errors import warn
@@ -48,7 +48,7 @@ def run(
     seed: int = 0,
     jobs: int | None = None,
 ) -> dict[str, Any]:
-    """Classify two digits by linear support vector machines, and show the weight of each pixel.
+    """Classify two digits by linear support vector machines; return the contents of results.json.
 
     Args:
         data: Data set: digits (scikit-learn's, no download) or mnist.
@@ -59,14 +59,10 @@ def run(
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
         jobs: Number of processes; by default one for each core, or a single one for small data.
-
-    Returns:
-        The contents of results.json.
     """
     if not grid or min(grid) <= 0:
         raise ValueError(f"--grid must hold values of C greater than 0, found {list(grid)}")
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, found {jobs}")
+    at_least(1, jobs=1 if jobs is None else jobs)
     first, second = sorted(digits)
     train, test = (pair(read_digits(data, part, data_dir), first, second) for part in ("train", "test"))
     x, x_test = (part.images.reshape(len(part.images), -1) / 255.0 for part in (train, test))
@@ -121,10 +117,7 @@ def machine(penalty: Literal["l1", "l2"], seed: int, c: float = 1.0) -> LinearSV
 def search(
     x: csr_matrix, y: Labels, order: npt.NDArray[np.intp], grid: Sequence[float], folds: int, seed: int
 ) -> Scores:
-    """Cross-validate the L1 machine at each C; `order` holds each row's index in the data set.
-
-    The folds are those of scikit-learn on the data set in its own order.
-    """
+    """Cross-validate the L1 machine at each C, by scikit-learn's folds of the data set before it was put in `order`."""
     place = np.argsort(order)  # row of each example of the data set
     splits = StratifiedKFold(folds).split(order, y[place])
     # Large values of C take longest: they start first, so that no process works alone at the end.
@@ -190,20 +183,16 @@ def draw(scores: Scores, weights: dict[str, Pixels], results: dict[str, Any]) ->
 
 def report(results: dict[str, Any]) -> None:
     """Print the table of the search and the table of both machines."""
-    columns = dict(zip(("train", "train, sd", "test", "test, sd"), SCORES, strict=True))
-    rows = {
-        f"{c}{' (best)' if float(c) == results['best_C'] else ''}": {label: row[key] for label, key in columns.items()}
-        for c, row in results["scores"].items()
-    }
-    print_rows(f"{results['title']}; accuracy of the L1 machine, {results['folds']} folds", rows, "C")
-    columns = {"train": "train_accuracy", "test": "test_accuracy", "zeros": "zeros", "share of zeros": "fraction_zero"}
-    columns["share of zeros among pixels that are ever lit"] = "fraction_zero_of_lit_pixels"
-    models = {name: {label: row[key] for label, key in columns.items()} for name, row in results["models"].items()}
-    print_rows(f"accuracy at C = {results['best_C']:g}, fitted to all training images", models, "penalty")
+    rows = {f"{c}{' (best)' * (float(c) == results['best_C'])}": row for c, row in results["scores"].items()}
+    title = f"{results['title']}; accuracy of the L1 machine, {results['folds']} folds"
+    print_rows(title, rows, "C", dict(zip(SCORES, ("train", "train, sd", "test", "test, sd"), strict=True)))
+    columns = {"train_accuracy": "train", "test_accuracy": "test", "zeros": "zeros", "fraction_zero": "share of zeros"}
+    columns["fraction_zero_of_lit_pixels"] = "share of zeros among pixels that are ever lit"
+    title = f"accuracy at C = {results['best_C']:g}, fitted to all training images"
+    print_rows(title, results["models"], "penalty", columns)
 
 
 main = experiment(run)
-
 
 if __name__ == "__main__":
     main()

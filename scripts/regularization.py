@@ -12,12 +12,12 @@ dropout. The output folder gets `results.json`, a PNG for each part, and `tensor
 from pathlib import Path
 from typing import Any, Literal
 
-from _common.cli import experiment
+from _common.cli import at_least, experiment
 from _common.console import print_rows, say
 from _common.digit_images import Source
 from _common.run import Run
 from _regularization import norm_balls, polynomial_fits, regularized_networks
-from _regularization.regularized_networks import EXAMPLES, Strengths
+from _regularization.regularized_networks import EXAMPLES
 
 Part = Literal["polynomial", "geometry", "network"]
 COLUMNS = {
@@ -41,7 +41,7 @@ def run(
     output: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Show the effect of L1, L2, weight decay and dropout.
+    """Show the effect of L1, L2, weight decay and dropout; return the contents of results.json.
 
     Args:
         parts: Experiments to run.
@@ -55,13 +55,8 @@ def run(
         radius: Radius of the norm balls.
         output: Output folder; by default a new one under runs/.
         seed: Random seed of the noise on the points and of the first networks.
-
-    Returns:
-        The contents of results.json.
     """
-    for name, value in (("epochs", epochs), ("repeats", repeats)):
-        if value < 1:
-            raise ValueError(f"--{name} must be at least 1, found {value}")
+    at_least(1, epochs=epochs, repeats=repeats)
     if radius <= 0:
         raise ValueError(f"--radius must be greater than 0, found {radius}")
     if not parts:
@@ -73,7 +68,7 @@ def run(
     if "geometry" in parts:
         results["geometry"] = geometry(out.folder, radius)
     if "network" in parts:
-        strengths = Strengths(weight_decay, l1, dropout)
+        strengths = {"weight decay": weight_decay, "L1": l1, "dropout": dropout}
         results["network"] = network(data, data_dir, epochs, repeats, strengths, out.folder, seed)
     results["files"] = {part: f"{part}.png" for part in results if part != "seed"} | {"results": "results.json"}
     out.finish(results)
@@ -87,8 +82,7 @@ def polynomial(folder: Path, seed: int) -> dict[str, Any]:
     fits, rows = polynomial_fits.fit_all(seed)
     polynomial_fits.draw(fits, rows, seed).savefig(folder / "polynomial.png", dpi=100)
     print_rows("coefficients of the powers of x", polynomial_fits.table(fits), "power")
-    errors = {name: {label: row[key] for key, label in COLUMNS.items()} for name, row in rows.items()}
-    print_rows("root mean square errors", errors, "penalty")
+    print_rows("root mean square errors", rows, "penalty", COLUMNS)
     nearest = min(rows, key=lambda name: rows[name]["rmse_on_true_curve"])
     say(f"nearest to the true curve: {polynomial_fits.TITLES[nearest]}")
     return {"fits": rows, "nearest_to_true_curve": nearest}
@@ -107,7 +101,7 @@ def geometry(folder: Path, radius: float) -> dict[str, Any]:
 
 
 def network(
-    data: Source, data_dir: str | None, epochs: int, repeats: int, strengths: Strengths, folder: Path, seed: int
+    data: Source, data_dir: str | None, epochs: int, repeats: int, strengths: dict[str, float], folder: Path, seed: int
 ) -> dict[str, Any]:
     """Train, print and draw the networks."""
     rows = regularized_networks.train_all(data, data_dir, epochs, repeats, strengths, folder, seed)
@@ -115,13 +109,11 @@ def network(
     regularized_networks.draw(rows, title).savefig(folder / "network.png", dpi=100)
     columns = {"strength": "strength", "train_accuracy": "train", "test_accuracy": "test", "gap": "gap"}
     columns |= {"test_deviation": "test, sd"} if repeats > 1 else {}
-    table = {name: {label: row[key] for key, label in columns.items()} for name, row in rows.items()}
-    print_rows(f"accuracy after training: {title}", table, "regularization")
+    print_rows(f"accuracy after training: {title}", rows, "regularization", columns)
     return {"data": data, "images": EXAMPLES, "epochs": epochs, "repeats": repeats, "variants": rows}
 
 
 main = experiment(run)
-
 
 if __name__ == "__main__":
     main()

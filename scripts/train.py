@@ -59,7 +59,9 @@ def main(args: list[str] | None = None) -> TrainCLI:
             )
             rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
         else:
-            write_metrics(cli, evaluate(cli, cli.command, cli.config.ckpt_path))
+            metrics = evaluate(cli, cli.command, cli.config.ckpt_path)
+            rank_zero_only(write_json)(cli.run.folder / f"{cli.command}.json", metrics)
+            rank_zero_only(print_metrics)(cli.config.ckpt_path, metrics)
         return cli
 
 
@@ -110,12 +112,10 @@ def ending(run: Run) -> Iterator[None]:
     """Say how to continue a training that is stopped, and remove a run that fails before its first checkpoint."""
     try:
         yield
-    except SIGTERMException:
-        rank_zero_only(say)(f"stopped by SIGTERM; continue with\n  {resume_command(run)}")
-        raise SystemExit(143) from None
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        rank_zero_only(say)(f"interrupted; continue from the last checkpoint with\n  {resume_command(run)}")
-        raise SystemExit(130) from None
+    except SystemExit as stop:  # Lightning's answer to SIGTERM and to Ctrl-C
+        code, how = (143, "stopped by SIGTERM") if isinstance(stop, SIGTERMException) else (130, "interrupted")
+        rank_zero_only(say)(f"{how}; continue from the last checkpoint with\n  {resume_command(run)}")
+        raise SystemExit(code) from None
     except BaseException:
         rank_zero_only(run.remove_if_empty)()
         raise
@@ -123,16 +123,9 @@ def ending(run: Run) -> Iterator[None]:
 
 def evaluate(cli: TrainCLI, command: str, checkpoint: str | None) -> dict[str, float]:
     """Return the metrics of `test` or `validate`."""
-    run = {"test": cli.trainer.test, "validate": cli.trainer.validate}[command]
+    run = getattr(cli.trainer, command)
     splits = run(cli.model, cli.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
     return {name: value for split in splits for name, value in split.items()}
-
-
-@rank_zero_only
-def write_metrics(cli: TrainCLI, metrics: dict[str, float]) -> None:
-    """Write the metrics of `validate` or `test` into the run's folder, and print them."""
-    write_json(cli.run.folder / f"{cli.command}.json", metrics)
-    print_metrics(cli.config.ckpt_path, metrics)
 
 
 @rank_zero_only

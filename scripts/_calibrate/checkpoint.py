@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import matplotlib.figure
-import torch
+import numpy as np
+import numpy.typing as npt
 import yaml
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from torch import Tensor
 
 import evaluation
@@ -25,51 +27,40 @@ SCALERS = (
     evaluation.HistogramBinning,
     evaluation.DirichletCalibration,
 )
-Norm = Literal["l1", "l2", "max"]
 
 
 def calibrate_checkpoint(
-    checkpoint: Path,
-    folder: Path,
-    keep: str,
-    n_bins: int,
-    norm: Norm,
-    on_training_data: bool,
-    accelerator: str,
-    replicates: int,
+    checkpoint: Path, folder: Path, keep: str, accelerator: str, on_training_data: bool, **options: Any
 ) -> dict[str, Any]:
     """Fit every scaler, write the figures and the calibrated checkpoint, and return the results."""
     run = rebuild(checkpoint, accelerator)
-    report = evaluation.calibrate(
-        AtPrecision(run.model, run.trainer),
-        run.datamodule,
-        [scaler() for scaler in SCALERS],
-        on_training_data=on_training_data,
-        n_bins=n_bins,
-        norm=norm,
-        replicates=replicates,
-    )
+    network, scalers = AtPrecision(run.model, run.trainer), [scaler() for scaler in SCALERS]
+    report = evaluation.calibrate(network, run.datamodule, scalers, on_training_data=on_training_data, **options)
+    n_bins, norm = options["n_bins"], options["norm"]
     results = {"uncalibrated": report.uncalibrated}
     results |= {scaler.__name__: result for scaler, result in zip(SCALERS, report.calibrated, strict=True)}
     measured = {name: result for name, result in results.items() if result.metrics}
-    scalers = {name: result.scaler for name, result in measured.items() if result.scaler is not None}
+    fitted = {name: result.scaler for name, result in measured.items() if result.scaler is not None}
     folder.mkdir(parents=True, exist_ok=True)
     diagrams = [result.reliability_diagram(n_bins, norm, title=name) for name, result in measured.items()]
-    grid(diagrams).savefig(folder / "reliability.png")
+    imsave(folder / "reliability.png", side_by_side(diagrams))
     files = {"figure": "reliability.png", "results": "results.json"}
-    if keep in scalers:
-        write_calibrated(run, checkpoint, keep, scalers[keep], folder)
+    if keep in fitted:
+        write_calibrated(run, checkpoint, keep, fitted[keep], folder)
         files["checkpoint"] = "checkpoints/calibrated.ckpt"
     fit = f"fitted to {report.samples:,} samples ({report.fitted_on})"
     return {
         "title": f"{checkpoint}: {fit}, test split of {report.test_samples:,}",
         "checkpoint": str(checkpoint),
         "fitted_on": report.fitted_on,
-        "kept": keep if keep in scalers else None,
+        "kept": keep if keep in fitted else None,
         "n_bins": n_bins,
         "norm": norm,
         "methods": {name: row(result) for name, result in results.items()},
-        "fitted": {name: plain(scaler) for name, scaler in scalers.items()},
+        "fitted": {
+            name: {parameter: getattr(scaler, parameter).tolist() for parameter in scaler.fitted}
+            for name, scaler in fitted.items()
+        },
         "files": files,
     }
 
@@ -79,13 +70,8 @@ def row(result: CalibrationResult) -> dict[str, Any]:
     if not result.metrics:
         return {"error": f"not fitted: {result.remarks[0]}"}
     parameters = "" if result.scaler is None else summary(result.scaler)
-    interval = list(result.ece_interval) if result.ece_interval else None
+    interval = list(result.ece_interval or ())
     return result.metrics | {"ece_interval": interval, "parameters": "; ".join([parameters, *result.remarks])}
-
-
-def plain(scaler: Scaler) -> dict[str, Any]:
-    """Return a scaler's fitted parameters as lists and numbers."""
-    return {name: getattr(scaler, name).tolist() for name in scaler.fitted}
 
 
 def summary(scaler: Scaler) -> str:
@@ -93,27 +79,17 @@ def summary(scaler: Scaler) -> str:
     words = []
     for name in sorted(scaler.fitted, reverse=True):
         value: Tensor = getattr(scaler, name)
-        label = name.rstrip("_")
-        if value.ndim == 0:
-            words.append(f"{label} {float(value):.4f}")
-        elif value.ndim == 1:
-            words.append(f"{label} {float(value.min()):.3g} to {float(value.max()):.3g}")
-        else:
-            words.append(f"{label} {' x '.join(map(str, value.shape))}")
+        extent = f"{float(value.min()):.3g} to {float(value.max()):.3g}" if value.ndim == 1 else ""
+        extent = extent or " x ".join(map(str, value.shape)) or f"{float(value):.4f}"
+        words.append(f"{name.rstrip('_')} {extent}")
     return ", ".join(words)
 
 
-def grid(diagrams: Sequence[matplotlib.figure.Figure]) -> matplotlib.figure.Figure:
-    """Draw the diagrams side by side, four in a row."""
-    pictures = [torch.from_numpy(to_rgb(diagram)) for diagram in diagrams]
-    pictures += [torch.full_like(pictures[0], 255)] * (-len(pictures) % 4)
-    rows = [torch.cat(pictures[first : first + 4], dim=1) for first in range(0, len(pictures), 4)]
-    whole = torch.cat(rows).numpy()
-    figure = matplotlib.figure.Figure(figsize=(whole.shape[1] / 100, whole.shape[0] / 100), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.imshow(whole, interpolation="nearest", aspect="auto")
-    return figure
+def side_by_side(diagrams: Sequence[Figure]) -> npt.NDArray[np.uint8]:
+    """Return one picture `[H, W, 3]` of the diagrams, four in a row."""
+    pictures = [to_rgb(diagram) for diagram in diagrams]
+    pictures += [np.full_like(pictures[0], 255)] * (-len(pictures) % 4)
+    return np.vstack([np.hstack(pictures[first : first + 4]) for first in range(0, len(pictures), 4)])
 
 
 def write_calibrated(run: TrainedRun, checkpoint: Path, name: str, scaler: Scaler, folder: Path) -> None:

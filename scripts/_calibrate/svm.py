@@ -1,7 +1,7 @@
 """Calibrated and uncalibrated support vector machines on generated data: `calibrate.py` without a checkpoint."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +19,17 @@ Array = npt.NDArray[np.float64]
 FOLDS = 5
 
 
-def calibrate_svm(folder: Path, n_bins: int, norm: Literal["l1", "l2", "max"], replicates: int) -> dict[str, Any]:
+def calibrate_svm(folder: Path, replicates: int, **options: Any) -> dict[str, Any]:
     """Fit the machines, draw their calibration curves, and return the results."""
     inputs, labels = make_classification(
         n_samples=20_000, n_features=20, n_informative=2, n_redundant=10, random_state=42
     )
     x, x_test, y, y_test = train_test_split(inputs, labels, test_size=0.9, random_state=42)
     fits = {"SVC": naive(x, y, x_test)}
-    for name, method in (
-        ("SVC + Platt", "sigmoid"),
-        ("SVC + isotonic", "isotonic"),
-        ("SVC + temperature", "temperature"),
-    ):
+    for name, method in {"Platt": "sigmoid", "isotonic": "isotonic", "temperature": "temperature"}.items():
         model = CalibratedClassifierCV(SVC(), method=method, cv=FOLDS).fit(x, y)
-        fits[name] = model.predict_proba(x_test)[:, 1], model.predict(x_test), fitted(model, method)
+        fits[f"SVC + {name}"] = model.predict_proba(x_test)[:, 1], model.predict(x_test), fitted(model, method)
     target = torch.from_numpy(y_test).long()
-    options: dict[str, Any] = {"n_bins": n_bins, "norm": norm}
     methods = {}
     for name, (p, predicted, parameters) in fits.items():
         methods[name] = {
@@ -49,18 +44,16 @@ def calibrate_svm(folder: Path, n_bins: int, norm: Literal["l1", "l2", "max"], r
     figure({name: p for name, (p, _, _) in fits.items()}, y_test, methods).savefig(folder / "calibration.png")
     return {
         "title": f"{len(y):,} samples to fit, {len(y_test):,} to test; probability of class 1",
-        "n_bins": n_bins,
-        "norm": norm,
+        **options,
         "methods": methods,
         "files": {"figure": "calibration.png", "results": "results.json"},
     }
 
 
 def naive(x: Array, y: Array, x_test: Array) -> tuple[Array, Array, str]:
-    """Fit a machine without calibration: its decision values, rescaled from their range in training to [0, 1].
+    """Fit a machine without calibration; return probabilities of class 1, predicted classes and the fitted range.
 
-    Returns:
-        Probabilities of class 1, predicted classes (by the sign of the decision value), and the range.
+    The probabilities are decision values, rescaled from their range in training to [0, 1].
     """
     model = SVC().fit(x, y)
     values = model.decision_function(x)
@@ -96,9 +89,8 @@ def figure(probabilities: dict[str, Array], labels: Array, methods: dict[str, An
         histogram.hist(p, bins=20, range=(0, 1), color=colour)
         histogram.set_title(name, fontsize=9)
         histogram.set_xlabel("probability of class 1", fontsize=8)
+        histogram.set_ylabel("" if column else "samples", fontsize=8)
         histogram.tick_params(labelsize=8)
-        if column == 0:
-            histogram.set_ylabel("samples", fontsize=8)
     curves.set(xlabel="mean probability of class 1", ylabel="share of class 1", title="Calibration curves, 10 bins")
     curves.legend(fontsize=9, loc="upper left")
     return drawing

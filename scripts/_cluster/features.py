@@ -1,7 +1,7 @@
 """The penultimate features of a trained classifier, with data and split rebuilt from its run's config.yaml."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,58 +12,41 @@ from torch.utils.tensorboard import SummaryWriter
 
 from _cluster.methods import SHOWN, in_the_plane, scatter_plots
 from _common.rebuild import rebuild
-from lightning_modules import ImageClassifier
 
 
 class Features(NamedTuple):
-    """The features of a split.
+    """The features of a split."""
 
-    Attributes:
-        values: float32 `[N, D]`, the input of the network's last affine layer.
-        labels: int64 `[N]`.
-        images: `[N, C, H, W]` as the network gets them.
-        classes: Names of the classes.
-    """
-
-    values: Tensor
-    labels: Tensor
-    images: Tensor
+    values: Tensor  # float32 [N, D], the input of the network's last affine layer
+    labels: Tensor  # int64 [N]
+    images: Tensor  # [N, C, H, W] as the network gets them
     classes: list[str]
 
 
 def extract(checkpoint: Path, split: str = "test") -> Features:
-    """Return the features of a split.
-
-    Args:
-        checkpoint: A checkpoint in the folder of its run.
-        split: `"train"` (shuffled and augmented, as in training), `"val"` or `"test"`.
+    """Return the features of a split: train (shuffled and augmented, as in training), val or test.
 
     Raises:
         ValueError: If the checkpoint is in no run, or the network has no affine layer.
     """
     run = rebuild(checkpoint)
+    affine = [module for module in run.model.backbone.modules() if isinstance(module, nn.Linear)]
+    if not affine:
+        name = type(run.model.backbone).__name__
+        raise ValueError(f"the network ({name}) has no nn.Linear whose input could be taken")
     run.datamodule.prepare_data()
     run.datamodule.setup("test" if split == "test" else "fit")
-    loader = getattr(run.datamodule, f"{split}_dataloader")()
-    return _collect(run.model, loader, list(getattr(run.datamodule, "classes", []) or []))
-
-
-def _collect(model: ImageClassifier, loader: Any, classes: list[str]) -> Features:
-    affine = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
-    if not affine:
-        raise ValueError(f"the network ({type(model.backbone).__name__}) has no nn.Linear whose input could be taken")
     taken: list[Tensor] = []
-    hook = affine[-1].register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].flatten(1).float().cpu()))
+    affine[-1].register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].flatten(1).float().cpu()))
     images, labels = [], []
     with torch.inference_mode():
-        for batch, target in loader:
-            model(batch.to(model.device))
+        for batch, target in getattr(run.datamodule, f"{split}_dataloader")():
+            run.model(batch.to(run.model.device))
             images.append(batch.float().cpu())
             labels.append(target.cpu())
-    hook.remove()
     targets = torch.cat(labels)
-    names = classes or [str(number) for number in range(int(targets.max()) + 1)]
-    return Features(torch.cat(taken), targets, torch.cat(images), names)
+    classes = getattr(run.datamodule, "classes", None) or range(int(targets.max()) + 1)
+    return Features(torch.cat(taken), targets, torch.cat(images), [str(name) for name in classes])
 
 
 def figure(features: Features, clusters: Tensor, projection: str, seed: int) -> Figure:

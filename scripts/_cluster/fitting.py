@@ -1,8 +1,7 @@
 """Fitting KMeans in one process or in the processes of torchrun, and the results of it."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +19,21 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-@contextmanager
-def _group() -> Iterator[None]:
-    """The process group of torchrun."""
+def fit(rows: Any, model: KMeans, write: Callable[[], object]) -> None:
+    """Fit rows `[N, D]`, each process of torchrun its shard; then the first process calls `write`."""
+    if processes() == 1:
+        model.fit(rows)
+        write()
+        return
     dist.init_process_group("cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo")
     try:
-        yield
+        start, stop = shard_bounds(len(rows), dist.get_rank(), dist.get_world_size())
+        model.fit_shard(rows[start:stop])
+        if dist.get_rank() == 0:
+            write()
+        dist.barrier()
     finally:
         dist.destroy_process_group()
-
-
-def fit_shard(rows: Any, model: KMeans, out: Path | None = None, results: Callable[[], Path] | None = None) -> None:
-    """Fit this process's share of the rows; the first process writes.
-
-    Args:
-        rows: All rows `[N, D]`.
-        model: Estimator to fit.
-        out: The npz file for the centres; its results go beside it.
-        results: Returns the file for the results where there is no `out`.
-    """
-    with _group():
-        rank, size = dist.get_rank(), dist.get_world_size()
-        start, stop = shard_bounds(len(rows), rank, size)
-        model.fit_shard(rows[start:stop])
-        if rank == 0:
-            if out is not None:
-                model.save(out)
-                write_fit(model, len(rows), out.with_suffix(".json"))
-            elif results is not None:
-                write_fit(model, len(rows), results())
-        dist.barrier()
 
 
 def write_fit(model: KMeans, rows: int, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The methods that `cluster.py` compares, the sets that it generates, and scatter plots of clusterings."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,41 +10,43 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from sklearn import cluster, datasets
+from sklearn.decomposition import PCA
+from sklearn.utils import gen_batches
 
-from clustering import KMeans
+from clustering import KMeans, adjusted_rand_score, rand_score
 
 Array = npt.NDArray[Any]
 SHOWN = 5_000
-"""Number of points of a figure, at most."""
+"""Largest number of points of a figure."""
 
 
 class Clustering(NamedTuple):
-    """One method's result.
+    """One method's result."""
 
-    Attributes:
-        labels: `[N]`.
-        centres: `[K, D]`.
-        seconds: Time from the data to the labels.
-    """
-
-    labels: Array
-    centres: Array
-    seconds: float
+    labels: Array  # [N]
+    centres: Array  # [K, D]
+    seconds: float  # from the data to the labels
 
 
-def timed(method: Callable[[], tuple[Array, Array]]) -> Clustering:
-    """Return a method's labels and centres, and the time that it took."""
-    began = time.perf_counter()
-    labels, centres = method()
-    return Clustering(labels, centres, time.perf_counter() - began)
+def timed(method: Callable[..., tuple[Array, Array]]) -> Callable[..., Clustering]:
+    """Decorate a method that returns labels and centres: measure the time that it takes."""
+
+    def measured(*args: Any) -> Clustering:
+        began = time.perf_counter()
+        labels, centres = method(*args)
+        return Clustering(labels, centres, time.perf_counter() - began)
+
+    return measured
 
 
+@timed
 def ours(data: Array, model: KMeans) -> tuple[Array, Array]:
     """Fit our KMeans."""
     model.fit(data)
     return model.labels_, model.cluster_centers_
 
 
+@timed
 def of_faiss(data: Array, k: int, seed: int) -> tuple[Array, Array]:
     """Fit `faiss.Kmeans` to all of the data, 25 iterations."""
     model = faiss.Kmeans(data.shape[1], k, niter=25, max_points_per_centroid=10**9, seed=seed + 1)
@@ -52,6 +55,7 @@ def of_faiss(data: Array, k: int, seed: int) -> tuple[Array, Array]:
     return labels[:, 0], np.asarray(model.centroids)
 
 
+@timed
 def of_sklearn(data: Array, k: int, seed: int) -> tuple[Array, Array]:
     """Fit scikit-learn's KMeans, one initialisation."""
     model = cluster.KMeans(k, n_init=1, random_state=seed).fit(data)
@@ -60,13 +64,20 @@ def of_sklearn(data: Array, k: int, seed: int) -> tuple[Array, Array]:
 
 def inertia(data: Array, clustering: Clustering) -> float:
     """Return the sum of squared distances of all data to their centres, in float64."""
-    total = 0.0
     centres = clustering.centres.astype(np.float64)
-    for start in range(0, len(data), 1 << 15):
-        rows = slice(start, start + (1 << 15))
-        difference = data[rows].astype(np.float64) - centres[clustering.labels[rows]]
-        total += float(np.einsum("ij,ij->", difference, difference))
-    return total
+    batches = gen_batches(len(data), 1 << 15)
+    return sum(float(np.square(data[rows] - centres[clustering.labels[rows]]).sum()) for rows in batches)
+
+
+def scores(data: Array, truth: Array, clusterings: dict[str, Clustering]) -> dict[str, dict[str, float]]:
+    """Return each method's time, objective, and agreement with the truth and with every other method."""
+    rows = {name: {"seconds": one.seconds, "inertia": inertia(data, one)} for name, one in clusterings.items()}
+    labels = {"truth": truth} | {name: one.labels for name, one in clusterings.items()}
+    for name, row in rows.items():
+        for other in (other for other in labels if other != name):
+            row[f"Rand, {other}"] = rand_score(labels[other], labels[name])
+            row[f"adjusted Rand, {other}"] = adjusted_rand_score(labels[other], labels[name])
+    return rows
 
 
 def estimators(points: Array, clusters: int, seed: int) -> dict[str, Any]:
@@ -97,21 +108,16 @@ def scatter_plots(panels: Sequence[Sequence[tuple[str, Array, Array]]], size: fl
     """Draw a grid of panels: each a title, points `[N, 2]` and labels `[N]` (-1 for noise, drawn grey)."""
     figure = Figure(figsize=(size * len(panels[0]), size * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), len(panels[0]), squeeze=False)
-    for row, line in zip(axes, panels, strict=True):
-        for axis, (title, points, labels) in zip(row, line, strict=True):
-            noise = labels < 0
-            axis.scatter(*points[noise].T, s=3, color="0.75", linewidths=0)
-            axis.scatter(*points[~noise].T, s=3, c=labels[~noise], cmap="tab20", linewidths=0)
-            axis.set(title=title, xticks=[], yticks=[])
+    for axis, (title, points, labels) in zip(axes.flat, itertools.chain(*panels), strict=True):
+        noise = labels < 0
+        axis.scatter(*points[noise].T, s=3, color="0.75", linewidths=0)
+        axis.scatter(*points[~noise].T, s=3, c=labels[~noise], cmap="tab20", linewidths=0)
+        axis.set(title=title, xticks=[], yticks=[])
     return figure
 
 
 def in_the_plane(points: Array) -> Array:
     """Return points in two dimensions: as they are, or their first two principal components."""
-    if points.shape[1] == 2:
-        return points
-    if points.shape[1] == 1:
-        return np.column_stack([points[:, 0], np.zeros(len(points))])
-    centred = points - points.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    return centred @ directions[:2].T
+    if points.shape[1] < 2:
+        return np.pad(points, [(0, 0), (0, 1)])
+    return points if points.shape[1] == 2 else PCA(2, svd_solver="full").fit_transform(points)

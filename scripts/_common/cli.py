@@ -31,10 +31,7 @@ class Option(NamedTuple):
 
 
 def split(words: Iterable[str]) -> tuple[list[str], list[Option]]:
-    """Take a command line apart.
-
-    Returns:
-        The words before the first option, and the options.
+    """Return the words before the first option of a command line, and the options.
 
     Example:
         >>> split(["fit", "--save-every=5", "--watch"])
@@ -77,20 +74,15 @@ def replace(name: str, value: str, options: Iterable[Option]) -> list[Option]:
 
 def with_full_names(options: Iterable[Option]) -> list[Option]:
     """Return the options with import paths in place of short names of classes."""
-    return [Option(name, (full_path(_key(name), words[0]), *words[1:]) if words else ()) for name, words in options]
-
-
-def _key(name: str) -> str:
-    parts = [part for part in name.split(".") if part not in ("class_path", "help", "init_args")]
-    return parts[-1] if parts else ""
+    expanded = []
+    for name, words in options:
+        key = [part for part in ("", *name.split(".")) if part not in ("class_path", "help", "init_args")][-1]
+        expanded.append(Option(name, (full_path(key, words[0]), *words[1:])) if words else Option(name))
+    return expanded
 
 
 def command_of(words: Sequence[str], commands: Iterable[str], default: str) -> tuple[str, list[str]]:
-    """Divide a command line into the subcommand, which may be left out, and the rest.
-
-    Raises:
-        ValueError: If the first word is not an option and not one of the commands.
-    """
+    """Divide a command line into the subcommand, which may be left out, and the rest."""
     if not words or words[0].startswith("-"):
         return default, list(words)
     if words[0] not in commands:
@@ -119,14 +111,10 @@ class ShortHelp:
             unknown = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
             if unknown is None:
                 raise
-            raise ValueError(f"{error}: {_nearest_options(unknown[1], self.get_defaults().keys())}") from error  # type: ignore[attr-defined]
-
-
-def _nearest_options(name: str, options: Iterable[str]) -> str:
-    """A clause with the options that begin like an unknown one, or else are similar to it."""
-    near = [option for option in options if option.startswith(name)]
-    near = near or difflib.get_close_matches(name, list(options), n=3)
-    return f"did you mean {' or '.join(f'--{option}' for option in near[:3])}?" if near else "see --help"
+            name, options = unknown[1], list(self.get_defaults().keys())  # type: ignore[attr-defined]
+            near = [one for one in options if one.startswith(name)] or difflib.get_close_matches(name, options)
+            hint = f"did you mean {' or '.join(f'--{one}' for one in near[:3])}?" if near else "see --help"
+            raise ValueError(f"{error}: {hint}") from error
 
 
 class Parser(ShortHelp, ArgumentParser):
@@ -175,6 +163,13 @@ def experiment(
             return function(**options)
 
     return main
+
+
+def at_least(least: int, **options: int) -> None:
+    """Refuse an option whose value is smaller than `least`."""
+    for name, value in options.items():
+        if value < least:
+            raise ValueError(f"--{name} must be at least {least}, found {value}")
 
 
 def _spelled(words: list[str], function: Callable[..., Any]) -> list[str]:

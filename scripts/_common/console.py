@@ -8,14 +8,19 @@ from rich.console import Console
 from rich.table import Column, Table
 
 
-def print_rows(title: str, rows: dict[str, dict[str, Any]], first: str = "") -> None:
-    """Print a table with one row a name.
+def print_rows(
+    title: str, rows: dict[str, dict[str, Any]], first: str = "", chosen: dict[str, str] | None = None
+) -> None:
+    """Print rows, as name -> key -> value, in a table.
 
     Args:
         title: Title of the table.
-        rows: Name -> column -> value, formatted by `cell`; a missing value leaves an empty cell.
+        rows: The rows; a missing value leaves an empty cell.
         first: Heading of the names.
+        chosen: Key -> heading of its column; by default the keys are the headings.
     """
+    if chosen is not None:
+        rows = {name: {chosen[key]: row[key] for key in chosen if key in row} for name, row in rows.items()}
     columns = dict.fromkeys(column for row in rows.values() for column in row)
     table = Table(Column(first, overflow="fold"), title=title, title_justify="left")
     for column in columns:
@@ -26,13 +31,18 @@ def print_rows(title: str, rows: dict[str, dict[str, Any]], first: str = "") -> 
     Console(width=max(Console().width, 120)).print(table)
 
 
-def cell(value: Any) -> str:
-    """Return a value as the tables show it: floats with four decimals, integers with thousands separators."""
+def cell(value: Any, sign: str = "") -> str:
+    """Return a value as tables show it: integers with thousands separators, floats with four decimals, None empty.
+
+    A `sign` of `"+"` is written before positive floats too.
+    """
+    if isinstance(value, bool | None):
+        return {True: "yes", False: "no", None: ""}[value]
     if not isinstance(value, float):
-        return f"{value:,}" if type(value) is int else str(value)
+        return f"{value:,}" if isinstance(value, int) else str(value)
     if value == 0 or not math.isfinite(value) or 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.4f}"
-    return f"{value:.3e}"
+        return f"{value:{sign},.4f}"
+    return f"{value:{sign}.3e}"
 
 
 def print_files(folder: Path, files: dict[str, str]) -> None:

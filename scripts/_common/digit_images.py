@@ -8,31 +8,17 @@ import numpy.typing as npt
 from datamodules import DigitsDataModule, MNISTDataModule
 
 Source = Literal["digits", "mnist"]
-SIZES = {"digits": 8, "mnist": 28}
 
 
 class DigitImages(NamedTuple):
-    """Images and their classes.
+    """Images and their classes."""
 
-    Attributes:
-        images: uint8 `[N, H, W]`, 0 to 255.
-        labels: int64 `[N]`, 0 to 9.
-    """
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
+    images: npt.NDArray[np.uint8]  # [N, H, W], 0 to 255
+    labels: npt.NDArray[np.int64]  # [N], 0 to 9
 
 
 def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | None = None) -> DigitImages:
-    """Read a part of scikit-learn's digits (8x8, a fifth of them for testing) or of MNIST (28x28).
-
-    Args:
-        source: Data set; `"digits"` needs no download.
-        part: Training or test part.
-        data_dir: Folder of MNIST; by default the environment's `DATA_DIR`, otherwise `data`.
-
-    Raises:
-        FileNotFoundError: If MNIST is not there.
+    """Read a part of scikit-learn's digits (8x8, a fifth of them for testing) or of MNIST (28x28, from `data_dir`).
 
     Example:
         >>> read_digits("digits", "test").images.shape
@@ -56,11 +42,7 @@ def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | 
 
 
 def pair(digits: DigitImages, first: int, second: int) -> DigitImages:
-    """Keep only the images of two classes.
-
-    Raises:
-        ValueError: If they are not two different classes from 0 to 9.
-    """
+    """Keep only the images of two different classes."""
     if first == second or not {first, second} <= set(range(10)):
         raise ValueError(f"--digits must be two different digits from 0 to 9, found {first} and {second}")
     chosen = np.isin(digits.labels, (first, second))

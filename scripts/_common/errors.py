@@ -35,8 +35,7 @@ def quiet_lightning(*expected: str) -> Iterator[None]:
     """Silence Lightning's notes, its own deprecation warning, and the `expected` warnings, given as patterns."""
     hush()
     with warnings.catch_warnings():
-        for message in (r".*LeafSpec.* is deprecated", *expected):
-            warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("ignore", message="|".join((r".*LeafSpec.* is deprecated", *expected)))
         yield
 
 
@@ -78,10 +77,7 @@ def _union_error(text: str) -> str:
     reasons = re.findall(r"^\s*- (?!Expected a |Type typing|Type collections)(.+)$", text, flags=re.MULTILINE)
     if reasons:
         return reasons[0]
-    classes = re.findall(r"Expected a <class '([\w.]+)'>", text)
-    literals = re.findall(r"Expected a typing\.Literal\[([^\]]*)\]", text)
-    expected = dict.fromkeys([name for name in classes if name != "NoneType"] + literals)
-    value = re.findall(r"Given value: (.+?)(?:\. Got value.*)?$", text, flags=re.MULTILINE)
-    return (
-        f"{option}: expected {' or '.join(expected) or 'another type'}, found {value[0] if value else 'another value'}"
-    )
+    types = r"Expected a <class '(?!NoneType)([\w.]+)'>|Expected a typing\.Literal\[([^\]]*)\]"
+    expected = dict.fromkeys(one or other for one, other in re.findall(types, text))
+    value = re.search(r"Given value: (.+?)(?:\. Got value.*)?$", text, flags=re.MULTILINE)
+    return f"{option}: expected {' or '.join(expected) or 'another type'}, found {value[1] if value else 'another one'}"

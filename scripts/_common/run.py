@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +17,15 @@ ROOT = "runs"
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one run.
-
-    Attributes:
-        folder: Where everything is written.
-        resumed: Whether a training that stopped continues here.
-    """
+    """The folder of one run."""
 
     folder: Path
-    resumed: bool = False
+    resumed: bool = False  # whether a training that stopped continues here
 
     @classmethod
-    def at(cls, output: str | Path | None, root: str | Path = ROOT) -> "Run":
-        """Return the run in the folder `output`, or a new one under `root`, with the folder made."""
-        run = cls(Path(output)) if output is not None else cls(new_run(root))
+    def at(cls, output: str | Path | None) -> "Run":
+        """Return the run in the folder `output`, or a new one under runs/, with the folder made."""
+        run = cls(Path(output) if output is not None else new_run())
         run.folder.mkdir(parents=True, exist_ok=True)
         return run
 
@@ -40,11 +36,6 @@ class Run:
         if folder is not None and Path(str(checkpoint)).name == "last.ckpt":
             return cls(folder, resumed=True)
         return cls(new_run(root))
-
-    @property
-    def config(self) -> Path:
-        """The configuration that repeats the run."""
-        return self.folder / "config.yaml"
 
     def checkpoint(self, name: str) -> Path:
         """Return the path of `best` or `last`."""
@@ -59,10 +50,11 @@ class Run:
         return [TensorBoardLog(self.folder / "tensorboard", step, log_graph), CSVLog(self.folder / "metrics.csv")]
 
     def save_config(self, text: str) -> None:
-        """Write config.yaml, unless the run has one."""
-        if not self.config.exists():
+        """Write config.yaml, which repeats the run, unless there is one."""
+        path = self.folder / "config.yaml"
+        if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(text)
+            path.write_text(text)
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write results.json, print where every file of `results["files"]` is, and return the results."""
@@ -72,12 +64,8 @@ class Run:
 
     def remove_if_empty(self) -> None:
         """Remove a run that stopped before its first checkpoint."""
-        if self.resumed or any(self.folder.glob("checkpoints/*.ckpt")):
-            return
-        for path in sorted(self.folder.rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
-        if self.folder.exists():
-            self.folder.rmdir()
+        if not self.resumed and not any(self.folder.glob("checkpoints/*.ckpt")):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def watch(self, folder: Path | None = None, tab: str = "") -> None:
         """Print the command that shows the curves under `folder`, by default the run's, in TensorBoard."""
@@ -99,11 +87,7 @@ def run_of(checkpoint: str | Path) -> Path | None:
 
 
 def find_last(root: str | Path) -> Path:
-    """Return the last checkpoint of the newest run under `root` that has a readable one.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """Return the last checkpoint of the newest run under `root` that has a readable one."""
     from lightning_modules.runs.checkpoint_io import read_checkpoint
 
     checkpoints = Path(root).glob("*/checkpoints/last.ckpt")

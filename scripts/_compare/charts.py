@@ -4,29 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from matplotlib import colormaps
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from plotly.subplots import make_subplots
 
 from _compare.curves import AXES, Curve, positive_over_decades
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")
-"""Colours that colour-blind readers can distinguish too (after Okabe and Ito)."""
-FONT = {"family": "system-ui, sans-serif", "size": 13, "color": "#222"}
-AXIS = {"gridcolor": "#e8e8e8", "zeroline": False, "showline": True, "linecolor": "#bbb"}
-AXIS |= {"ticks": "outside", "tickcolor": "#bbb"}
-TEMPLATE = go.layout.Template(
-    layout={
-        "font": FONT,
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "hovermode": "closest",
-        "hoverlabel": {"bgcolor": "white", "font": FONT},
-        "xaxis": AXIS,
-        "yaxis": AXIS | {"automargin": True},
-    }
-)
+"""Colours that colour-blind readers can distinguish (after Okabe and Ito)."""
 CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 
 
@@ -37,10 +24,8 @@ def to_html(figure: go.Figure, name: str, with_library: bool = False) -> str:
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """Return a colour for each combination."""
-    if len(names) <= len(COLOURS):
-        return dict(zip(names, COLOURS, strict=False))
-    scale = colormaps["turbo"]
-    return {name: to_hex(scale(0.05 + 0.9 * place / (len(names) - 1))) for place, name in enumerate(names)}
+    many = map(to_hex, colormaps["turbo"](np.linspace(0.05, 0.95, len(names))))
+    return dict(zip(names, COLOURS if len(names) <= len(COLOURS) else many, strict=False))
 
 
 def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> go.Figure:
@@ -62,7 +47,7 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> go.Fi
         bar = {"type": "data", "array": [margin], "color": colours[name], "thickness": 1.5, "width": 5}
         figure.add_scatter(mode="markers", x=[row["mean"]], y=[place + 0.2], text=[text], marker=diamond, error_x=bar)
     figure.update_traces(hoverinfo="text")
-    figure.update_layout(template=TEMPLATE, height=100 + 36 * len(names), showlegend=False)
+    figure.update_layout(template="plotly_white", height=100 + 36 * len(names), showlegend=False)
     figure.update_layout(margin={"l": 70, "r": 20, "t": 20, "b": 50})
     figure.update_xaxes(title_text=results["metric"], range=_range(results))
     # Long names have room in a column of their own, in the table's order.
@@ -101,8 +86,8 @@ def curve_chart(
         logarithmic = positive_over_decades([value for curve in by_name.values() for value in curve.mean])
         figure.update_xaxes(title_text=AXES[axis], rangemode="tozero", col=column)
         figure.update_yaxes(title_text=quantity, type="log" if logarithmic else "linear", col=column)
-    figure.update_layout(template=TEMPLATE, height=340, margin={"l": 60, "r": 20, "t": 70, "b": 50})
-    figure.update_annotations(font_size=FONT["size"])
+    figure.update_layout(template="plotly_white", height=340, margin={"l": 60, "r": 20, "t": 70, "b": 50})
+    figure.update_annotations(font_size=13)
     figure.update_layout(legend={"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0})
     return figure
 
@@ -119,9 +104,7 @@ def _line(curve: Curve, axis: str, title: str, colour: str) -> go.Scatter:
 def _band(curve: Curve, axis: str, name: str, colour: str) -> go.Scatter:
     """Return a band of one standard deviation."""
     x = getattr(curve, axis)
-    low, high = ([mean + sign * sd for mean, sd in zip(curve.mean, curve.sd, strict=True)] for sign in (-1, 1))
-    red, green, blue = (round(255 * part) for part in to_rgb(colour))
-    style = {"mode": "lines", "line": {"width": 0}, "fill": "toself"}
-    style["fillcolor"] = f"rgba({red}, {green}, {blue}, 0.15)"
-    around = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)]}
+    low, high = np.subtract(curve.mean, curve.sd), np.add(curve.mean, curve.sd)
+    style = {"mode": "lines", "line": {"width": 0}, "fill": "toself", "fillcolor": f"{colour}26"}  # 15% opaque
+    around = {"x": [*x, *reversed(x)], "y": [*high.tolist(), *reversed(low.tolist())]}
     return go.Scatter(**around, **style, hoverinfo="skip", legendgroup=name, showlegend=False)

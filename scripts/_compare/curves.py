@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,12 +12,10 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from lightning_modules.runs.loggers import read_column
 
-SPLITS = ("train", "val", "test")
 AXES = {"steps": "optimizer steps", "seconds": "seconds since the start"}
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A metric of one combination, at the steps that all its seeds have."""
 
     steps: list[int]  # optimizer steps
@@ -26,19 +24,12 @@ class Curve:
     sd: list[float]  # standard deviation over the seeds; empty for a single seed
 
 
-def quantities(metric: str) -> dict[str, dict[str, str]]:
-    """Return the quantities to draw, the compared metric first, as quantity -> split -> column of metrics.csv."""
-    accuracy = {split: f"{split}/accuracy" for split in SPLITS}
-    loss = {"train": "train/loss", "val": "val/nll", "test": "test/nll"}
-    name = metric.partition("/")[2] or metric
-    if name == "nll":
-        return {"loss": loss, "accuracy": accuracy}
-    return {name: {split: f"{split}/{name}" for split in SPLITS}, "accuracy": accuracy, "loss": loss}
-
-
 def read_curve(runs: Sequence[Path], column: str) -> Curve | None:
     """Average a column of metrics.csv over the runs of a combination; None if they have no step of it in common."""
-    values = [_column(run / "metrics.csv", column) for run in runs]
+    try:
+        values = [dict(read_column(run / "metrics.csv", column)) for run in runs]
+    except (ValueError, OSError):  # a run has no such column
+        return None
     common = sorted(set.intersection(*(set(one) for one in values))) if values else []
     if not common:
         return None
@@ -51,13 +42,6 @@ def read_curve(runs: Sequence[Path], column: str) -> Curve | None:
         mean=table.mean(0).tolist(),
         sd=table.std(0, ddof=1).tolist() if len(runs) > 1 else [],
     )
-
-
-def _column(path: Path, name: str) -> dict[int, float]:
-    try:
-        return dict(read_column(path, name))
-    except (ValueError, OSError):
-        return {}
 
 
 def elapsed(folder: Path) -> dict[int, float]:
@@ -82,10 +66,12 @@ def elapsed(folder: Path) -> dict[int, float]:
 
 
 def collect(runs: Mapping[str, Sequence[Path]], metric: str) -> dict[str, dict[str, dict[str, Curve]]]:
-    """Read all curves to draw, as quantity -> split -> combination -> curve."""
+    """Read the curves of the compared metric, accuracy and loss, as quantity -> split -> combination -> curve."""
     curves: dict[str, dict[str, dict[str, Curve]]] = {}
-    for quantity, columns in quantities(metric).items():
-        for split, column in columns.items():
+    compared = metric.partition("/")[2] or metric
+    for quantity in dict.fromkeys(("loss" if compared == "nll" else compared, "accuracy", "loss")):
+        for split in ("train", "val", "test"):
+            column = f"{split}/{quantity if quantity != 'loss' or split == 'train' else 'nll'}"
             for name, folders in runs.items():
                 curve = read_curve(folders, column)
                 if curve is not None:
@@ -103,20 +89,17 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapp
         logarithmic = positive_over_decades([value for curve in by_name.values() for value in curve.mean])
         for axes, row in zip(column, rows, strict=True):
             for name, curve in by_name.items():
-                x = getattr(curve, row)
-                if not x:
+                if not (x := getattr(curve, row)):
                     continue
                 axes.plot(x, curve.mean, color=colours[name], label=name, marker="." if len(x) < 30 else None)
                 if curve.sd:
                     low, high = np.subtract(curve.mean, curve.sd), np.add(curve.mean, curve.sd)
                     axes.fill_between(x, low, high, color=colours[name], alpha=0.18, linewidth=0)
-            axes.set_yscale("log" if logarithmic else "linear")
-            axes.set(title=split, xlabel=AXES[row], ylabel=quantity)
+            axes.set(title=split, xlabel=AXES[row], ylabel=quantity, yscale="log" if logarithmic else "linear")
             axes.set_xlim(left=0)
             axes.grid(alpha=0.3)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
     return figure
 
 

@@ -6,10 +6,10 @@ import os
 import queue
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import replace
+from unittest import mock
 
 import torch
 
@@ -18,28 +18,15 @@ from _compare.runs import Task, execute, outcome, write_failure
 Process = multiprocessing.context.ForkServerProcess
 
 
-class Engine:
-    """Makes runs, each in a fresh process, so that no run depends on another."""
-
-    def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
-        """Make every run, and yield each when it has ended.
-
-        Args:
-            tasks: Runs, in the order in which they start.
-            started: Called with each run when it starts.
-        """
-        raise NotImplementedError
-
-
 def in_fresh_process(task: Task, running: Callable[[Process], None] = lambda process: None) -> str | None:
     """Make a run in a fork of a server that has imported everything once: as fresh as a new process, and faster.
 
-    Returns:
-        How the process ended, if it wrote no outcome.
+    If the process wrote no outcome, the answer is how it ended.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["compare"])
-    with _environment(task.threads):
+    path = os.pathsep.join(filter(None, sys.path))
+    with mock.patch.dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS=str(task.threads)):  # the server's
         multiprocessing.forkserver.ensure_running()
     process = context.Process(target=execute, args=(task,))
     process.start()
@@ -52,30 +39,17 @@ def in_fresh_process(task: Task, running: Callable[[Process], None] = lambda pro
     return f"its process ended with code {process.exitcode}: see log.txt"
 
 
-@contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """Set the server's module path and number of threads before it starts."""
-    changed = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": str(threads)}
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
-
-
-class Processes(Engine):
+class Processes:
     """Up to `jobs` runs at a time on this machine, taking turns on its GPUs."""
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
 
     def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
-        """Make every run, and yield each when it has ended."""
+        """Make the runs in this order, each in a fresh process, so that none depends on another.
+
+        `started` is called with each run when it starts, and each is yielded when it has ended.
+        """
         slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(self.jobs):
             slots.put(slot)

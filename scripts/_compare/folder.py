@@ -21,16 +21,9 @@ def definition(combinations: Sequence[Combination], threads: int) -> dict[str, A
 
 
 def find_folder(output: Path | None, defined: dict[str, Any], seeds: Sequence[int], command: str) -> Path:
-    """Return the folder to work in, and write the comparison's definition there.
+    """Return the folder to work in, and write the comparison's definition and its command line there.
 
-    Args:
-        output: Folder given by the user; by default the newest unfinished one of the same comparison, or a new one.
-        defined: The comparison's `definition`.
-        seeds: Random seeds of the runs.
-        command: Command line that repeats the comparison.
-
-    Raises:
-        ValueError: If `output` holds something else.
+    It is `output`, or by default the newest unfinished folder of the same comparison, or a new one.
     """
     folder = output or _unfinished(Path(ROOT), defined, seeds) or new_run(ROOT)
     known = _read(folder)
@@ -46,7 +39,7 @@ def find_folder(output: Path | None, defined: dict[str, Any], seeds: Sequence[in
 
 def _same(known: dict[str, Any], defined: dict[str, Any], seeds: Sequence[int]) -> bool:
     """Whether the runs are the same; further seeds may be added."""
-    return {name: known.get(name) for name in defined} == defined and set(known["seeds"]) <= set(seeds)
+    return known | defined == known and set(known["seeds"]) <= set(seeds)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
@@ -63,16 +56,12 @@ def _unfinished(root: Path, defined: dict[str, Any], seeds: Sequence[int]) -> Pa
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Keep a second comparison out of the folder.
-
-    Raises:
-        ValueError: If another comparison is running there.
-    """
+def only_one(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep a second comparison, or a second process of a run, out of the folder: refuse it, or let it `wait`."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise ValueError(
                 f"another comparison is running in {folder}: wait for it, or give another --output"

@@ -1,10 +1,9 @@
 """The combinations of a comparison, and the command line of train.py for each."""
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -13,6 +12,8 @@ from _common.errors import one_line
 from _compare.values import label, value_options, varied_keys
 from _train.command_line import TrainCLI
 
+train_cli = cache(lambda words: TrainCLI(list(words)))
+"""One parser for all combinations: making it takes longer than parsing."""
 OWN = {
     "seed_everything": "--seeds and --seed choose the seeds",
     "ckpt_path": "the same command resumes an interrupted comparison",
@@ -21,54 +22,31 @@ OWN = {
 """Options of train.py that a comparison sets itself, and the option to use instead."""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One option of train.py and its values.
+class Axis(NamedTuple):
+    """One option of train.py and its values."""
 
-    Attributes:
-        option: Name without dashes.
-        values: Values as the user writes them: `LAMB`, `SGD(lr=0.1)`, `{class_path: SGD, init_args: {lr: 0.1}}`, `64`.
-    """
-
-    option: str
-    values: tuple[str, ...]
+    option: str  # without dashes
+    values: tuple[str, ...]  # as written: LAMB, SGD(lr=0.1), {class_path: SGD, init_args: {lr: 0.1}}, 64
 
 
-@dataclass(frozen=True)
-class Combination:
-    """One value of each axis.
+class Combination(NamedTuple):
+    """One value of each axis."""
 
-    Attributes:
-        name: Unique in the comparison.
-        settings: Option -> value, as the user writes it.
-        words: Command line of train.py, without `fit`, the seed and the folder.
-        config: Configuration that train.py parses it to.
-        varied: Keys of the flat configuration that the values set.
-    """
-
-    name: str
-    settings: dict[str, str]
-    words: tuple[str, ...]
-    config: dict[str, Any]
-    varied: tuple[str, ...]
+    name: str  # unique in the comparison
+    settings: dict[str, str]  # option -> value, as the user writes it
+    words: tuple[str, ...]  # command line of train.py, without fit, the seed and the folder
+    config: dict[str, Any]  # its whole configuration, without the seed and the folder
+    varied: tuple[str, ...]  # keys of the flat configuration that the values set
 
 
 def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]:
-    """Return every combination of the axes' values, each checked by train.py's parser.
-
-    Args:
-        axes: Axes, at least one.
-        options: Words for train.py that all runs share.
-
-    Raises:
-        ValueError: If an axis, a value or an option is not one of train.py's.
-    """
+    """Return every combination of the axes' values, with the options of train.py that all runs share."""
     shared = parse(options)
     given = [option.name for option in shared] + [axis.option for axis in axes]
     for option in given:
         if option in OWN:
             raise ValueError(f"--{option} cannot be given here: {OWN[option]}")
-    twice = [option for option, count in ((o, given.count(o)) for o in given) if count > 1 and option != "config"]
+    twice = [option for option in given if given.count(option) > 1 and option != "config"]
     if twice:
         raise ValueError(f"--{twice[0]} is given twice: as an axis it must not be among the options too")
     combinations = []
@@ -76,9 +54,10 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
         settings = {axis.option: value for axis, value in zip(axes, values, strict=True)}
         name = ", ".join(label(option, value) for option, value in settings.items())
         chosen = [one for option, value in settings.items() for one in value_options(option, value)]
-        words = in_order([*shared, *chosen])
+        # A class comes before its options, and recipes before everything.
+        order = sorted([*shared, *chosen], key=lambda one: (one.name != "config", one.name.count(".")))
         try:
-            words, config = check(words)
+            words, config = check(join(order))
         except Exception as error:
             raise ValueError(f"{name}: {one_line(error)}") from error
         combinations.append(Combination(name, settings, tuple(words), config, tuple(varied_keys(chosen))))
@@ -89,46 +68,20 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
 
 
 def parse(words: Sequence[str]) -> list[Option]:
-    """Take a command line apart.
-
-    Raises:
-        ValueError: If it does not start with an option.
-    """
+    """Take a command line of options apart."""
     leading, options = split(words)
     if leading:
         raise ValueError(f"unexpected word {leading[0]!r}: options start with --")
     return options
 
 
-def in_order(options: Iterable[Option]) -> list[str]:
-    """Put a command line together so that a class comes before its options, and recipes before everything."""
-    return join(sorted(options, key=lambda option: (option.name != "config", option.name.count("."))))
-
-
-@cache
-def _command_line() -> TrainCLI:
-    """One parser for all combinations: making it takes longer than parsing."""
-    return TrainCLI(["fit"])
-
-
-def _configuration(words: Sequence[str]) -> dict[str, Any]:
-    """The whole configuration of a command line, as config.yaml would hold it, except seed and folder."""
-    cli = _command_line()
-    cli.parse_arguments(cli.parser, list(words))
-    config: dict[str, Any] = yaml.safe_load(cli.config_text())
-    config.pop("seed_everything")
-    config["trainer"].pop("default_root_dir")
-    return config
-
-
 def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Parse a run's command line as train.py does, and complete it: one device, no progress bar, the test curve.
-
-    Returns:
-        The words, and their configuration.
-    """
+    """Complete a run's command line by one device, no progress bar and the test curve; return it with its config."""
     complete = [*words, "--trainer.enable_progress_bar", "false"]
-    config = _configuration(complete)
+    cli = train_cli(("fit",))
+    cli.parse_arguments(cli.parser, complete)
+    config: dict[str, Any] = yaml.safe_load(cli.config_text())  # as config.yaml would hold it
+    del config["seed_everything"], config["trainer"]["default_root_dir"]
     trainer, data = config["trainer"], config["data"].get("init_args") or {}
     if trainer["fast_dev_run"]:
         raise ValueError("--trainer.fast_dev_run tests nothing: limit the batches by --trainer.limit_train_batches")

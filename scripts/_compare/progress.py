@@ -10,12 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from _common.console import print_rows, say
 from _common.run import shell
-from _compare.engines import Engine
-from _compare.report import format_number
+from _compare.engines import Processes
+from _compare.ray import Ray
+from _compare.report import summary_row
 from _compare.runs import OUTCOME, Task, outcome
 
 
-def make_runs(tasks: Sequence[Task], engine: Engine, metric: str, folder: Path) -> None:
+def make_runs(tasks: Sequence[Task], engine: Processes | Ray, metric: str, folder: Path) -> None:
     """Make the runs that have not finished, with a progress bar."""
     ended = {task.folder: outcome(task.folder) for task in tasks}
     left = [task for task in tasks if (ended[task.folder] or {}).get("status") != "finished"]
@@ -29,19 +30,15 @@ def make_runs(tasks: Sequence[Task], engine: Engine, metric: str, folder: Path) 
     with Progress("runs", *columns, TextColumn("{task.description}"), console=Console(), transient=True) as progress:
         bar = progress.add_task("", total=len(tasks), completed=len(tasks) - len(left))
 
-        def show() -> None:
-            progress.update(bar, description="; ".join(running.values()))
-
         def started(task: Task) -> None:
             running[task.folder] = task.title
-            show()
+            progress.update(bar, description="; ".join(running.values()))
 
         try:
             with closing(engine.run(left, started)) as done:
                 for task in done:
                     running.pop(task.folder, None)
-                    progress.advance(bar)
-                    show()
+                    progress.update(bar, advance=1, description="; ".join(running.values()))
                     progress.console.print(_line(task, metric), highlight=False, soft_wrap=True, markup=False)
                     check_metric([task], metric)
         except KeyboardInterrupt:
@@ -58,11 +55,7 @@ def _line(task: Task, metric: str) -> str:
 
 
 def check_metric(tasks: Sequence[Task], metric: str) -> None:
-    """Check with the first finished run that there is such a metric.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Check with the first finished run that there is such a metric."""
     for task in tasks:
         metrics = (outcome(task.folder) or {}).get("metrics")
         if metrics is not None and metric not in metrics:
@@ -71,24 +64,6 @@ def check_metric(tasks: Sequence[Task], metric: str) -> None:
 
 def print_results(results: dict[str, Any]) -> None:
     """Print the table and the note on the number of seeds."""
-    rows = {name: _row(name, results) for name in results["table"]}
-    title = f"{results['metric']}, against {results['baseline']}"
-    print_rows(title, rows, " × ".join(results["axes"]))
+    rows = {name: summary_row(results, name) for name in results["table"]}
+    print_rows(f"{results['metric']}, against {results['baseline']}", rows, " × ".join(results["axes"]))
     say(results["note"])
-
-
-def _row(name: str, results: dict[str, Any]) -> dict[str, str]:
-    row, test = results["table"][name], results["tests"].get(name)
-    interval = "" if row["low"] is None else f"{format_number(row['low'])} to {format_number(row['high'])}"
-    spread = "" if row["sd"] is None else f" ± {format_number(row['sd'])}"
-    cells = {
-        "runs": f"{row['n']} of {len(results['seeds'])}",
-        "mean ± sd": "" if row["mean"] is None else format_number(row["mean"]) + spread,
-        "95% interval": interval,
-    }
-    numbers = ("difference", "p", "holm")
-    test_cells = [
-        "" if not test or test[key] is None else format_number(test[key], "+" * (key == numbers[0])) for key in numbers
-    ]
-    verdict = "baseline" if name == results["baseline"] else test["conclusion"] if test else ""
-    return cells | dict(zip(("difference", "p", "p, Holm"), test_cells, strict=True)) | {"conclusion": verdict}

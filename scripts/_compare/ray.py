@@ -10,22 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from _compare.engines import Engine
 from _compare.runs import Task, outcome, write_failure
 
 
-class Ray(Engine):
+class Ray:
     """As many runs at a time as an existing Ray cluster has room for.
 
-    Every machine must see the repository, the data and the output under the same paths as this one.
-
-    Args:
-        address: Address of the cluster; by default the one that this process or the environment is connected to.
-        threads: Number of CPUs for each run.
-        gpus: Number of GPUs, or the share of one, for each run.
-
-    Raises:
-        ValueError: If ray is not installed, or there is no cluster.
+    Every machine must see the repository, the data and the output under the same paths as this one. Each run has
+    `threads` CPUs and `gpus` GPUs, or a share of one.
     """
 
     def __init__(self, address: str | None = None, threads: int = 1, gpus: float = 0.0) -> None:
@@ -47,7 +39,7 @@ class Ray(Engine):
             ) from error
 
     def run(self, tasks: Sequence[Task], started: Callable[[Task], None]) -> Generator[Task]:
-        """Make every run, and yield each when it has ended."""
+        """Make the runs as `Processes.run` does."""
         path = [os.path.abspath(place) for place in sys.path]
         environment = {name: os.environ[name] for name in ("DATA_DIR",) if name in os.environ}
 
@@ -84,15 +76,9 @@ class Ray(Engine):
 
 
 def check_answers(address: str | None) -> None:
-    """Check within seconds that `[ray://]HOST:PORT` answers; Ray itself waits for minutes.
-
-    Raises:
-        ValueError: If nothing answers there.
-    """
-    match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
-    if not match:
-        return
-    try:
-        socket.create_connection((match[1], int(match[2])), timeout=10).close()
-    except OSError as error:
-        raise ValueError(f"no Ray cluster at {address}: {error.strerror or error}") from error
+    """Check within seconds that `[ray://]HOST:PORT` answers; Ray itself waits for minutes."""
+    if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or ""):
+        try:
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+        except OSError as error:
+            raise ValueError(f"no Ray cluster at {address}: {error.strerror or error}") from error

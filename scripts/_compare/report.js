@@ -1,10 +1,11 @@
 "use strict";
 
-// Tables: a click on a heading sorts by it, a second click reverses the order; cells without a value stay last.
+// Tables: a click on a heading sorts by the text or by the number that it begins with, a second click reverses the
+// order; empty cells stay last.
 function value(row, column) {
-  const text = row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-  const number = Number(text);
-  return text === "" ? null : Number.isNaN(number) ? text : number;
+  const text = row.cells[column].textContent.trim();
+  const number = /^[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?(?= |$)/.exec(text);
+  return text === "" || text === "nan" ? null : number ? Number(number[0].replaceAll(",", "")) : text;
 }
 
 function order(a, b) {

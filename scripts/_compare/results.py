@@ -1,11 +1,12 @@
 """From the outcomes of the runs to results.json, times.json, the figure and the report."""
 
-import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytorch_lightning as pl
 import torch
 
@@ -16,7 +17,6 @@ from _compare.grid import Axis, Combination
 from _compare.report import report
 from _compare.runs import Task, outcome
 from _compare.statistics import against_baseline, note, summarize
-from _compare.tensorboard import write_experiment
 
 OTHERS = ("test/accuracy", "test/nll", "test/ece")
 """Metrics shown beside the one that is compared."""
@@ -34,22 +34,25 @@ def gather(
     """Return the contents of results.json, which depend neither on time nor on the engine or the number of jobs."""
     settings = {one.name: one.settings for one in combinations}
     runs = [_row(task, settings[task.name]) for task in tasks]
-    names, seeds = list(settings), sorted({task.seed for task in tasks})
-    metrics_of = {name: {run["seed"]: run["metrics"] for run in _finished(runs, name)} for name in names}
-    scores = {name: {seed: values[metric] for seed, values in by_seed.items()} for name, by_seed in metrics_of.items()}
+    finished: dict[str, dict[int, dict[str, float]]] = {name: {} for name in settings}
+    for run in runs:
+        if run["status"] == "finished":
+            finished[run["name"]][run["seed"]] = run["metrics"]
+    scores = {name: {seed: values[metric] for seed, values in by_seed.items()} for name, by_seed in finished.items()}
     others = [key for key in OTHERS if key != metric]
     tests = against_baseline(scores, baseline)
     return {
         "axes": {axis.option: list(axis.values) for axis in axes},
         "options": list(options),
         "threads": tasks[0].threads,
-        "seeds": seeds,
+        "seeds": sorted({task.seed for task in tasks}),
         "metric": metric,
         "others": others,
         "baseline": baseline,
         "table": {
-            name: summarize(list(scores[name].values())) | {"others": _means(metrics_of[name].values(), others)}
-            for name in names
+            name: summarize(list(scores[name].values()))
+            | {"others": {key: summarize([one[key] for one in rows.values() if key in one])["mean"] for key in others}}
+            for name, rows in finished.items()
         },
         "tests": tests,
         "note": note(min((test["n"] for test in tests.values() if test["n"]), default=0), len(tests)),
@@ -63,15 +66,6 @@ def _row(task: Task, settings: Mapping[str, str]) -> dict[str, Any]:
     if ended["status"] != "finished":
         return row | {"error": ended["error"]}
     return row | {"metrics": {name: value for name, value in ended["metrics"].items() if name != SPEED}}
-
-
-def _finished(runs: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
-    return [run for run in runs if run["name"] == name and run["status"] == "finished"]
-
-
-def _means(rows: Any, names: Sequence[str]) -> dict[str, float | None]:
-    rows = list(rows)
-    return {name: summarize([row[name] for row in rows if name in row])["mean"] for name in names}
 
 
 def measure(folder: Path, tasks: Sequence[Task], command: str, how: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,27 +86,22 @@ def measure(folder: Path, tasks: Sequence[Task], command: str, how: Mapping[str,
             }
         )
     devices = ", ".join(sorted({run["device"] for run in runs if run["device"]}))
-    return {"command": command, "environment": environment() | {"device": devices, **how}, "runs": runs}
-
-
-def environment() -> dict[str, Any]:
-    """Return the versions and the machine."""
-    return {
+    environment = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pytorch-lightning": pl.__version__,
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": joblib.cpu_count(),  # those that this process may use
+        "device": devices,
     }
+    return {"command": command, "environment": environment | dict(how), "runs": runs}
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.*)", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
+    return model[1] if model else platform.processor()
 
 
 def write_all(
@@ -135,12 +124,3 @@ def write_all(
     write_json(folder / "times.json", dict(times))
     write_json(folder / "results.json", dict(results) | {"files": files})
     return files
-
-
-def announce(folder: Path, combinations: Sequence[Combination], seeds: Sequence[int], metric: str) -> None:
-    """Write the settings that vary for TensorBoard."""
-    configs = [flatten(one.config) for one in combinations]
-    named = dict.fromkeys(key for one in combinations for key in one.varied)
-    settings = {key: [config[key] for config in configs if key in config] for key in named}
-    columns = {key: values for key, values in settings.items() if values}
-    write_experiment(folder, columns | {"seed_everything": list(seeds)}, dict.fromkeys((metric, *OTHERS)))

@@ -1,6 +1,5 @@
 """One run of a comparison: train.py in a process of its own, resumed after a kill, and its outcome."""
 
-import fcntl
 import json
 import os
 import re
@@ -9,8 +8,6 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -21,31 +18,22 @@ import torch
 import train
 from _common.errors import one_line
 from _common.run import find_last, write_json
+from _compare.folder import only_one
 
 OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run to make.
+    """A run to make."""
 
-    Attributes:
-        name: Name of its combination.
-        seed: Random seed.
-        folder: Folder of the run's folder, the log, and the outcome.
-        words: Command line of train.py without `fit`, seed and folder.
-        threads: Number of PyTorch's threads; fixed, because a sum's order of additions depends on it.
-        start: Working directory, to which relative paths in `words` refer.
-        gpu: Value of CUDA_VISIBLE_DEVICES; None leaves it unchanged.
-    """
-
-    name: str
+    name: str  # of its combination
     seed: int
-    folder: Path
-    words: tuple[str, ...]
-    threads: int
-    start: Path
-    gpu: str | None = None
+    folder: Path  # of the run's folder, the log and the outcome
+    words: tuple[str, ...]  # command line of train.py without fit, seed and folder
+    threads: int  # PyTorch's; fixed, because a sum's order of additions depends on their number
+    start: Path  # working directory, to which relative paths in the words refer
+    gpu: str | None = None  # value of CUDA_VISIBLE_DEVICES; None leaves it unchanged
 
     @property
     def title(self) -> str:
@@ -71,31 +59,21 @@ def execute(task: Task) -> None:
     if task.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
     torch.set_num_threads(task.threads)
-    with _locked(task.folder / ".lock"):
-        if outcome(task.folder) is None:  # the process that held the lock may have finished it
+    with only_one(task.folder, wait=True):  # a process of a killed comparison may still be ending
+        if outcome(task.folder) is None:  # or may have finished the run
             _train(task)
     sys.stdout.flush()
 
 
 def _end_with_parent() -> None:
     """End this process as soon as the one that started it ends, even by a kill."""
-    parent = parent_process()
-    if parent is None:
-        return
 
     def wait() -> None:
-        parent.join()
-        os._exit(1)
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process works in the folder; one of a killed comparison may still be ending."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _train(task: Task) -> None:

@@ -13,39 +13,32 @@ ENOUGH = 3
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:
-    """Return the mean, the standard deviation, and the mean's 95% interval by Student's t.
+    """Return the number of values, their mean and standard deviation, and the mean's 95% interval by Student's t.
 
-    Args:
-        values: One value for each seed.
-
-    Returns:
-        `n`, `mean`, `sd`, `low`, `high`; None where there are too few values.
+    A number for which there are too few values is None, as all are if a value is not finite.
 
     Example:
         >>> {name: round(value, 3) for name, value in summarize([1.0, 2.0, 3.0]).items()}
         {'n': 3, 'mean': 2.0, 'sd': 1.0, 'low': -0.484, 'high': 4.484}
     """
     n = len(values)
+    summary: dict[str, Any] = {"n": n, "mean": None, "sd": None, "low": None, "high": None}
     if n == 0 or not all(map(math.isfinite, values)):
-        return {"n": n, "mean": None, "sd": None, "low": None, "high": None}
-    mean = float(np.mean(values))
+        return summary
+    summary["mean"] = mean = float(np.mean(values))
     if n == 1:
-        return {"n": n, "mean": mean, "sd": None, "low": None, "high": None}
+        return summary
     sd = float(np.std(values, ddof=1))
     half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * sd / math.sqrt(n)
-    return {"n": n, "mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    return summary | {"sd": sd, "low": mean - half, "high": mean + half}
 
 
 def paired_test(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[str, Any]:
-    """Run Student's paired t-test over the seeds that both have.
-
-    Args:
-        values: Seed -> result.
-        baseline: Seed -> result of the baseline.
+    """Run Student's paired t-test between two mappings seed -> result, over the seeds that both have.
 
     Returns:
-        `n`, the number of pairs; `difference`, the mean; `low` and `high`, its 95% interval; `t`; `p`. None where
-        there is one pair, or where all pairs have the same difference.
+        `n`, the number of pairs; `difference`, the mean; `low` and `high`, its 95% interval; `t`; `p`. The last two
+        are None for a single pair, and if all pairs have the same difference.
     """
     seeds = sorted(values.keys() & baseline.keys())
     summary = summarize([values[seed] - baseline[seed] for seed in seeds])
@@ -63,9 +56,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Apply Holm's correction for several tests at once (Scandinavian Journal of Statistics 6, 1979).
 
     The k-th smallest of m p-values is multiplied by m - k + 1; the results are made non-decreasing and at most 1.
-
-    Args:
-        p_values: The p-values; None for a test that could not be made, which does not count.
+    None is the p-value of a test that could not be made, which does not count.
 
     Example:
         >>> holm([0.01, None, 0.04, 0.03])
@@ -81,10 +72,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def against_baseline(scores: Mapping[str, Mapping[int, float]], baseline: str) -> dict[str, dict[str, Any]]:
-    """Test every combination (name -> seed -> result) against the baseline, with Holm's correction over all tests.
+    """Test every other combination (name -> seed -> result) against the baseline by `paired_test`.
 
-    Returns:
-        Name -> the result of `paired_test`, with `holm` and `conclusion`; without the baseline.
+    Each result also has `holm`, the p-value corrected for all tests, and the `conclusion`.
     """
     others = [name for name in scores if name != baseline]
     tests = {name: paired_test(scores[name], scores[baseline]) for name in others}
@@ -107,12 +97,7 @@ def conclude(test: Mapping[str, Any], p: float | None) -> str:
 
 
 def note(pairs: int, tests: int) -> str:
-    """Return a note on the power of the tests.
-
-    Args:
-        pairs: Smallest number of pairs of a test.
-        tests: Number of tests made at once.
-    """
+    """Return a note on the power of `tests` tests made at once, the smallest with `pairs` pairs."""
     if tests == 0:
         return "One combination: there is nothing to test against."
     if pairs < 2:

@@ -10,6 +10,7 @@ import yaml
 
 from _common.cli import Option
 from _common.names import expand_config
+from _common.run import flatten
 
 _CLASSES = ("optimizer", "base_optimizer", "lr_scheduler", "activation")
 _PLAIN = re.compile(r"[A-Za-z_][\w.]*")
@@ -106,14 +107,7 @@ def varied_keys(options: Iterable[Option]) -> list[str]:
         if rest[:1] == ("null",):
             continue
         if rest and rest[0].startswith("{"):
-            keys |= dict.fromkeys(_flat_keys(json.loads(rest[0]), option))
+            keys |= dict.fromkeys(flatten(json.loads(rest[0]), option))
         else:
             keys[f"{option}.class_path"] = keys[option] = None
     return list(keys)
-
-
-def _flat_keys(content: Any, prefix: str) -> list[str]:
-    if not isinstance(content, dict):
-        return [prefix]
-    below = ((prefix if key == "init_args" else f"{prefix}.{key}", value) for key, value in content.items())
-    return [key for name, value in below for key in _flat_keys(value, name)]

@@ -8,8 +8,7 @@ from typing import Any
 from sklearn.datasets import fetch_20newsgroups, load_files
 from sklearn.model_selection import train_test_split
 
-NEWSGROUPS = ("alt.atheism", "comp.graphics", "sci.med", "soc.religion.christian")
-TEST_SHARE = 0.3
+NEWSGROUPS = ["alt.atheism", "comp.graphics", "sci.med", "soc.religion.christian"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,8 @@ def newsgroups() -> Corpus:
     """Load four of the 20 newsgroups, which scikit-learn downloads once.
 
     Headers and footers are removed, since they name the group.
-
-    Raises:
-        OSError: If the download fails.
     """
-    options: dict[str, Any] = {"categories": list(NEWSGROUPS), "remove": ("headers", "footers"), "random_state": 0}
+    options: dict[str, Any] = {"categories": NEWSGROUPS, "remove": ("headers", "footers"), "random_state": 0}
     try:
         with warnings.catch_warnings(action="ignore"):  # one for each retry
             train, test = (fetch_20newsgroups(subset=part, **options) for part in ("train", "test"))
@@ -43,17 +39,12 @@ def newsgroups() -> Corpus:
             f"20 newsgroups cannot be downloaded ({type(error).__name__}: {reason}); "
             "give a folder of texts by --corpus FOLDER, or leave --corpus out"
         ) from error
-    parts = (list(train.data), train.target.tolist(), list(test.data), test.target.tolist())
-    return Corpus("20 newsgroups", list(train.target_names), *parts)
+    parts = (train.data, train.target.tolist(), test.data, test.target.tolist())
+    return Corpus("20 newsgroups", train.target_names, *parts)
 
 
 def folder(path: Path, seed: int) -> Corpus:
-    """Load `train/<class>/*` and `test/<class>/*`, or `<class>/*`, which is split by the seed.
-
-    Raises:
-        FileNotFoundError: If the folder does not exist.
-        ValueError: If it has another layout.
-    """
+    """Load `train/<class>/*` and `test/<class>/*`, or `<class>/*`, which is split by the seed."""
     if not path.is_dir():
         raise FileNotFoundError(f"--corpus: there is no folder {path}; give one, or 20newsgroups")
     if (path / "train").is_dir() and (path / "test").is_dir():
@@ -68,8 +59,10 @@ def folder(path: Path, seed: int) -> Corpus:
     classes, texts, labels = _read(path)
     if min(labels.count(label) for label in range(len(classes))) < 2:
         raise ValueError(f"a class of {path} has one text only, which cannot be split; add texts")
-    parts = train_test_split(texts, labels, test_size=TEST_SHARE, random_state=seed, stratify=labels)
-    return Corpus(path.name, classes, parts[0], parts[2], parts[1], parts[3])
+    texts, texts_test, labels, labels_test = train_test_split(
+        texts, labels, test_size=0.3, random_state=seed, stratify=labels
+    )
+    return Corpus(path.name, classes, texts, labels, texts_test, labels_test)
 
 
 def _read(path: Path) -> tuple[list[str], list[str], list[int]]:

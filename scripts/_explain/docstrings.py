@@ -60,7 +60,7 @@ def docstrings(seed: int) -> Corpus:
     labels: list[list[int]] = []
     for libraries in (TRAIN, TEST):
         by_class = [_documents(modules.split(), used) for modules in libraries.values()]
-        count = min(len(documents) for documents in by_class)
+        count = min(map(len, by_class))
         texts.append([text for documents in by_class for text in chance.sample(documents, count)])
         labels.append([label for label in range(len(by_class)) for _ in range(count)])
     note = f"The test documents come from other modules: {', '.join(' '.join(TEST.values()).split())}."
@@ -106,4 +106,4 @@ def sentences(docstring: str) -> list[str]:
         words = [word.strip(".,;:!?()[]\"'*").removesuffix("'s") for word in sentence.split()]
         kept = [word.lower() for word in words if WORD.fullmatch(word)]
         cleaned.append(" ".join(word for word in kept if not LIBRARY.match(word)))
-    return [sentence for sentence in cleaned if sentence]
+    return list(filter(None, cleaned))

@@ -1,7 +1,7 @@
 """Feature weights of a whole model: eli5's, or permutation importance where a model has none."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import eli5
@@ -37,15 +37,9 @@ class Weights:
 
 
 def weights(model: Any, names: Sequence[str], X: Array, y: Array, classes: Sequence[str], seed: int) -> Weights:
-    """Return the feature weights of a fitted model.
+    """Return the feature weights of a fitted regressor, or classifier of the classes 0 to K - 1.
 
-    Args:
-        model: A regressor, or a classifier of the classes 0 to K - 1.
-        names: D feature names.
-        X: Rows `[N, D]` that the model was not fitted to, for permutation importance.
-        y: Their targets `[N]`.
-        classes: K names; empty for regression.
-        seed: Seed of the permutations.
+    Permutation importance takes rows `[N, D]` that the model was not fitted to, and their targets `[N]`.
     """
     X, y = X[:MAX_ROWS], y[:MAX_ROWS]
     if isinstance(model, TorchMLPRegressor | TorchMLPClassifier):
@@ -64,8 +58,7 @@ def _own(model: Any, names: Sequence[str], classes: Sequence[str]) -> Weights:
     """Return the model's own coefficients or importances, as eli5 reads them."""
     if isinstance(model, Pipeline):
         last = _own(model[-1], [str(name) for name in model[:-1].get_feature_names_out(list(names))], classes)
-        note = join(f"the pipeline's last step, {type(model[-1]).__name__}", last.note)
-        return Weights(last.values, last.kind, note, last.explanation)
+        return replace(last, note=join(f"the pipeline's last step, {type(model[-1]).__name__}", last.note))
     if isinstance(model, CalibratedClassifierCV):
         return _before_calibration(model, names, classes)
     labels = {"target_names": list(classes)} if classes else {}
@@ -79,12 +72,8 @@ def _before_calibration(model: CalibratedClassifierCV, names: Sequence[str], cla
     values = mean_of([part.values for part in parts])
     note = f"mean of the {len(parts)} {type(estimators[0]).__name__} models, before calibration"
     features = [FeatureWeight(name, value) for name, value in sorted(values.items(), key=lambda one: -abs(one[1]))]
-    explanation = Explanation(
-        repr(model),
-        method=parts[0].explanation.method,
-        description=note,
-        feature_importances=FeatureImportances(features, remaining=0),
-    )
+    method, importances = parts[0].explanation.method, FeatureImportances(features, remaining=0)
+    explanation = Explanation(repr(model), method=method, description=note, feature_importances=importances)
     return Weights(values, parts[0].kind, note, explanation)
 
 
@@ -92,8 +81,6 @@ def _values(explanation: Explanation) -> dict[str, float]:
     """Return one number for each feature; for several targets the mean size of its coefficients."""
     if explanation.feature_importances:
         return {str(one.feature): float(one.weight) for one in explanation.feature_importances.importances}
-    targets = [weights_of(target) for target in explanation.targets]
-    parts = [{name: value for name, value in target.items() if name != BIAS} for target in targets]
-    if len(parts) == 1:
-        return parts[0]
-    return mean_of([{name: abs(value) for name, value in part.items()} for part in parts])
+    parts = [weights_of(target) for target in explanation.targets]
+    values = parts[0] if len(parts) == 1 else mean_of([{name: abs(part[name]) for name in part} for part in parts])
+    return {name: value for name, value in values.items() if name != BIAS}

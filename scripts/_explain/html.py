@@ -1,21 +1,18 @@
 """HTML helpers for the pages of `explain.py`."""
 
 from html import escape
-from typing import Any
 
 import eli5
 from eli5.base import Explanation
 from eli5.formatters import fields
 from eli5.formatters.html import format_html_styles
 
-from _common.console import cell
-
 FIELDS = tuple(field for field in fields.ALL if field != "description")
 STYLES = f"""{format_html_styles()}
 <style>
 details {{ margin: .4rem 0 .4rem 0; padding: .4rem .8rem; border: 1px solid #ddd; border-radius: 6px; }}
 summary {{ cursor: pointer; font-weight: 600; }}
-.scroll {{ overflow-x: auto; }} .note {{ color: #666; }} .warning {{ color: #a40000; font-weight: 600; }}
+.note {{ color: #666; }} .warning {{ color: #a40000; font-weight: 600; }}
 .cards {{ display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }}
 .card {{ border: 1px solid #e4e4e4; border-radius: 6px; padding: .2rem .8rem .6rem; max-width: 36rem; }}
 .card h3 {{ font-size: 1rem; margin: .4rem 0; }} .card p {{ font-size: .85rem; margin: .4rem 0; max-width: 22rem; }}
@@ -25,25 +22,6 @@ summary {{ cursor: pointer; font-weight: 600; }}
 </style>
 """
 """Styles for a page's head: eli5's and our own."""
-
-
-def table(rows: dict[str, dict[str, Any]], corner: str) -> str:
-    """Return the table that `console.print_rows` prints; `corner` is the heading of its first column."""
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    numeric = {
-        column for column in columns if all(isinstance(row.get(column, 0), int | float) for row in rows.values())
-    }
-    style = {column: ' class="number"' if column in numeric else "" for column in columns}
-    lines = [f"<tr><th>{escape(corner)}</th>{''.join(f'<th{style[c]}>{escape(c)}</th>' for c in columns)}</tr>"]
-    for name, row in rows.items():
-        cells = "".join(f"<td{style[c]}>{escape(cell(row[c])) if c in row else ''}</td>" for c in columns)
-        lines.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
-
-
-def heading(text: str) -> str:
-    """Return a section's heading."""
-    return f"<h2>{escape(text)}</h2>"
 
 
 def paragraph(text: str, kind: str = "") -> str:

@@ -1,5 +1,6 @@
 """`explain.py image`: heatmaps of the regions that support a network's prediction for test images."""
 
+import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import evaluation.explanation  # noqa: F401 - registers PyTorch with eli5
+from _common.cli import at_least
 from _common.console import print_rows, say
 from _common.page import page, picture
 from _common.rebuild import TrainedRun, rebuild, train_default
@@ -55,12 +57,8 @@ def image(
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
         accelerator: Device, as Lightning names it: auto, cpu, gpu ...
-
-    Returns:
-        The contents of results.json.
     """
-    if checkpoint is None:
-        checkpoint = train_default()
+    checkpoint = checkpoint or train_default()
     run = rebuild(checkpoint, accelerator)
     selected = select(run, index, count, seed)
     classes = [str(name) for name in getattr(run.datamodule, "classes", None) or range(run.model.num_classes)]
@@ -88,43 +86,32 @@ def image(
     figure.savefig(out.folder / "explanations.png", dpi=100)
     (out.folder / "explanations.html").write_text(_page(results, figure, explained), encoding="utf-8")
     say(LEGEND)
-    table = {name: _columns(row) for name, row in results["images"].items()} | {"mean": _columns(results["mean"])}
-    print_rows(f"{checkpoint}: {results['method']}", table, "test image")
+    table = {**results["images"], "mean": results["mean"]}
+    columns = {key: key for key in ("label", "explained", "probability")} | MEASURES
+    print_rows(f"{checkpoint}: {results['method']}", table, "test image", columns)
     return out.finish(results)
 
 
 def select(run: TrainedRun, index: list[int] | None, count: int, seed: int) -> dict[int, tuple[Tensor, int]]:
-    """Return test images `[C, H, W]`, normalised as the network gets them, and their labels, by index.
-
-    Raises:
-        ValueError: If an index does not exist, or the data are not images.
-    """
+    """Return test images `[C, H, W]`, normalised as the network gets them, and their labels, by index."""
+    at_least(1, count=count)
     run.datamodule.prepare_data()
     run.datamodule.setup("test")
     loader = run.datamodule.test_dataloader()
-    chosen = set(_choose(index, count, sum(len(labels) for _, labels in loader), seed))
-    selected: dict[int, tuple[Tensor, int]] = {}
-    start = 0
-    for images, labels in loader:
-        if images.ndim != 4:
-            raise ValueError(f"explain.py image needs images [N, C, H, W], found batches of shape {list(images.shape)}")
-        offsets = [offset for offset in range(len(labels)) if start + offset in chosen]
-        selected |= {start + offset: (images[offset].cpu(), int(labels[offset])) for offset in offsets}
-        start += len(labels)
-    return selected
-
-
-def _choose(index: list[int] | None, count: int, total: int, seed: int) -> list[int]:
+    total = sum(len(labels) for _, labels in loader)
     if total == 0:
         raise ValueError("the data have no test images to explain")
     if index is None:
-        if count < 1:
-            raise ValueError(f"--count must be at least 1, found {count}")
-        return np.random.default_rng(seed).choice(total, min(count, total), replace=False).tolist()
+        index = np.random.default_rng(seed).choice(total, min(count, total), replace=False).tolist()
     wrong = [i for i in index if not 0 <= i < total]
     if wrong or not index:
         raise ValueError(f"--index must hold numbers from 0 to {total - 1}, found {wrong[0] if wrong else 'none'}")
-    return index
+    examples = ((image.cpu(), int(label)) for batch in loader for image, label in zip(*batch, strict=True))
+    selected = {i: example for i, example in enumerate(examples) if i in index}
+    shape = list(selected[index[0]][0].shape)
+    if len(shape) != 3:
+        raise ValueError(f"explain.py image needs images [C, H, W], found examples of shape {shape}")
+    return selected
 
 
 def _row(explanation: ImageExplanation, label: str) -> dict[str, Any]:
@@ -140,16 +127,10 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean(defined)) for name, defined in values.items() if defined}
 
 
-def _columns(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the printed table."""
-    columns = {name: "undefined" if value is None else value for name, value in row.items() if name != "remark"}
-    return {MEASURES.get(name, name): value for name, value in columns.items()}
-
-
 def draw(explained: dict[int, ImageExplanation], rows: dict[int, dict[str, Any]]) -> Figure:
     """Draw each image, and below it the image with its heatmap."""
     columns = min(len(explained), 8)
-    lines = -(-len(explained) // columns)
+    lines = math.ceil(len(explained) / columns)
     figure = Figure(figsize=(1.5 * columns + 0.2, 3.5 * lines), layout="constrained", facecolor="white")
     panels = figure.subplots(2 * lines, columns, squeeze=False)
     for axes in panels.flat:

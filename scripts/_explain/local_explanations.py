@@ -7,13 +7,14 @@ form that it reads correctly, and every result is checked: contributions must su
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import eli5
 import numpy as np
 import numpy.typing as npt
 from eli5.base import Explanation, FeatureWeight, FeatureWeights, TargetExplanation
+from scipy.special import logit
 from sklearn.base import is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import GradientBoostingClassifier
@@ -63,13 +64,9 @@ class Contributions:
 
 
 def contributions(model: Any, row: Array, names: Sequence[str], label: Any = None) -> Contributions:
-    """Return each feature's contribution to a fitted model's output.
+    """Return each feature's contribution to a fitted model's output for a row `[D]` of features with D names.
 
-    Args:
-        model: A regressor or a classifier.
-        row: `[D]`, as the model takes it.
-        names: D names.
-        label: The class to explain; by default the predicted one.
+    For a classifier, it is the output for the class `label`, by default the predicted one.
 
     Raises:
         NotExplainedError: If this model's predictions cannot be explained.
@@ -121,11 +118,7 @@ def two_dimensional(model: Any) -> Any:
 
 
 def ask_eli5(explain: Callable[..., Explanation], model: Any, *args: Any, **options: Any) -> Explanation:
-    """Call one of eli5's functions.
-
-    Raises:
-        NotExplainedError: If it fails, or returns an error instead of an explanation.
-    """
+    """Call one of eli5's functions; an error that it raises or returns becomes a `NotExplainedError`."""
     try:
         with warnings.catch_warnings():
             # eli5 warns of newer XGBoost versions; here the sum is checked instead.
@@ -171,7 +164,7 @@ def _of_last_step(model: Pipeline, row: Array, names: Sequence[str], label: Any)
     inner = contributions(last, steps.transform(row[None])[0], inner_names, label)
     transformed = "" if inner_names == list(names) else "; of the transformed features"
     note = f"the pipeline's last step, {type(last).__name__}, on the transformed row{transformed}"
-    return Contributions(inner.values, inner.output, inner.unit, inner.method, join(note, inner.note))
+    return replace(inner, note=join(note, inner.note))
 
 
 def _before_calibration(model: CalibratedClassifierCV, row: Array, names: Sequence[str], label: Any) -> Contributions:
@@ -194,13 +187,11 @@ def _of_trees(model: GradientBoostingClassifier, row: Array, names: Sequence[str
 
 
 def _of_network(model: Any, row: Array, names: Sequence[str], label: Any) -> Contributions:
-    index = 0 if label is None else list(model.classes_).index(label)
-    targets = None if label is None else [index]
-    explanation = eli5.explain_prediction(
-        model.net_, row, feature_names=list(names), targets=targets, baseline=model.baseline_
-    )
+    index, unit = (0, "value") if label is None else (list(model.classes_).index(label), "score")
+    options = {"feature_names": list(names), "targets": None if label is None else [index]}
+    explanation = eli5.explain_prediction(model.net_, row, baseline=model.baseline_, **options)
     (target,) = explanation.targets
-    output, unit = float(model.scores(row[None])[0, index]), "value" if label is None else "score"
+    output = float(model.scores(row[None])[0, index])
     return Contributions(weights_of(target), output, unit, explanation.method, "relative to the mean training row")
 
 
@@ -210,9 +201,7 @@ def _base_score(model: Any, label: Any) -> float:
     if is_regressor(model):
         return float(start[0])
     index = list(model.classes_).index(label)
-    if len(model.classes_) > 2:
-        return float(start[index])
-    return float(np.log(start[0] / (1 - start[0]))) * (1 if index == 1 else -1)
+    return float(start[index]) if len(start) > 1 else float(logit(start[0])) * (1 if index == 1 else -1)
 
 
 def _library(model: Any) -> str:

@@ -1,6 +1,5 @@
 """The tables of `explain.py tabular`: two of scikit-learn's, or a CSV file."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,26 +18,16 @@ Task = Literal["auto", "classification", "regression"]
 
 @dataclass(frozen=True)
 class Table:
-    """A table, split into a training and a test part."""
+    """A table, split into a training and a test part; with classes it is for classification, else for regression."""
 
     name: str
     target_name: str
     features: list[str]  # D names
-    classes: list[str]  # K names; empty for regression
+    classes: list[str]  # K names, or none
     X: Array  # float64 [N, D]
     y: Array  # [N], float64 values or int64 classes
     X_test: Array
     y_test: Array
-
-    @property
-    def is_regression(self) -> bool:
-        """Whether the target is a number."""
-        return not self.classes
-
-    @property
-    def size(self) -> str:
-        """The number of rows, for titles."""
-        return f"{len(self.X):,} training and {len(self.X_test):,} test rows"
 
 
 def default_tables(test_size: float, seed: int) -> list[Table]:
@@ -50,32 +39,29 @@ def default_tables(test_size: float, seed: int) -> list[Table]:
 
 
 def csv_table(
-    path: Path,
-    target: str | int,
-    names: str | None,
-    no_header: bool,
-    task: Task,
-    missing: str,
-    test_size: float,
-    seed: int,
+    path: Path, target: str, names: str | None, no_header: bool, task: Task, missing: str, test_size: float, seed: int
 ) -> Table:
-    """Read a CSV file and split its rows; the parameters are options of `explain.py tabular`.
+    """Read a CSV file and split its rows; missing values become the means of the training part.
 
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it is not such a table.
+    The parameters are options of `explain.py tabular`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"--csv: there is no file {path}")
     given = [name.strip() for name in names.split(",")] if names else []
     content = read_table(path, target, missing == "mean", header=False if no_header else None, names=given)
-    twice = [name for name, times in Counter(content.names).items() if times > 1]
+    twice = [name for name in content.names if content.names.count(name) > 1]
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}; name them by --feature-names")
     y, classes = _target(content.target, task, path)
     bunch = {"feature_names": content.names, "target_names": classes, "data": content.features, "target": y}
     table = _split(path.stem, content.target_name, bunch, test_size, seed)
-    _fill(table)
+    empty = np.isnan(table.X).all(axis=0)
+    if empty.any():
+        name = table.features[int(empty.argmax())]
+        raise ValueError(f"column {name!r} of {path} has no value in the training part; remove it")
+    mean = np.nanmean(table.X, axis=0)
+    for rows in (table.X, table.X_test):
+        np.copyto(rows, mean, where=np.isnan(rows))
     return table
 
 
@@ -105,22 +91,7 @@ def _target(values: Array, task: Task, path: Path) -> tuple[Array, list[str]]:
 def _split(name: str, target_name: str, bunch: Any, test_size: float, seed: int) -> Table:
     """Split a table in the form of scikit-learn's data sets; both parts have the same share of each class."""
     features, classes = ([str(one) for one in bunch.get(key, [])] for key in ("feature_names", "target_names"))
-    X, X_test, y, y_test = train_test_split(
-        bunch["data"],
-        bunch["target"],
-        test_size=test_size,
-        random_state=seed,
-        stratify=bunch["target"] if classes else None,
-    )
+    X, y = bunch["data"], bunch["target"]
+    options = {"test_size": test_size, "random_state": seed, "stratify": y if classes else None}
+    X, X_test, y, y_test = train_test_split(X, y, **options)
     return Table(name, target_name, features, classes, X, y, X_test, y_test)
-
-
-def _fill(table: Table) -> None:
-    """Replace missing values by the training part's means, in place."""
-    empty = np.isnan(table.X).all(axis=0)
-    if empty.any():
-        name = table.features[int(empty.argmax())]
-        raise ValueError(f"column {name!r} of {table.name} has no value in the training part; remove it")
-    mean = np.nanmean(table.X, axis=0)
-    for rows in (table.X, table.X_test):
-        np.copyto(rows, mean, where=np.isnan(rows))

@@ -1,5 +1,6 @@
 """`explain.py tabular`: feature weights and single predictions of linear models, trees, boosting and a network."""
 
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,14 +9,14 @@ import numpy.typing as npt
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
 
 from _common.console import print_rows, say
-from _common.page import page, picture
+from _common.page import html_table, page, picture
 from _common.run import Run
 from _explain import html
 from _explain.global_explanations import weights
-from _explain.local_explanations import BIAS, Contributions, NotExplainedError, contributions, join
+from _explain.local_explanations import BIAS, NotExplainedError, contributions, join
 from _explain.tables import Table, Task, csv_table, default_tables
 from _explain.tabular_figure import draw
-from _explain.tabular_models import INSTALL, OPTIONAL, classifiers, is_installed, regressors, select
+from _explain.tabular_models import INSTALL, OPTIONAL, classifiers, regressors, select
 
 Predictions = dict[str, npt.NDArray[Any]]
 TOP = 3
@@ -51,9 +52,6 @@ def tabular(
         test_size: Share of the rows in the test part, between 0 and 1.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
-
-    Returns:
-        The contents of results.json.
     """
     if not 0 < test_size < 1:
         raise ValueError(f"--test_size must be a share between 0 and 1, found {test_size}")
@@ -65,7 +63,7 @@ def tabular(
         tables = [csv_table(csv, target, feature_names, no_header, task, missing, test_size, seed)]
     out = Run.at(output)
     for name in OPTIONAL:
-        if models is None and not is_installed(name):
+        if models is None and name not in regressors():
             say(f"{name} is not installed: {INSTALL}")
     results: dict[str, Any] = {"seed": seed, "tables": {}, "files": {}}
     sections = []
@@ -77,7 +75,7 @@ def tabular(
         results["tables"][table.name] = explained
         results["files"][table.name] = file
         description = f"Feature weights of models of {table.name}, and contributions to single predictions"
-        sections += [html.heading(title), picture(figure, description, dpi=130), *content]
+        sections += [f"<h2>{escape(title)}</h2>", picture(figure, description, dpi=130), *content]
     results["files"] |= {"page": "tabular.html", "results": "results.json"}
     whole = page("Explanations of models of a table", *sections, head=html.STYLES)
     (out.folder / "tabular.html").write_text(whole, encoding="utf-8")
@@ -88,7 +86,7 @@ def explain_table(
     table: Table, models: list[str] | None, rows: list[int] | None, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Train and explain every model and print tables; return the table's results, and sections for the page."""
-    factories = select(regressors() if table.is_regression else classifiers(), models)
+    factories = select(classifiers() if table.classes else regressors(), models)
     fitted = {name: make(seed).fit(table.X, table.y) for name, make in factories.items()}
     predictions = {name: np.asarray(model.predict(table.X_test)) for name, model in fitted.items()}
     selected = _select_rows(table, rows, predictions)
@@ -102,8 +100,9 @@ def explain_table(
         importance = {"kind": weight.kind, "note": weight.note, "shares": shares, "values": weight.values}
         results[name] = {"scores": scores, "importance": importance}
         details[name] = html.paragraph(weight.note, "note") + html.explanation_html(weight.explanation)
-    print_rows(f"{table.name}: {table.target_name}; {table.size}", summary, "model")
-    sections = [html.paragraph(table.size), html.table(summary, "model")]
+    size = f"{len(table.X):,} training and {len(table.X_test):,} test rows"
+    print_rows(f"{table.name}: {table.target_name}; {size}", summary, "model")
+    sections = [html.paragraph(size), html_table([{"model": name} | row for name, row in summary.items()])]
     sections.append(html.fold("Feature weights of every model", html.cards(details)))
     explained = []
     for row in selected:
@@ -114,7 +113,7 @@ def explain_table(
         if "error" in result:
             say(f"{name}: its predictions cannot be explained ({result['error']})")
     return {
-        "task": "regression" if table.is_regression else "classification",
+        "task": "classification" if table.classes else "regression",
         "target": table.target_name,
         "features": table.features,
         "classes": table.classes,
@@ -126,18 +125,18 @@ def explain_table(
 
 
 def _scores(table: Table, predicted: npt.NDArray[Any]) -> dict[str, float]:
-    if table.is_regression:
-        error = mean_absolute_error(table.y_test, predicted)
-        return {"R²": float(r2_score(table.y_test, predicted)), "mean error": float(error)}
-    f1 = f1_score(table.y_test, predicted, average="macro")
-    return {"accuracy": float(accuracy_score(table.y_test, predicted)), "macro F1": float(f1)}
+    if table.classes:
+        f1 = f1_score(table.y_test, predicted, average="macro")
+        return {"accuracy": float(accuracy_score(table.y_test, predicted)), "macro F1": float(f1)}
+    error = mean_absolute_error(table.y_test, predicted)
+    return {"R²": float(r2_score(table.y_test, predicted)), "mean error": float(error)}
 
 
 def _select_rows(table: Table, wanted: list[int] | None, predictions: Predictions) -> list[int]:
     """Return the test rows to explain.
 
-    By default, these are for regression the rows nearest to the target's 90%, 50% and 10% quantiles; for classification
-    the first row of up to three classes, the last of them replaced by the row that most models get wrong.
+    The default for regression: the rows nearest to the target's 90%, 50% and 10% quantiles; for classification: the
+    first row of up to three classes, the last of them replaced by the row that most models get wrong.
     """
     count = len(table.y_test)
     if wanted is not None:
@@ -145,7 +144,7 @@ def _select_rows(table: Table, wanted: list[int] | None, predictions: Prediction
             if not 0 <= row < count:
                 raise ValueError(f"--rows: {row} is not a test row of {table.name}; they are 0 to {count - 1}")
         return list(dict.fromkeys(wanted))
-    if table.is_regression:
+    if not table.classes:
         quantiles = np.quantile(table.y_test, [0.9, 0.5, 0.1])
         return list(dict.fromkeys(int(np.abs(table.y_test - value).argmin()) for value in quantiles))
     wrong = np.sum([predicted != table.y_test for predicted in predictions.values()], axis=0)
@@ -165,7 +164,7 @@ def _explain_row(
     details: dict[str, str] = {}
     for name, model in fitted.items():
         predicted = _named(table, predictions[name][row])
-        label = None if table.is_regression else predictions[name][row]
+        label = predictions[name][row] if table.classes else None
         results[name], summary[name] = {"prediction": predicted}, {"prediction": predicted}
         try:
             parts = contributions(model, table.X_test[row], table.features, label)
@@ -174,7 +173,8 @@ def _explain_row(
             summary[name]["contributions"] = f"cannot be explained: {error}"
             details[name] = html.paragraph(f"The prediction {predicted} cannot be explained: {error}", "note")
             continue
-        note = join(parts.note, _gap(parts))
+        gap = f"the contributions' sum differs from the model's output {parts.output:.6g} by {parts.difference:.2g}"
+        note = join(parts.note, "" if parts.is_complete else gap)
         results[name] |= {
             "output": parts.output,
             "unit": parts.unit,
@@ -183,21 +183,15 @@ def _explain_row(
             "note": note,
         }
         features = sorted((one for one in parts.values if one != BIAS), key=lambda one: -abs(parts.values[one]))
-        summary[name] |= {} if table.is_regression else {"explained": f"{parts.unit} {parts.output:.4g}"}
+        summary[name] |= {"explained": f"{parts.unit} {parts.output:.4g}"} if table.classes else {}
         summary[name]["contributions"] = ", ".join(f"{one} {_number(parts.values[one], '+')}" for one in features[:TOP])
-        explanation = parts.explanation(name, table.target_name if table.is_regression else predicted, values)
+        explanation = parts.explanation(name, predicted if table.classes else table.target_name, values)
         details[name] = html.paragraph(note, "note") + html.explanation_html(explanation, values=True)
     title = f"{table.name}, test row {row}: {table.target_name} is {truth}"
     print_rows(title, summary, "model")
-    content = [html.heading(title), html.table(summary, "model"), html.fold("Every contribution", html.cards(details))]
+    content = [f"<h2>{escape(title)}</h2>", html_table([{"model": name} | one for name, one in summary.items()])]
+    content.append(html.fold("Every contribution", html.cards(details)))
     return {"row": row, "truth": truth, "values": values, "models": results}, content
-
-
-def _gap(parts: Contributions) -> str:
-    """Return a remark on contributions that do not sum to the model's output."""
-    if parts.is_complete:
-        return ""
-    return f"the contributions' sum differs from the model's output {parts.output:.6g} by {parts.difference:.2g}"
 
 
 def _named(table: Table, value: Any) -> str:

@@ -44,11 +44,8 @@ def _draw_row(axes: Axes, row: dict[str, Any], features: list[str], models: list
     """Draw contributions in the target's units, or for classes, where units differ, as signed shares in percent."""
     columns, labels = [], []
     for model in models:
-        values = row["models"][model].get("contributions")
+        values = row["models"][model].get("contributions", dict.fromkeys(features, np.nan))
         labels.append(f"{model}: {row['models'][model]['prediction']}")
-        if values is None:
-            columns.append([np.nan] * len(features))
-            continue
         total = sum(abs(value) for name, value in values.items() if name != BIAS)
         scale = 1.0 if is_regression else 100 / (total or 1.0)
         columns.append([scale * values.get(name, 0.0) for name in features])

@@ -2,14 +2,16 @@
 
 import random
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from _common.cli import at_least
 from _common.console import print_rows, say
 from _common.errors import warn
-from _common.page import page, picture
+from _common.page import html_table, page, picture
 from _common.run import Run
 from _explain import html
 from _explain.corpora import Corpus, folder, newsgroups
@@ -54,23 +56,22 @@ def text(
         words: Number of words to print for each class.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
-
-    Returns:
-        The contents of results.json.
     """
-    for name, value, least in (("documents", documents, 0), ("samples", samples, 50), ("words", words, 1)):
-        if value < least:
-            raise ValueError(f"--{name} must be at least {least}, found {value}")
-    data = _load(corpus, seed)
+    at_least(0, documents=documents)
+    at_least(50, samples=samples)
+    at_least(1, words=words)
+    if corpus == "docstrings":
+        data = docstrings(seed)
+    else:
+        data = newsgroups() if corpus == "20newsgroups" else folder(Path(corpus), seed)
     out = Run.at(output)
     models = {LINEAR: linear_svm(data, seed), BLACK_BOX: svd_svm(data, seed)}
     scores = score_table(models, data)
     size = f"{len(data.texts):,} training and {len(data.texts_test):,} test documents"
     print_rows(f"{data.name}: {size}", scores, "classifier")
     by_class, weights = class_words(models[LINEAR], data.classes, words)
-    print_rows(
-        "Words of the linear SVM", {name: {"top words": ", ".join(by_class[name])} for name in by_class}, "class"
-    )
+    listed = {name: {"top words": ", ".join(by_class[name])} for name in by_class}
+    print_rows("Words of the linear SVM", listed, "class")
     explained, sections = [], []
     for index in _select(data, models, documents, seed):
         result, content = _explain(data, index, models, samples, seed)
@@ -94,18 +95,12 @@ def text(
     figure.savefig(out.folder / "text.png", dpi=130)
     top = [
         html.paragraph(f"{size}. {data.note}"),
-        html.table(scores, "classifier"),
+        html_table([{"classifier": name} | row for name, row in scores.items()]),
         picture(figure, f"Words that support the classes of {data.name}", dpi=110),
         html.fold("Words of the linear SVM", html.explanation_html(weights)),
     ]
     (out.folder / "text.html").write_text(page(title, *top, *sections, head=html.STYLES), encoding="utf-8")
     return out.finish(results)
-
-
-def _load(corpus: str, seed: int) -> Corpus:
-    if corpus == "docstrings":
-        return docstrings(seed)
-    return newsgroups() if corpus == "20newsgroups" else folder(Path(corpus), seed)
 
 
 def _select(data: Corpus, models: dict[str, Any], count: int, seed: int) -> list[int]:
@@ -119,8 +114,7 @@ def _select(data: Corpus, models: dict[str, Any], count: int, seed: int) -> list
     predicted = np.array([models[LINEAR].predict(data.texts_test), probabilities.argmax(axis=1)])
     lengths = np.array([len(one.split()) for one in data.texts_test])
     readable = (lengths >= MIN_WORDS) & (lengths <= MAX_WORDS)
-    if not readable.any():
-        readable = lengths > 0
+    readable = readable if readable.any() else lengths > 0
     wrong = np.flatnonzero(readable & (predicted != truth).all(axis=0))
     last = [int(wrong[probabilities[wrong].max(axis=1).argmax()])] if len(wrong) and count > 1 else []
     right = readable & (predicted == truth).all(axis=0)
@@ -128,7 +122,7 @@ def _select(data: Corpus, models: dict[str, Any], count: int, seed: int) -> list
     generator = random.Random(seed)
     for indices in by_class:
         generator.shuffle(indices)
-    turns = [indices[turn] for turn in range(count) for indices in by_class if turn < len(indices)]
+    turns = [index for turn in zip_longest(*by_class) for index in turn if index is not None]
     return (turns[: count - len(last)] + last)[:count]
 
 
@@ -173,15 +167,13 @@ def _explain(
     print_rows(title, rows, "explanation")
     if "agreement" in local[LINEAR]:
         say(f"correlation of the linear SVM's local and exact weights: {local[LINEAR]['agreement']:.2f}")
+    probabilities = {name: model.predict_proba([document])[0].tolist() for name, model in models.items()}
     result = {
         "document": index,
         "truth": truth,
         "explained": predictions[LINEAR],
         "predictions": predictions,
-        "probabilities": {
-            name: dict(zip(data.classes, model.predict_proba([document])[0].tolist(), strict=True))
-            for name, model in models.items()
-        },
+        "probabilities": {name: dict(zip(data.classes, p, strict=True)) for name, p in probabilities.items()},
         "text": document,
         "exact": exact,
         "exact_score": score,
@@ -189,7 +181,8 @@ def _explain(
     }
     quote = f"<blockquote>{escape(document)}</blockquote>"
     folded = html.fold("Word by word", html.cards(details), is_open=True)
-    return result, [html.heading(title), quote, html.table(rows, "explanation"), folded]
+    listed = html_table([{"explanation": name} | row for name, row in rows.items()])
+    return result, [f"<h2>{escape(title)}</h2>", quote, listed, folded]
 
 
 def _listed(weights: dict[str, float]) -> str:

@@ -20,6 +20,8 @@ from _explain.corpora import Corpus
 from _explain.local_explanations import BIAS, NotExplainedError, weights_of
 
 WORD = r"(?u)\b\w+\b"
+SMALL = 100
+"""A corpus of fewer texts keeps words that occur in a single one."""
 MAX_DIVERGENCE, MIN_SCORE = 0.15, 0.9
 """A local model beyond these limits does not represent its classifier."""
 
@@ -28,12 +30,11 @@ MAX_DIVERGENCE, MIN_SCORE = 0.15, 0.9
 class LocalModel:
     """A linear approximation of a classifier around one document, as eli5's TextExplainer fits it.
 
-    Divergence and score measure its fidelity on variations of the document that were held out of the fit: the mean
-    Kullback-Leibler divergence of the class probabilities, and the share with the same predicted class.
+    Its fidelity is measured on variations of the document that were held out of the fit.
     """
 
-    divergence: float
-    score: float
+    divergence: float  # mean Kullback-Leibler divergence of the class probabilities
+    score: float  # share with the same predicted class
     words: dict[str, dict[str, float]]  # class -> word -> weight
     explanation: Explanation  # of the explained class, for eli5's formatters
 
@@ -51,13 +52,13 @@ class LocalModel:
 def linear_svm(corpus: Corpus, seed: int) -> Pipeline:
     """Fit a linear SVM on tf-idf, calibrated for its probabilities; the SVM itself is fitted to all documents."""
     svm = CalibratedClassifierCV(LinearSVC(random_state=seed), ensemble=False, cv=_folds(corpus))
-    words = TfidfVectorizer(sublinear_tf=True, stop_words="english", min_df=_min_documents(corpus, 2))
+    words = TfidfVectorizer(sublinear_tf=True, stop_words="english", min_df=2 if len(corpus.texts) >= SMALL else 1)
     return make_pipeline(words, svm).fit(corpus.texts, corpus.labels)
 
 
 def svd_svm(corpus: Corpus, seed: int) -> Pipeline:
     """Fit an RBF SVM on the 100 largest singular directions of tf-idf: a black box with regard to words."""
-    words = TfidfVectorizer(stop_words="english", ngram_range=(1, 2), min_df=_min_documents(corpus, 3))
+    words = TfidfVectorizer(stop_words="english", ngram_range=(1, 2), min_df=3 if len(corpus.texts) >= SMALL else 1)
     rank = min(100, min(words.fit_transform(corpus.texts).shape) - 1)
     if rank < 1:
         raise ValueError(f"the texts of {corpus.name} have too few words in common; add texts")
@@ -99,11 +100,7 @@ def exact_words(
 
 
 def local_model(model: Pipeline, text: str, classes: Sequence[str], label: int, samples: int, seed: int) -> LocalModel:
-    """Approximate any classifier with probabilities around one document, by its random variations.
-
-    Raises:
-        NotExplainedError: If all variations are classified alike.
-    """
+    """Approximate any classifier with probabilities around one document, by its random variations."""
     explainer = TextExplainer(n_samples=samples, random_state=seed, vec=CountVectorizer(token_pattern=WORD))
     try:
         explainer.fit(text, model.predict_proba)
@@ -156,8 +153,3 @@ def _folds(corpus: Corpus) -> int:
     if smallest < 2:
         raise ValueError(f"a class of {corpus.name} has one training text, but calibration needs two; add texts")
     return min(5, smallest)
-
-
-def _min_documents(corpus: Corpus, usual: int) -> int:
-    """Return the number of documents that a word must occur in: 1 for very small corpora."""
-    return usual if len(corpus.texts) >= 100 else 1

@@ -21,13 +21,9 @@ HELD_OUT, EVAL_INTERVAL = 0.15, 25
 class Affine(nn.Module):
     """Scale each feature: `(x - shift) / scale`, with constants of shape `[D]`."""
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(self, shift: Array, scale: Array) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float32))
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
+        self.shift, self.scale = (nn.Buffer(torch.as_tensor(one, dtype=torch.float32)) for one in (shift, scale))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return `[N, D]`."""
@@ -39,17 +35,11 @@ class _TorchMLP(BaseEstimator):
 
     A share of the rows is held out of training, and the weights with the lowest loss on them are kept.
 
-    Args:
-        hidden: Widths of the hidden layers.
-        steps: Optimizer steps, each on 64 rows.
-        seed: Seed of the initial weights and of the order of the rows.
-
-    Attributes:
-        net_: The trained network, in evaluation mode; it maps rows `[N, D]` to scores `[N, K]`.
-        baseline_: The mean training row, float64 `[D]`.
+    `hidden` holds the widths of the hidden layers; each of the `steps` is on 64 rows.
     """
 
-    net_: nn.Sequential
+    net_: nn.Sequential  # trained, in evaluation mode: rows [N, D] to scores [N, K]
+    baseline_: Array  # the mean training row, float64 [D]
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64), steps: int = 1500, seed: int = 0) -> None:
         self.hidden, self.steps, self.seed = hidden, steps, seed
@@ -65,9 +55,8 @@ class _TorchMLP(BaseEstimator):
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=self.steps)
         inputs = torch.as_tensor(rows, dtype=torch.float32)
         generator = torch.Generator().manual_seed(self.seed)
-        shuffled = torch.randperm(len(inputs), generator=generator)
         count = max(1, round(HELD_OUT * len(inputs)))
-        held_out, kept = shuffled[:count], shuffled[count:]
+        held_out, kept = torch.randperm(len(inputs), generator=generator).tensor_split([count])
         lowest, weights = float("inf"), net.state_dict()
         for step in range(1, self.steps + 1):
             batch = kept[torch.randint(len(kept), (BATCH_SIZE,), generator=generator)]

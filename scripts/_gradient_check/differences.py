@@ -22,7 +22,7 @@ class Difference(NamedTuple):
 def compare(
     loss: Loss, tensors: Mapping[str, Tensor], step: float, tolerance: float, samples: int | None, seed: int = 0
 ) -> dict[str, Difference]:
-    r"""Compare gradients, tensor by tensor.
+    r"""Compare gradients; return a difference for each tensor.
 
     The central difference of coordinate w is :math:`(L(w + h) - L(w - h)) / 2h`. Where it differs from the
     backpropagated gradient by more than `tolerance`, further values of the loss, which are independent of
@@ -35,9 +35,6 @@ def compare(
         tolerance: Largest difference accepted without further checks, relative to the largest gradient.
         samples: Number of coordinates of each tensor; None compares all.
         seed: Seed of the choice of coordinates.
-
-    Returns:
-        A difference for each tensor.
 
     Example:
         >>> w = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
@@ -101,15 +98,8 @@ def has_kink(loss: Loss, tensor: Tensor, index: int, step: float, centre: float,
 
     A smooth function has :math:`D(h) \approx D(h/2)` for its central differences and :math:`S(h) \approx 2 S(h/2)` for
     the change of slope :math:`S(h) = (L(w + h) - 2 L(w) + L(w - h)) / h`. If the slope jumps at a distance
-    :math:`a < h`, one of the two fails by at least 0.4 times the error of D(h), for every a.
-
-    Args:
-        loss: Computes the loss.
-        tensor: Tensor with the coordinate.
-        index: Index of the coordinate in the flat tensor.
-        step: Step h.
-        centre: Loss at w.
-        gap: Difference between D(h) and the gradient.
+    :math:`a < h`, one of the two fails by at least 0.4 times the error of D(h), for every a. The error is at most
+    `gap`, the difference between D(h) and the gradient; `centre` is L(w).
     """
     (above, below), (above_half, below_half) = (losses_around(loss, tensor, index, h) for h in (step, step / 2))
     first = (above - below) / (2 * step) - (above_half - below_half) / step

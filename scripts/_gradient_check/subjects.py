@@ -52,7 +52,7 @@ def of_module(
     module = module.double().train()
     output = repeatable(module, x, seed)
     weights = torch.randn(output().shape, generator=generator, dtype=torch.float64)
-    return Subject(name, lambda: (weights * output()).sum(), {"input": x, **parameters(module)})
+    return Subject(name, lambda: (weights * output()).sum(), {"input": x, **dict(module.named_parameters())})
 
 
 def repeatable(module: nn.Module, x: Tensor, seed: int) -> Callable[[], Tensor]:
@@ -68,11 +68,6 @@ def repeatable(module: nn.Module, x: Tensor, seed: int) -> Callable[[], Tensor]:
     module(x)
     # Without random numbers, seeding would take longer than a small network does.
     return (lambda: module(x)) if torch.equal(before, torch.get_rng_state()) else seeded
-
-
-def parameters(module: nn.Module) -> dict[str, Tensor]:
-    """Return the trainable parameters by name."""
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 def layers(seed: int) -> Iterator[Subject]:
@@ -97,7 +92,7 @@ def classifier(name: str, network: nn.Module, images: Tensor, labels: Tensor) ->
     """Return a network in training mode under its cross-entropy on some images."""
     network = network.double().train()
     logits = repeatable(network, images, seed=0)
-    return Subject(name, lambda: F.cross_entropy(logits(), labels), parameters(network))
+    return Subject(name, lambda: F.cross_entropy(logits(), labels), dict(network.named_parameters()))
 
 
 def backbones(images: Tensor, labels: Tensor, seed: int) -> Iterator[Subject]:

@@ -45,25 +45,14 @@ def top_eigenvalue(
     """Return the largest eigenvalue of the Hessian (not the one of largest absolute value).
 
     Power iteration converges to the eigenvalue of largest absolute value. If that is negative, a second iteration, on
-    the Hessian minus this value times the identity, converges to the largest.
-
-    Args:
-        loss: Computes the loss.
-        tensors: Tensors to differentiate by.
-        iterations: Largest number of iterations of each power iteration.
-        tolerance: Residual, relative to the eigenvalue, at which the iteration ends.
-        seed: Seed of the initial vector.
-
-    Raises:
-        ValueError: If no tensor requires a gradient.
+    the Hessian minus this value times the identity, converges to the largest. Each ends after `iterations` steps, or
+    when the residual relative to the eigenvalue is at most `tolerance`; the seed is that of the initial vector.
 
     Example:
         >>> w = torch.zeros(2, requires_grad=True)
         >>> round(top_eigenvalue(lambda: 2 * w[0] ** 2 - 5 * w[1] ** 2, [w]).value, 3)
         4.0
     """
-    if not any(tensor.requires_grad for tensor in tensors):
-        raise ValueError("none of the tensors requires a gradient: there is nothing to differentiate by")
     product = hessian_product(loss, tensors)
     flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
     generator = torch.Generator().manual_seed(seed)

@@ -16,14 +16,9 @@ Direction = list[Tensor]
 
 
 def filter_normalized(weights: Sequence[Tensor], seed: int) -> Direction:
-    """Return a random direction with the weights' filter norms.
+    """Return a random direction with the weights' filter norms, zero for weights of fewer than two dimensions.
 
-    Args:
-        weights: The network's parameters.
-        seed: Random seed; it determines the random numbers, whatever the weights' values, device and dtype.
-
-    Returns:
-        A tensor for each parameter; zeros for parameters of fewer than two dimensions.
+    The seed determines the random numbers, whatever the weights' values, device and dtype.
 
     Example:
         >>> w = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
@@ -48,11 +43,7 @@ def losses_along(
 ) -> list[float]:
     """Return the loss at several points around a network's weights, which are restored bit for bit.
 
-    Args:
-        model: The network; its mode is left as it is. In evaluation mode, normalisation uses running statistics.
-        loss: Computes the network's loss.
-        directions: Directions, as `filter_normalized` returns them.
-        multiples: For each point, the multiple of each direction.
+    Each point is the multiple of each direction; `loss` computes the loss of `model`, whose mode is left as it is.
     """
     weights = list(model.parameters())
     centre = [weight.clone() for weight in weights]

@@ -95,8 +95,8 @@ def draw(loss: Quadratic, results: dict[str, Any]) -> Figure:
         axes.plot(*free, "*", color="#222222", markersize=11, label=f"no bound: ({free[0]:.3f}, {free[1]:.3f})")
         w = row["w"]
         axes.plot(*w, "o", color="#c1272d", markersize=8, label=f"within the ball: ({w[0]:.3f}, {w[1]:.3f})")
-        axes.set_aspect("equal")
-        axes.set(title=f"{name}: {NORMS[name]} ≤ {radius:g}", xlabel=f"w₁, {NAMES[0]}", ylabel=f"w₂, {NAMES[1]}")
+        axes.set(xlabel=f"w₁, {NAMES[0]}", ylabel=f"w₂, {NAMES[1]}", aspect="equal")
+        axes.set_title(f"{name}: {NORMS[name]} ≤ {radius:g}")
         axes.legend(loc="lower right", fontsize=9)
     return figure
 

@@ -51,15 +51,9 @@ def powers(x: Array, degree: int = DEGREE) -> Array:
 
 
 def fit_normalized(model: BaseEstimator, columns: Array, y: Array) -> Polynomial:
-    """Fit a linear model as `normalize=True` did.
+    """Fit a clone of a linear model to columns `[N, D]` and targets `[N]` as `normalize=True` did.
 
-    Args:
-        model: A linear regression of scikit-learn; it is cloned.
-        columns: `[N, D]`; a constant column is not divided.
-        y: `[N]`.
-
-    Returns:
-        Intercept and coefficients for the original columns.
+    The coefficients are those of the original columns; a constant column is not divided.
 
     Example:
         >>> line = fit_normalized(LinearRegression(), np.array([[0.0], [2.0], [4.0]]), np.array([1.0, 2.0, 3.0]))

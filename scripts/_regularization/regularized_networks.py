@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,21 +22,10 @@ EXAMPLES, BATCH_SIZE, HIDDEN, LR, MOMENTUM = 300, 100, (100,) * 6, 0.05, 0.9
 COLOURS = {"none": "#c1272d", "weight decay": "#4878a8", "L1": "#3f8f4f", "dropout": "#d98c21"}
 
 
-class Strengths(NamedTuple):
-    """Regularisation strengths: SGD's weight decay, the factor of the L1 norm, the dropout probability."""
-
-    weight_decay: float
-    l1: float
-    dropout: float
-
-
 class AccuracyCurves(pl.Callback):
-    """Record the accuracy on all training and test images in evaluation mode, every few epochs.
+    """Record the accuracy on all training and test images in evaluation mode, every so many epochs.
 
     The accuracy that training logs is measured with dropout, and while the weights change.
-
-    Args:
-        every: Number of epochs between two points.
     """
 
     def __init__(self, every: int) -> None:
@@ -76,17 +65,12 @@ class AccuracyCurves(pl.Callback):
 
 
 def train_all(
-    data: Source, data_dir: str | None, epochs: int, repeats: int, strengths: Strengths, folder: Path, seed: int
+    data: Source, data_dir: str | None, epochs: int, repeats: int, strengths: dict[str, float], folder: Path, seed: int
 ) -> dict[str, Any]:
     """Train each variant `repeats` times; return its curves, mean final accuracies and their gap."""
-    variants: dict[str, dict[str, float]] = {
-        "none": {},
-        "weight decay": {"weight_decay": strengths.weight_decay},
-        "L1": {"l1": strengths.l1},
-        "dropout": {"dropout": strengths.dropout},
-    }
     rows: dict[str, Any] = {}
-    for name, options in variants.items():
+    for name, strength in {"none": 0.0, **strengths}.items():
+        options = {} if name == "none" else {name.lower().replace(" ", "_"): strength}
         runs = []
         for run_seed in range(seed, seed + repeats):
             logger = TensorBoardLogger(folder, "tensorboard", f"{name.replace(' ', '_')}-{run_seed}")
@@ -94,7 +78,7 @@ def train_all(
         curves = {part: [run.curves[part] for run in runs] for part in ("train", "test")}
         final = {part: np.array([curve[-1] for curve in each]) for part, each in curves.items()}
         rows[name] = {
-            "strength": next(iter(options.values()), 0.0),
+            "strength": strength,
             "train_accuracy": float(final["train"].mean()),
             "test_accuracy": float(final["test"].mean()),
             "gap": float((final["train"] - final["test"]).mean()),
@@ -106,24 +90,17 @@ def train_all(
 
 
 def train(
-    data: Source,
-    data_dir: str | None,
-    epochs: int,
-    logger: TensorBoardLogger,
-    seed: int,
-    weight_decay: float = 0.0,
-    l1: float = 0.0,
-    dropout: float = 0.0,
+    data: Source, data_dir: str | None, epochs: int, logger: TensorBoardLogger, seed: int, **strengths: float
 ) -> AccuracyCurves:
-    """Train one network, and return its curves."""
+    """Train one network with the given `weight_decay`, `l1` and `dropout`, and return its curves."""
     options: dict[str, Any] = {"train_size": EXAMPLES, "val_size": 0, "batch_size": BATCH_SIZE, "seed": seed}
     module = MNISTDataModule(data_dir=data_dir, **options) if data == "mnist" else DigitsDataModule(**options)
     pl.seed_everything(seed, verbose=False)
     model = ImageClassifier(
-        partial(MLP, hidden=HIDDEN, dropout=dropout),
+        partial(MLP, hidden=HIDDEN, dropout=strengths.get("dropout", 0.0)),
         image_shape=module.image_shape,
-        optimizer=partial(SGD, lr=LR, momentum=MOMENTUM, weight_decay=weight_decay),
-        l1=l1,
+        optimizer=partial(SGD, lr=LR, momentum=MOMENTUM, weight_decay=strengths.get("weight_decay", 0.0)),
+        l1=strengths.get("l1", 0.0),
     )
     for layer in model.modules():
         if isinstance(layer, nn.Linear):  # with torch's default initialisation, the signal fades in so many layers

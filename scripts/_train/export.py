@@ -10,11 +10,7 @@ from lightning_modules import ImageClassifier
 
 
 def check_exporter() -> None:
-    """Report what is missing before hours of training, not after them.
-
-    Raises:
-        ValueError: If PyTorch's ONNX exporter lacks a package that it needs.
-    """
+    """Refuse to train for hours if PyTorch's ONNX exporter lacks a package that it needs afterwards."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"--export onnx needs {' and '.join(missing)}: pip install -e '.[export]' -c constraints.txt")
