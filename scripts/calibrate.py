@@ -5,8 +5,8 @@
 
 With a checkpoint, its data and split are rebuilt from the run's config.yaml, each scaler is fitted to the validation
 split, and the table shows the test split. The output folder (the run's `calibration/`) gets `results.json`,
-`reliability.png`, and the network followed by the scaler of `--keep`, as `checkpoints/calibrated.ckpt` beside a
-config.yaml, which `train.py test --ckpt_path` and `train.py predict --ckpt_path` read.
+`reliability.png`, and a `config.yaml` with `checkpoints/calibrated.ckpt`: the network followed by the scaler of
+`--keep`, for `train.py test --ckpt_path` and `train.py predict --ckpt_path`.
 """
 
 from pathlib import Path
@@ -35,11 +35,10 @@ def run(
         checkpoint: Checkpoint of a run of train.py.
         output: Output folder; by default the run's calibration/, or a new one under runs/.
         keep: Scaler of the calibrated checkpoint.
-        n_bins: Number of bins of the calibration error; train.py logs 15.
-        norm: Norm of the calibration error: l1 (ECE, what train.py logs), l2 or max.
-        on_training_data: Fit to the training split instead of the validation split, which leaves the network
-            overconfident.
-        accelerator: Device, by Lightning's name: auto, cpu, gpu.
+        n_bins: Number of bins of the calibration error; train.py uses 15.
+        norm: Norm of the calibration error: l1 (ECE, as train.py logs it), l2 (RMSCE) or max (MCE).
+        on_training_data: Whether to fit to the training split, which networks overfit, not to the validation split.
+        accelerator: Device: auto, cpu, gpu or another of Lightning's accelerators.
         replicates: Number of bootstrap samples for the confidence intervals of the calibration error.
     """
     options: dict[str, Any] = {"n_bins": n_bins, "norm": norm, "replicates": replicates}

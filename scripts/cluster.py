@@ -41,7 +41,7 @@ def generated(
         std: Standard deviation of the clusters, whose centres are in [-10, 10].
         seed: Random seed of the data and of the methods.
         n_init: Number of initialisations of our KMeans.
-        device: Where our KMeans searches: auto, cpu, cuda or cuda:0,1.
+        device: Devices of our KMeans: auto, cpu, cuda or cuda:0,1.
         output: Output folder; by default a new one under runs/.
     """
     from sklearn.datasets import make_blobs
@@ -50,9 +50,8 @@ def generated(
     from clustering import KMeans
 
     at_least(1, n=n, dim=dim, k=k)
-    points, truth = make_blobs(n, dim, centers=k, cluster_std=std, random_state=seed)
-    data = points.astype(np.float32)
-    del points
+    data, truth = make_blobs(n, dim, centers=k, cluster_std=std, random_state=seed)
+    data = data.astype(np.float32)
     model = KMeans(k, n_init=n_init, random_state=seed, device=device)
     if fitting.processes() > 1:
         fitting.fit(data, model, lambda: fitting.write_fit(model, n, Run.at(output).folder / "results.json"))
@@ -119,11 +118,11 @@ def features(
     """Cluster the penultimate features of a trained network.
 
     Args:
-        checkpoint: Checkpoint of train.py; by default the digits recipe is trained first.
+        checkpoint: Checkpoint of a run of train.py; by default a network is trained on the digits first.
         split: Split of the checkpoint's data.
         k: Number of clusters; by default the number of classes.
         metric: Distance between features.
-        picture: Projection to the picture's two dimensions.
+        picture: Projection to two dimensions for the picture.
         seed: Random seed of the clustering and the picture.
         output: Output folder; by default a new one under runs/.
     """
@@ -165,21 +164,21 @@ def fit(
     seed: int = 0,
     device: str = "auto",
 ) -> None:
-    """Cluster your own array, which is read from the disk as it is needed.
+    """Cluster your own array, which is read from the disk as needed.
 
     Under torchrun every process reads its shard.
 
     Args:
         data: A .npy file of one array [N, D].
         k: Number of clusters.
-        out: The npz file to write; KMeans.load reads it, and its cluster_centers_ are the centres.
+        out: Output file (npz) with the array cluster_centers_; KMeans.load reads it.
         metric: Distance between rows.
-        algorithm: Lloyd's algorithm, or mini-batch k-means.
+        algorithm: lloyd (Lloyd's algorithm) or minibatch (mini-batch k-means).
         n_init: Number of initialisations.
         max_iter: Maximum number of passes.
-        tol: Relative tolerance to stop at, see clustering.KMeans.
+        tol: Relative tolerance at which the fit stops; see clustering.KMeans.
         seed: Random seed of the initialisations.
-        device: Where KMeans searches: auto, cpu, cuda or cuda:0,1.
+        device: Devices: auto, cpu, cuda or cuda:0,1.
     """
     from _cluster import fitting
     from clustering import KMeans

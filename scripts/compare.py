@@ -33,7 +33,7 @@ DEFAULT_EPOCHS = 10
 AXIS_HELP = "Option of train.py to vary, without dashes; several --axis ... --values ... make a grid."
 VALUES_HELP = (
     'Values of the axis: names, numbers, "SGD(lr=0.1, momentum=0.9)", or "{class_path: SGD, init_args: {lr: 0.1}}". '
-    "A class starts from its own defaults, whatever a recipe gives to another class."
+    "A class starts from its own defaults, not from options that a recipe gives to another class."
 )
 
 
@@ -58,16 +58,16 @@ def compare(
         axes: Options to vary, with their values.
         options: Words for train.py that all runs share.
         command: Command line shown in the report.
-        output: Output folder; by default the newest unfinished one of the same comparison under runs/, or a new one.
-        seeds: Number of runs of each combination; a higher number later adds only the new runs.
+        output: Output folder; by default that of the same comparison, if unfinished, or a new one under runs/.
+        seeds: Number of runs of each combination; raising it later adds only the new runs.
         seed: First random seed; the others follow it.
-        metric: Metric to compare, a name of a run's results.json.
+        metric: Metric to compare, named as in a run's results.json.
         baseline: Combination to test the others against, by its name in the table; by default the first.
         jobs: Number of runs at a time on this machine.
-        threads: CPU threads of each run; fixed, so that the numbers do not depend on jobs and engine.
-        engine: processes (on this machine) or ray (on a running Ray cluster).
+        threads: Number of CPU threads of each run; fixed, because results depend on it slightly.
+        engine: Executor of the runs: processes (on this machine) or ray (on a running Ray cluster).
         ray_address: Address of the Ray cluster; by default RAY_ADDRESS, or the cluster on this machine.
-        ray_gpus: Number of GPUs, or the share of one, for each run on Ray.
+        ray_gpus: Number of GPUs for each run on Ray; a fraction shares one.
     """
     at_least(1, seeds=seeds, jobs=jobs, threads=threads)
     combinations = make_grid(axes, options)

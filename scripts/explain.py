@@ -6,7 +6,7 @@
     python scripts/explain.py text                     # docstrings, classified by library
     python scripts/explain.py text --corpus FOLDER
 
-Commands: image (the default; it trains the digits default if no checkpoint is given), tabular, text. `explain.py
+Commands: image (the default; without a checkpoint it trains a network on the digits first), tabular, text. `explain.py
 COMMAND --help` lists the options of one. Each writes pictures, a web page and `results.json` into the output folder.
 """
 

@@ -32,7 +32,7 @@ IMAGES = 3
 EXHAUSTIVE_STEP, EXHAUSTIVE_LIMIT = 1e-4, 1e-8
 """TwoLayerNet: step h, and limit of the largest absolute difference."""
 STEP, LIMIT = 1e-6, 1e-6
-"""All others: step h, and limit of the largest difference relative to the largest gradient."""
+"""Everything else: step h, and limit of the largest difference relative to the largest gradient."""
 TWIN_LIMIT = 1e-10
 """Limit of the difference between an optimizer's weights and its twin's after any step."""
 
@@ -48,10 +48,10 @@ def run(
     """Check every gradient and return the contents of results.json; exit with code 1 if one is wrong.
 
     Args:
-        data: Source of the three images: digits (scikit-learn's, no download) or mnist.
+        data: Data set of the three images: digits (scikit-learn's, no download) or mnist.
         samples: Number of coordinates to check in each tensor of a layer or activation.
         backbone_samples: Number of coordinates to check in each tensor of a backbone.
-        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
+        data_dir: Folder of MNIST; by default the environment variable DATA_DIR, or data if it is not set.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
     """

@@ -66,19 +66,19 @@ def run(
     """Compare the loss around two trained networks, and return the contents of results.json.
 
     Args:
-        sgd: Checkpoint trained with SGD; give both checkpoints, or neither to train both first.
-        sam: Checkpoint trained with SAM; give both or neither.
+        sgd: Checkpoint trained with SGD; without checkpoints, both networks are trained first.
+        sam: Checkpoint trained with SAM; give both checkpoints or neither.
         data: Training data: digits (scikit-learn's, no download) or mnist.
-        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
+        data_dir: Folder of MNIST; by default the environment variable DATA_DIR, or data if it is not set.
         backbone: Network to train.
         epochs: Training epochs, for both optimizers.
         lr: Learning rate, for both optimizers; momentum is 0.9.
-        rho: Radius of SAM's neighbourhood.
-        examples: Largest number of training images for the loss.
-        radius: Largest multiple of each direction.
-        points: Number of points on each side of the surface.
-        iterations: Largest number of power iterations.
-        accelerator: Device, as Lightning names it: auto, cpu, gpu ...
+        rho: Radius of the neighbourhood of SAM.
+        examples: Maximum number of training images in the loss.
+        radius: Distance to the edge of the surface, as a multiple of each direction.
+        points: Number of points along each side of the surface.
+        iterations: Maximum number of power iterations.
+        accelerator: Device: auto, cpu, gpu or another of Lightning's accelerators.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
     """

@@ -34,7 +34,7 @@ Pixels = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Scores = dict[float, dict[str, float]]
 SMALL = 1_000_000
-"""Size of the training set, in values, below which starting more processes takes longer than it saves."""
+"""Number of values in the training set below which starting more processes takes longer than it saves."""
 SCORES = ("mean_train_score", "std_train_score", "mean_test_score", "std_test_score")
 
 
@@ -52,13 +52,13 @@ def run(
 
     Args:
         data: Data set: digits (scikit-learn's, no download) or mnist.
-        digits: The two digits.
-        grid: Values of C to try.
+        digits: The two digits, such as [3,7].
+        grid: Values of C to compare, such as [0.1,1].
         folds: Number of cross-validation folds.
-        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
+        data_dir: Folder of MNIST; by default the environment variable DATA_DIR, or data if it is not set.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
-        jobs: Number of processes; by default one for each core, or a single one for small data.
+        jobs: Number of processes; by default one per core, or a single one for small data.
     """
     if not grid or min(grid) <= 0:
         raise ValueError(f"--grid must hold values of C greater than 0, found {list(grid)}")

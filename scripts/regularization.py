@@ -44,14 +44,14 @@ def run(
     """Show the effect of L1, L2, weight decay and dropout; return the contents of results.json.
 
     Args:
-        parts: Experiments to run.
+        parts: Experiments to run, such as [polynomial,geometry].
         data: Training data of the networks: digits (scikit-learn's, no download) or mnist.
-        data_dir: Folder with MNIST; by default the environment variable DATA_DIR, else data.
+        data_dir: Folder of MNIST; by default the environment variable DATA_DIR, or data if it is not set.
         epochs: Training epochs of each network.
-        repeats: Number of networks of each kind; their seeds are consecutive.
-        weight_decay: Weight decay of SGD, in the variant that has it.
-        l1: Factor of the L1 norm of the weights in the loss, in the variant that has it.
-        dropout: Probability of dropping a hidden unit, in the variant that has it.
+        repeats: Number of networks of each variant, with consecutive seeds.
+        weight_decay: Weight decay of SGD, in its variant.
+        l1: Factor of the L1 norm of the weights in the loss, in its variant.
+        dropout: Probability of dropping a hidden unit, in its variant.
         radius: Radius of the norm balls.
         output: Output folder; by default a new one under runs/.
         seed: Random seed of the noise on the points and of the first networks.

@@ -94,7 +94,7 @@ def fit(cli: TrainCLI) -> None:
 
 
 def find_run(cli: TrainCLI) -> Run:
-    """Return the run to work in, after the checks that are possible before the data is read."""
+    """Return the run to work in, after all checks that do not need the data."""
     checkpoint, root = cli.config.ckpt_path, cli.config.trainer.default_root_dir
     if cli.command != "fit":
         if checkpoint is None:
@@ -109,12 +109,14 @@ def find_run(cli: TrainCLI) -> Run:
 
 @contextmanager
 def ending(run: Run) -> Iterator[None]:
-    """Say how to continue a training that is stopped, and remove a run that fails before its first checkpoint."""
+    """Print how to continue a stopped training, and remove a run that fails before its first checkpoint."""
     try:
         yield
     except SystemExit as stop:  # Lightning's answer to SIGTERM and to Ctrl-C
-        code, how = (143, "stopped by SIGTERM") if isinstance(stop, SIGTERMException) else (130, "interrupted")
-        rank_zero_only(say)(f"{how}; continue from the last checkpoint with\n  {resume_command(run)}")
+        code, how = 130, "interrupted; continue from the last checkpoint with"
+        if isinstance(stop, SIGTERMException):
+            code, how = 143, "stopped by SIGTERM; continue with"
+        rank_zero_only(say)(f"{how}\n  {resume_command(run)}")
         raise SystemExit(code) from None
     except BaseException:
         rank_zero_only(run.remove_if_empty)()

@@ -53,10 +53,8 @@ def figure(features: Features, clusters: Tensor, projection: str, seed: int) -> 
     """Draw classes and clusters in two dimensions, the first principal components or t-SNE's."""
     shown = np.random.default_rng(seed).permutation(len(features.values))[:SHOWN]
     values = features.values.numpy()[shown]
-    if projection == "tsne":
-        places = TSNE(random_state=seed, perplexity=min(30, (len(values) - 1) / 3)).fit_transform(values)
-    else:
-        places = in_the_plane(values)
+    tsne = TSNE(random_state=seed, perplexity=min(30, (len(values) - 1) / 3))
+    places = tsne.fit_transform(values) if projection == "tsne" else in_the_plane(values)
     labels, groups = features.labels.numpy()[shown], clusters.numpy()[shown]
     return scatter_plots([[("classes", places, labels), ("clusters", places, groups)]], size=5)
 

@@ -1,4 +1,4 @@
-"""Fitting KMeans in one process or in the processes of torchrun, and the results of it."""
+"""Fitting KMeans in one process or in those of torchrun, and writing the results."""
 
 import os
 from collections.abc import Callable

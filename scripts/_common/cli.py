@@ -1,4 +1,4 @@
-"""The words of a command line: taken apart, completed, and turned into the arguments of a function.
+"""Command lines: splitting and completing them, and making options of a function's arguments.
 
 An experiment is a function with typed, documented arguments and one line:
 
@@ -118,7 +118,7 @@ class ShortHelp:
 
 
 class Parser(ShortHelp, ArgumentParser):
-    """A parser whose description is shown as it is written, and which guesses no option from its beginning."""
+    """A parser whose description is shown as it is written, and which accepts no abbreviated options."""
 
     def __init__(self, description: str | None = None, command: str = "", **kwargs: Any) -> None:
         program = f"{Path(sys.argv[0]).name} {command}".strip()
@@ -134,7 +134,7 @@ def experiment(
     """Make a script's `main(args=None)` of one function, or of several by subcommand.
 
     Options are made from signature and docstring. They may be written with hyphens, and those of `bool` without a
-    value, which means true. A user's mistake ends in one line.
+    value, which means true. A user's mistake is reported in one line.
 
     Args:
         commands: The function, or subcommand -> function.

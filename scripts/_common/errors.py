@@ -1,4 +1,4 @@
-"""A user's mistake ends in one line and exit code 1, not in a traceback."""
+"""Reporting a user's mistake in one line, with exit code 1, instead of a traceback."""
 
 import logging
 import os
@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from jsonargparse import ArgumentError
 
 TRACEBACK = "LIGHTNING_BLOCKS_TRACEBACK"
-"""The environment variable that turns tracebacks on."""
+"""Environment variable that turns tracebacks on."""
 
 _LIGHTNINGS = ("MisconfigurationException", "NonFiniteLossError")
-"""Errors known by name, so that no command imports Lightning for their sake."""
+"""Lightning's errors, by name, so that no command imports Lightning only to catch them."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into `error: <one line>` and exit code 1."""
+    """Turn errors that a user can fix into `error: <one line>` and exit code 1."""
     try:
         yield
     except (ValueError, OSError, ArgumentError) as error:

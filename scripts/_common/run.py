@@ -24,7 +24,7 @@ class Run:
 
     @classmethod
     def at(cls, output: str | Path | None) -> "Run":
-        """Return the run in the folder `output`, or a new one under runs/, with the folder made."""
+        """Return the run in the folder `output`, or a new one under runs/, after making the folder."""
         run = cls(Path(output) if output is not None else new_run())
         run.folder.mkdir(parents=True, exist_ok=True)
         return run
@@ -42,7 +42,7 @@ class Run:
         return self.folder / "checkpoints" / f"{name}.ckpt"
 
     def loggers(self, log_graph: bool = False) -> list[Any]:
-        """Return loggers for TensorBoard and CSV, which continue where the last checkpoint of a resumed run is."""
+        """Return loggers for TensorBoard and CSV, which continue a resumed run from its last checkpoint."""
         from lightning_modules.runs.checkpoint_io import read_checkpoint
         from lightning_modules.runs.loggers import CSVLog, TensorBoardLog
 
@@ -74,7 +74,7 @@ class Run:
 
 
 def new_run(root: str | Path = ROOT) -> Path:
-    """Return a folder under `root`, named by the time, that no run has yet; it is not made."""
+    """Return an unused folder name under `root`, made of the time."""
     name = time.strftime("%Y%m%d-%H%M%S")
     candidates = (Path(root) / (f"{name}-{number}" if number else name) for number in range(1000))
     return next(folder for folder in candidates if not folder.exists())
@@ -105,7 +105,7 @@ def find_last(root: str | Path) -> Path:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` whole or not at all."""
+    """Write `content` as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
@@ -130,5 +130,5 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def shell(*words: str | Path) -> str:
-    """Return a command line to copy."""
+    """Return a command line, quoted for the shell."""
     return shlex.join(str(word) for word in words)

@@ -50,7 +50,7 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> go.Fi
     figure.update_layout(template="plotly_white", height=100 + 36 * len(names), showlegend=False)
     figure.update_layout(margin={"l": 70, "r": 20, "t": 20, "b": 50})
     figure.update_xaxes(title_text=results["metric"], range=_range(results))
-    # Long names have room in a column of their own, in the table's order.
+    # As tick labels, long names have room beside the chart.
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6])
     return figure
 

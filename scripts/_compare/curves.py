@@ -25,7 +25,7 @@ class Curve(NamedTuple):
 
 
 def read_curve(runs: Sequence[Path], column: str) -> Curve | None:
-    """Average a column of metrics.csv over the runs of a combination; None if they have no step of it in common."""
+    """Average a column of metrics.csv over the runs of a combination; None if they have no step in common."""
     try:
         values = [dict(read_column(run / "metrics.csv", column)) for run in runs]
     except (ValueError, OSError):  # a run has no such column

@@ -1,4 +1,4 @@
-"""Executors of a comparison's runs: local processes here, a Ray cluster in ray.py."""
+"""The local executor of a comparison's runs; that for a Ray cluster is in ray.py."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -21,7 +21,7 @@ Process = multiprocessing.context.ForkServerProcess
 def in_fresh_process(task: Task, running: Callable[[Process], None] = lambda process: None) -> str | None:
     """Make a run in a fork of a server that has imported everything once: as fresh as a new process, and faster.
 
-    If the process wrote no outcome, the answer is how it ended.
+    Return how the process ended if it wrote no outcome, otherwise None.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["compare"])
@@ -40,7 +40,7 @@ def in_fresh_process(task: Task, running: Callable[[Process], None] = lambda pro
 
 
 class Processes:
-    """Up to `jobs` runs at a time on this machine, taking turns on its GPUs."""
+    """Makes up to `jobs` runs at a time on this machine, distributed over its GPUs."""
 
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs

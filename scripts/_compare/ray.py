@@ -1,4 +1,4 @@
-"""The runs of a comparison on a Ray cluster: the same processes on its machines, and the same numbers."""
+"""The executor of a comparison's runs on a Ray cluster, with the same results as on one machine."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from _compare.runs import Task, outcome, write_failure
 
 
 class Ray:
-    """As many runs at a time as an existing Ray cluster has room for.
+    """Makes as many runs at a time as an existing Ray cluster has room for.
 
     Every machine must see the repository, the data and the output under the same paths as this one. Each run has
     `threads` CPUs and `gpus` GPUs, or a share of one.
@@ -43,7 +43,7 @@ class Ray:
         path = [os.path.abspath(place) for place in sys.path]
         environment = {name: os.environ[name] for name in ("DATA_DIR",) if name in os.environ}
 
-        # Defined here, it is sent whole: a worker can import nothing of ours before it has the path.
+        # A nested function is pickled by value: a worker can import our modules only once it has the path.
         def make(words: dict[str, Any]) -> None:
             sys.path[:0] = [place for place in path if place not in sys.path]
             os.environ.update(environment)

@@ -93,7 +93,7 @@ def _name(name: str, colours: Mapping[str, str]) -> Cell:
 
 def _curves(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], colours: Mapping[str, str]) -> str:
     if not curves:
-        return "<h2>Learning curves</h2><p>The runs have logged none.</p>"
+        return "<h2>Learning curves</h2><p>No run has logged curves.</p>"
     panels: list[str] = []
     for quantity, splits in curves.items():
         steps, seconds = (

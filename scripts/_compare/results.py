@@ -110,10 +110,8 @@ def write_all(
     """Write the figure, the report and the two JSON files, and return their names."""
     chosen = colours([one.name for one in combinations])
     configs = {one.name: flatten(one.config) for one in combinations}
-    folders: dict[str, list[Path]] = {one.name: [] for one in combinations}
-    for run in times["runs"]:
-        if run["folder"]:
-            folders[run["name"]].append(folder / run["folder"])
+    finished = [run for run in times["runs"] if run["folder"]]
+    folders = {name: [folder / run["folder"] for run in finished if run["name"] == name] for name in configs}
     curves: dict[str, dict[str, dict[str, Curve]]] = collect(folders, results["metric"])
     files = {"report": "report.html", "results": "results.json", "times": "times.json"}
     if curves:

@@ -13,7 +13,6 @@ from _common.names import expand_config
 from _common.run import flatten
 
 _CLASSES = ("optimizer", "base_optimizer", "lr_scheduler", "activation")
-_PLAIN = re.compile(r"[A-Za-z_][\w.]*")
 
 
 def value_options(option: str, value: str, nested: bool = False) -> list[Option]:
@@ -87,7 +86,7 @@ def label(option: str, value: str) -> str:
             raise ValueError(f"--{option}: cannot read {value!r} as YAML or JSON") from error
     if _call(value) is not None:
         return value
-    if _PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null", "none", "nan", "inf"):
+    if re.fullmatch(r"[A-Za-z_][\w.]*", value) and value.lower() not in ("true", "false", "null", "none", "nan", "inf"):
         return value.rpartition(".")[2]
     return f"{key}={value.rpartition('/')[2]}"
 

@@ -81,7 +81,7 @@ def _documents(modules: list[str], used: set[str]) -> list[str]:
 
 
 def _public_docstrings(name: str) -> list[str]:
-    """Return the docstrings of a module's public functions and classes, as far as its own library defines them."""
+    """Return the docstrings of a module's public functions and classes that its own library defines."""
     module = import_module(name)
     library = name.partition(".")[0]
     docstrings = []

@@ -48,15 +48,15 @@ def image(
     """Draw heatmaps of the regions in test images that support a class, and measure their faithfulness.
 
     Args:
-        checkpoint: Checkpoint of a train.py run; by default, the digits default is trained first.
+        checkpoint: Checkpoint of a run of train.py; by default a network is trained on the digits first.
         index: Indices of the test images, such as [0,7]; by default a random choice.
-        count: Number of images in the random choice.
+        count: Number of images to choose at random.
         target: Class to explain; by default the predicted one.
-        layer: Layer to map, by name; by default the last feature maps, or a transformer's tokens.
-        relu: Hide regions that oppose the class.
+        layer: Name of the layer to map; by default the last feature maps, or the tokens of a transformer.
+        relu: Whether to hide the regions that oppose the class.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
-        accelerator: Device, as Lightning names it: auto, cpu, gpu ...
+        accelerator: Device: auto, cpu, gpu or another of Lightning's accelerators.
     """
     checkpoint = checkpoint or train_default()
     run = rebuild(checkpoint, accelerator)

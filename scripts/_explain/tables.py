@@ -18,7 +18,7 @@ Task = Literal["auto", "classification", "regression"]
 
 @dataclass(frozen=True)
 class Table:
-    """A table, split into a training and a test part; with classes it is for classification, else for regression."""
+    """A table, split into a training and a test part; without classes it is for regression."""
 
     name: str
     target_name: str

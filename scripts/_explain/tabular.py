@@ -42,9 +42,9 @@ def tabular(
 
     Args:
         csv: CSV file to learn from.
-        target: Name or number of its target column; -1 is the last.
+        target: Name or number of the target column; -1 is the last.
         feature_names: Column names separated by commas, for all columns or for all but the target.
-        no_header: The file's first line holds values instead of names.
+        no_header: Whether the file's first line holds values instead of column names.
         task: Kind of target: auto chooses regression if a value is fractional or more than 100 values are distinct.
         missing: Treatment of empty cells: error refuses them, mean fills in the mean of the training part.
         models: Names of the models, such as [linear,forest]; by default all.

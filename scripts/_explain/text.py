@@ -49,9 +49,9 @@ def text(
     classifier on variations of one document. Its fidelity is reported, with a warning where it is poor.
 
     Args:
-        corpus: docstrings (of torch, numpy, scikit-learn and scipy, classified by library; no download), 20newsgroups
-            (downloaded by scikit-learn), or a folder CLASS/*.txt, or one of train/CLASS/*.txt and test/CLASS/*.txt.
-        documents: Number of test documents to explain; the last of them is a misclassified one.
+        corpus: Documents: docstrings (of torch, numpy, scikit-learn and scipy, classified by library), 20newsgroups
+            (which scikit-learn downloads), or a folder of CLASS/*.txt, or of train/CLASS/*.txt and test/CLASS/*.txt.
+        documents: Number of test documents to explain; the last one is misclassified.
         samples: Number of variations of each document, at least 50.
         words: Number of words to print for each class.
         output: Output folder; by default a new one under runs/.

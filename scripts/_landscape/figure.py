@@ -3,16 +3,14 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 COLOURS = ("#c1272d", "#4878a8")
-Grid = npt.NDArray[np.float64]
 
 
 def draw(networks: dict[str, Any], multiples: list[float], grid: list[float], title: str) -> Figure:
-    """Draw the loss along both directions, and over the surface of each network with shared levels."""
+    """Draw the loss along both directions, and over the surface of each network, with shared logarithmic levels."""
     figure = Figure(figsize=(14, 4.3), layout="constrained")
     line, *maps = figure.subplots(1, 1 + len(networks))
     for (name, network), colour in zip(networks.items(), COLOURS, strict=True):
@@ -23,7 +21,9 @@ def draw(networks: dict[str, Any], multiples: list[float], grid: list[float], ti
     line.legend(fontsize=9, loc="upper center")
     line.grid(alpha=0.3)
     surfaces = [np.array(network["surface"]) for network in networks.values()]
-    levels = shared_levels(surfaces)
+    finite = np.concatenate([surface[np.isfinite(surface)] for surface in surfaces])
+    lowest = max(float(finite.min()), 1e-6)
+    levels = np.geomspace(lowest, max(float(finite.max()), 1.01 * lowest), 16)
     for axes, (name, network), surface in zip(maps, networks.items(), surfaces, strict=True):
         clipped = np.clip(surface, levels[0], levels[-1])
         filled = axes.contourf(grid, grid, clipped, levels=levels, cmap="viridis", norm=LogNorm(levels[0], levels[-1]))
@@ -53,10 +53,3 @@ def draw_relief(networks: dict[str, Any], grid: list[float], title: str) -> Figu
         axes.view_init(elev=28, azim=-60)
     figure.suptitle(title, fontsize=11)
     return figure
-
-
-def shared_levels(surfaces: list[Grid], count: int = 16) -> Grid:
-    """Return levels from the smallest to the largest loss, with a constant ratio between neighbours."""
-    values = np.concatenate([surface[np.isfinite(surface)] for surface in surfaces])
-    low, high = max(float(values.min()), 1e-6), float(values.max())
-    return np.geomspace(low, max(high, 1.01 * low), count)

@@ -43,7 +43,7 @@ def losses_along(
 ) -> list[float]:
     """Return the loss at several points around a network's weights, which are restored bit for bit.
 
-    Each point is the multiple of each direction; `loss` computes the loss of `model`, whose mode is left as it is.
+    A point holds one multiple per direction. `loss` computes the loss of `model`, whose mode is left unchanged.
     """
     weights = list(model.parameters())
     centre = [weight.clone() for weight in weights]

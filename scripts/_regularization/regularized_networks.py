@@ -23,7 +23,7 @@ COLOURS = {"none": "#c1272d", "weight decay": "#4878a8", "L1": "#3f8f4f", "dropo
 
 
 class AccuracyCurves(pl.Callback):
-    """Record the accuracy on all training and test images in evaluation mode, every so many epochs.
+    """Record the accuracy on all training and test images in evaluation mode, every few epochs.
 
     The accuracy that training logs is measured with dropout, and while the weights change.
     """
@@ -103,7 +103,7 @@ def train(
         l1=strengths.get("l1", 0.0),
     )
     for layer in model.modules():
-        if isinstance(layer, nn.Linear):  # with torch's default initialisation, the signal fades in so many layers
+        if isinstance(layer, nn.Linear):  # torch's default initialisation makes the signal vanish over so many layers
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     curves = AccuracyCurves(every=max(1, epochs // 40))

@@ -10,7 +10,7 @@ from lightning_modules import ImageClassifier
 
 
 def check_exporter() -> None:
-    """Refuse to train for hours if PyTorch's ONNX exporter lacks a package that it needs afterwards."""
+    """Check before any training that PyTorch's ONNX exporter has the packages that it needs."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"--export onnx needs {' and '.join(missing)}: pip install -e '.[export]' -c constraints.txt")

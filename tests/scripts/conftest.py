@@ -1,4 +1,4 @@
-"""What tests of the scripts share."""
+"""Fixtures shared by the tests of the scripts."""
 
 import shutil
 
@@ -13,6 +13,6 @@ def browser():
     if chromium is None:
         pytest.skip("no Chromium on this machine")
     with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
+        opened = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

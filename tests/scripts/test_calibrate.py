@@ -41,7 +41,7 @@ def results(run):
     return calibrate.main(["--checkpoint", str(run / "checkpoints" / "best.ckpt"), *options])
 
 
-def test_numbers_are_those_of_training(run, results):
+def test_numbers_agree_with_training(run, results):
     trained = json.loads((run / "results.json").read_text())
     before = results["methods"]["uncalibrated"]
     for name in ("ece", "nll", "accuracy"):
@@ -65,9 +65,9 @@ def test_scalers_are_fitted_to_the_validation_split(run, results):
         scaler.temperature_.item(), rel=1e-4
     )
     p = scaler.predict_proba(splits["test"][0])
-    found = results["methods"]["TemperatureScaling"]
-    assert found["ece"] == pytest.approx(float(calibration_error(p, splits["test"][1])), abs=1e-4)
-    assert found["accuracy"] == results["methods"]["uncalibrated"]["accuracy"]
+    row = results["methods"]["TemperatureScaling"]
+    assert row["ece"] == pytest.approx(float(calibration_error(p, splits["test"][1])), abs=1e-4)
+    assert row["accuracy"] == results["methods"]["uncalibrated"]["accuracy"]
 
 
 def test_figure_and_calibrated_checkpoint(run, results):
@@ -89,7 +89,7 @@ def test_figure_and_calibrated_checkpoint(run, results):
     assert model.backbone.scaler.temperature_.item() == pytest.approx(temperature)
 
 
-def test_numbers_are_those_of_training_at_another_precision(tmp_path):
+def test_numbers_agree_with_training_at_another_precision(tmp_path):
     run = training(tmp_path, "--trainer.precision", "bf16-mixed")
     checkpoint = str(run / "checkpoints" / "best.ckpt")
     options = [
@@ -136,9 +136,9 @@ def test_support_vector_machines(tmp_path):
     assert len(y_test) == 18_000
     platt = CalibratedClassifierCV(SVC(), method="sigmoid", cv=5).fit(x, y)
     p = platt.predict_proba(x_test)[:, 1]
-    found = results["methods"]["SVC + Platt"]
-    assert found["brier"] == pytest.approx(brier_score_loss(y_test, p))
-    assert found["accuracy"] == pytest.approx(accuracy_score(y_test, platt.predict(x_test)))
+    row = results["methods"]["SVC + Platt"]
+    assert row["brier"] == pytest.approx(brier_score_loss(y_test, p))
+    assert row["accuracy"] == pytest.approx(accuracy_score(y_test, platt.predict(x_test)))
     assert results["methods"]["SVC"]["accuracy"] == pytest.approx(SVC().fit(x, y).score(x_test, y_test))
     errors = {name: row["ece"] for name, row in results["methods"].items()}
     assert len(errors) == 4

@@ -37,7 +37,7 @@ def test_compare(tmp_path):
     assert list(tmp_path.glob("clusterings.png"))
 
 
-def test_fit_an_array_of_ones_own(tmp_path, capsys):
+def test_fit_a_users_array(tmp_path, capsys):
     rows = make_blobs(20_000, 3, centers=5, random_state=0)[0].astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     out = tmp_path / "centres.npz"
@@ -51,7 +51,7 @@ def test_fit_an_array_of_ones_own(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_torchrun_fits_the_same(tmp_path):
+def test_torchrun_gives_the_same_centres(tmp_path):
     rows = make_blobs(40_000, 3, centers=5, random_state=0)[0].astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     words = ["--nproc-per-node", "2", cluster.__file__, "fit", str(tmp_path / "rows.npy"), "--k", "5"]
@@ -97,7 +97,7 @@ def test_a_mistake_is_one_line(words, message, capsys):
     assert "\n" not in error
 
 
-def test_a_checkpoint_without_a_run_says_so(tmp_path, capsys):
+def test_a_checkpoint_without_a_run_is_refused(tmp_path, capsys):
     torch.save({"state_dict": {}, "global_step": 0, "hyper_parameters": {}}, tmp_path / "alone.ckpt")
     with pytest.raises(SystemExit):
         cluster.main(["features", "--checkpoint", str(tmp_path / "alone.ckpt")])

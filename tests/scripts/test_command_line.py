@@ -1,4 +1,4 @@
-"""What the scripts' command lines share."""
+"""The command line that all scripts share."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def first(some_number: int = 1, no_header: bool = False, some_text: str = "") ->
 
 
 def second(quiet: bool = False, other: int = 0) -> tuple:
-    """Another."""
+    """Another function."""
     return quiet, other
 
 
@@ -47,7 +47,7 @@ def test_a_mistake_is_one_line(capsys):
     assert "\n" not in error
 
 
-def test_options_are_taken_apart_and_put_together():
+def test_split_and_join_are_inverse():
     words = ["fit", "--save-every=5", "--values", "a", "-1", "--title=--x", "-c", "file"]
     leading, options = split(words)
     assert leading == ["fit"]

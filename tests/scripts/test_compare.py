@@ -1,4 +1,4 @@
-"""scripts/compare.py with real runs: what it writes, and that kills, jobs and Ray change nothing of it."""
+"""scripts/compare.py with real runs: its output, which kills, jobs and Ray do not change."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
-    """Start the server of processes where it finds what it is to import."""
+    """Start the process server with the module path of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         PROCESSES.set_forkserver_preload(["compare"])
@@ -42,7 +42,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A comparison that was left alone, one run after the other."""
+    """An uninterrupted comparison, one run after the other."""
     folder = tmp_path_factory.mktemp("whole")
     results = compare.main([*COMMAND, "--output", str(folder)])
     assert results | {"files": 0} == read(folder) | {"files": 0}
@@ -53,31 +53,31 @@ def read(folder: Path):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_the_table_is_that_of_the_runs(whole):
+def test_the_table_agrees_with_the_runs(whole):
     results = read(whole)
     assert results["metric"] == "test/accuracy"
     assert list(results["table"]) == NAMES
-    found = {}
+    accuracies = {}
     for place in sorted(whole.glob("*/seed-*/*/results.json")):
-        found.setdefault(place.parts[-4], []).append(json.loads(place.read_text())["test/accuracy"])
-    assert sorted(found) == ["Adam", "COCOB", "SGD-lr=0.1"]
+        accuracies.setdefault(place.parts[-4], []).append(json.loads(place.read_text())["test/accuracy"])
+    assert sorted(accuracies) == ["Adam", "COCOB", "SGD-lr=0.1"]
     for name in NAMES:
-        values = found[name.replace("(", "-").replace(")", "")]
+        values = accuracies[name.replace("(", "-").replace(")", "")]
         row = results["table"][name]
         low, high = stats.t.interval(0.95, 1, statistics.fmean(values), stats.sem(values))
         known = {"n": 2, "mean": statistics.fmean(values), "sd": statistics.stdev(values), "low": low, "high": high}
         assert {key: row[key] for key in known} == pytest.approx(known)
         if name != "Adam":
-            p = stats.ttest_rel(values, found["Adam"]).pvalue
+            p = stats.ttest_rel(values, accuracies["Adam"]).pvalue
             assert results["tests"][name]["p"] == pytest.approx(p)
             assert p <= results["tests"][name]["holm"] <= 2 * p + 1e-12
             assert results["tests"][name]["conclusion"] == "too few seeds"
     assert "too few seeds to conclude anything" in results["note"]
-    assert max(found["Adam"]) > 0.2
-    assert len({value for values in found.values() for value in values}) > 3  # seeds and optimizers make a difference
+    assert max(accuracies["Adam"]) > 0.2
+    assert len({value for values in accuracies.values() for value in values}) > 3  # seeds and optimizers differ
 
 
-def test_results_hold_no_time_and_times_do(whole):
+def test_only_times_json_depends_on_the_time(whole):
     text = (whole / "results.json").read_text()
     assert "second" not in text
     assert str(whole) not in text
@@ -140,7 +140,7 @@ def test_tensorboard_shows_the_settings_that_vary_and_the_final_metrics(whole):
 
 
 def hparams(get, metrics):
-    """What the HParams tab knows of the experiment, and its rows."""
+    """Return the experiment and the rows of the HParams tab."""
     experiment = post(get, "experiment", {"experimentName": ""})
     columns = [{"hparam": info["name"]} for info in experiment["hparamInfos"]]
     columns += [{"metric": {"tag": tag, "group": ""}} for tag in metrics]
@@ -163,11 +163,11 @@ def post(get, name, query):
 
 
 def _stopped(arguments: list[str], ended: int, by: signal.Signals, log: Path) -> None:
-    """A comparison that gets a signal when so many of its runs have ended, others being at work."""
+    """Run a comparison that gets a signal as soon as `ended` of its runs have ended."""
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes of a shell ignore it
     left = ended
 
     def stop(tasks, metric):
@@ -181,7 +181,7 @@ def _stopped(arguments: list[str], ended: int, by: signal.Signals, log: Path) ->
 
 
 @pytest.mark.parametrize(("ended", "by", "code"), [(1, signal.SIGKILL, -signal.SIGKILL), (4, signal.SIGINT, 130)])
-def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_left_alone(tmp_path, whole, ended, by, code, capfd):
+def test_a_stopped_comparison_resumes_and_ends_like_an_uninterrupted_one(tmp_path, whole, ended, by, code, capfd):
     output = tmp_path / "comparison"
     arguments = [*COMMAND, "--output", str(output), "--jobs", "2"]
     process = PROCESSES.Process(target=_stopped, args=(arguments, ended, by, tmp_path / "log"))
@@ -194,16 +194,16 @@ def test_a_stopped_comparison_goes_on_and_ends_as_one_that_was_left_alone(tmp_pa
     assert ended <= len(finished) < 6
     started = {path.parents[2] for path in output.glob("*/*/*/checkpoints/last.ckpt")}
     compare.main(arguments)
-    # One that was just ending may have ended after all, before it noticed that it was an orphan.
+    # A run may have finished before it noticed that the comparison had been killed.
     (already,) = re.findall(r"(\d) of 6 runs are finished already", capfd.readouterr().out)
     assert len(finished) <= int(already) < 6
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # they were not made again
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # they were not repeated
     assert read(output) == read(whole)
-    for seed in started:  # one run's folder each: what was unfinished went on in its own
+    for seed in started:  # an unfinished run resumed in its own folder
         assert len(list(seed.glob("*/"))) == 1
 
 
-def test_a_failing_run_is_reported_and_the_rest_goes_on(tmp_path, capsys):
+def test_a_failing_run_is_reported_and_the_others_continue(tmp_path, capsys):
     values = ["SGD(lr=0.1)", "SGD(lr=1e30)", "Adam(lr=-1)"]
     arguments = [
         "--axis",
@@ -229,7 +229,7 @@ def test_a_failing_run_is_reported_and_the_rest_goes_on(tmp_path, capsys):
     assert "no interval and no test" in results["note"]
     assert "Invalid learning rate: -1" in (tmp_path / "report.html").read_text()
     before = (tmp_path / "SGD-lr=0.1" / "seed-0" / "outcome.json").stat().st_mtime_ns
-    with pytest.raises(SystemExit):  # the same again: only what failed is tried again
+    with pytest.raises(SystemExit):  # the same command again: only failed runs are repeated
         compare.main([*arguments, "--output", str(tmp_path)])
     assert read(tmp_path) == results
     assert (tmp_path / "SGD-lr=0.1" / "seed-0" / "outcome.json").stat().st_mtime_ns == before
@@ -253,7 +253,7 @@ def test_another_command_in_the_same_folder_is_refused(whole, tmp_path, capsys):
     assert (whole / "results.json").read_bytes() == before
 
 
-def test_what_only_reads_the_runs_may_change(whole, capsys):
+def test_metric_and_baseline_may_change(whole, capsys):
     line = refused(capsys, [*COMMAND, "--metric", "test/f1", "--output", str(whole)])
     assert "--metric test/f1: a run has none of that name, only test/accuracy, test/ece, test/nll" in line
     results = compare.main([*COMMAND, "--metric", "test/nll", "--baseline", "COCOB", "--output", str(whole)])
@@ -264,7 +264,7 @@ def test_what_only_reads_the_runs_may_change(whole, capsys):
     compare.main([*COMMAND, "--output", str(whole)])
 
 
-def test_without_output_the_unfinished_one_is_gone_on_with(tmp_path, monkeypatch):
+def test_without_output_the_unfinished_comparison_continues(tmp_path, monkeypatch):
     from _compare.folder import find_folder
 
     monkeypatch.chdir(tmp_path)
@@ -276,7 +276,7 @@ def test_without_output_the_unfinished_one_is_gone_on_with(tmp_path, monkeypatch
     assert find_folder(None, {"threads": 1}, [0, 1], "command") != first
 
 
-def test_seconds_leave_out_the_pause_between_a_kill_and_a_resume(tmp_path, monkeypatch):
+def test_seconds_exclude_the_pause_between_a_kill_and_a_resume(tmp_path, monkeypatch):
     def write(began, points, purge_step=None):
         monkeypatch.setattr("time.time", lambda: began)
         with SummaryWriter(tmp_path, purge_step=purge_step) as writer:

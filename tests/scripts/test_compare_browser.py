@@ -26,14 +26,14 @@ def report(tmp_path_factory):
 def page(browser, report):
     """The report as a user opens it; without network requests and without errors."""
     opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-    wrong, requests = [], []
-    opened.on("console", lambda message: wrong.append(message.text))
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    messages, requests = [], []
+    opened.on("console", lambda message: messages.append(message.text))
+    opened.on("pageerror", lambda error: messages.append(str(error)))
     opened.on("request", lambda request: requests.append(request.url))
     opened.goto((report / "report.html").as_uri())
     opened.wait_for_selector("#accuracy-seconds .main-svg")
     yield opened
-    assert wrong == []
+    assert messages == []
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [(report / "report.html").as_uri()]
     opened.close()
 
@@ -49,7 +49,7 @@ def test_a_click_on_a_heading_sorts(page, report):
     assert column(page, "results", 1) == VALUES
     page.click("#results th:has-text('mean')")
     rising = sorted(means, key=means.get)
-    assert column(page, "results", 1) == [*rising, "SGD(lr=1e30)"]  # what has no value stays last
+    assert column(page, "results", 1) == [*rising, "SGD(lr=1e30)"]  # rows without a value stay last
     page.click("#results th:has-text('mean')")
     assert column(page, "results", 1) == [*reversed(rising), "SGD(lr=1e30)"]
     page.focus("#runs th:has-text('seed')")
@@ -59,7 +59,7 @@ def test_a_click_on_a_heading_sorts(page, report):
 
 
 @pytest.mark.browser
-def test_what_is_on_the_page(page, report, tmp_path):
+def test_the_content_of_the_page(page, report, tmp_path):
     results = json.loads((report / "results.json").read_text())
     assert page.title() == "Comparison: optimizer"
     assert "4 of 6 runs finished" in page.inner_text(".lead")
@@ -83,7 +83,7 @@ def test_what_is_on_the_page(page, report, tmp_path):
     page.screenshot(path=picture, full_page=True)
     assert picture.read_bytes().startswith(b"\x89PNG")
     width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= 1400  # nothing sticks out of the window
+    assert width <= 1400  # nothing extends beyond the window
 
 
 @pytest.mark.browser
@@ -121,7 +121,7 @@ def test_a_curve_has_a_label_and_can_be_zoomed_and_changed(page, report):
     assert page.text_content("#loss-steps .ytitle") == page.text_content("#loss-seconds .ytitle") == "loss"
     assert "seconds" in page.text_content("#loss-seconds .xtitle")
     assert not page.is_visible("#accuracy-steps")
-    # It was drawn while it was hidden, and gets its width when it is shown.
+    # A chart that was drawn while hidden gets its width when it is shown.
     page.wait_for_function(
         """() => {
           const plot = document.getElementById("loss-steps");

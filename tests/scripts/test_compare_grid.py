@@ -1,4 +1,4 @@
-"""Which runs a comparison's command line makes, and what it refuses before any of them starts."""
+"""The runs of a comparison's command line, and the mistakes that it reports before any of them starts."""
 
 import functools
 import socket
@@ -35,7 +35,7 @@ def test_two_axes_make_a_grid():
     assert str(places["GELU, batch_size=64", 1]) == "GELU-batch_size=64/seed-1"
 
 
-def test_a_value_carries_options_of_its_own():
+def test_a_value_has_options_of_its_own():
     values = (
         "SGD(lr=0.5, momentum=0.9, nesterov=True)",
         "{class_path: SGD, init_args: {lr: 0.25}}",
@@ -132,14 +132,14 @@ def test_a_mistake_ends_in_one_line_before_any_run(capsys, tmp_path, arguments, 
     assert not output.exists()
 
 
-def test_ray_that_is_not_installed_is_said(capsys, tmp_path, monkeypatch):
+def test_a_missing_ray_is_reported(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(SystemExit):
         compare.main([*AXIS, "--engine", "ray", "--output", str(tmp_path / "comparison")])
     assert "--engine ray needs the package ray: pip install" in capsys.readouterr().err
 
 
-def test_a_ray_cluster_that_does_not_answer_is_said(capsys, tmp_path):
+def test_a_ray_cluster_that_does_not_answer_is_reported(capsys, tmp_path):
     pytest.importorskip("ray")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen

@@ -15,9 +15,9 @@ VALUES = np.random.default_rng(0).normal(0.9, 0.02, (4, 7))
 
 def test_mean_deviation_and_interval():
     for values in VALUES:
-        found = ours.summarize(values.tolist())
+        summary = ours.summarize(values.tolist())
         low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-        assert found == pytest.approx(
+        assert summary == pytest.approx(
             {"n": 7, "mean": values.mean(), "sd": values.std(ddof=1), "low": low, "high": high}
         )
 
@@ -26,16 +26,16 @@ def test_mean_deviation_and_interval():
     ("values", "known"),
     [([], ()), ([0.5], ("mean",)), ([0.5, math.nan], ()), ([0.5, 0.7], ("mean", "sd", "low", "high"))],
 )
-def test_too_few_values_have_only_what_they_have(values, known):
-    found = ours.summarize(values)
-    assert {name for name, value in found.items() if value is not None} == {"n", *known}
-    assert found["n"] == len(values)
+def test_statistics_that_need_more_values_are_none(values, known):
+    summary = ours.summarize(values)
+    assert {name for name, value in summary.items() if value is not None} == {"n", *known}
+    assert summary["n"] == len(values)
 
 
 @pytest.mark.parametrize("row", [1, 2, 3])
 def test_paired_test_is_scipys(row):
     reference = stats.ttest_rel(VALUES[row], VALUES[0])
-    # Pairs go by the seed, not by the order, and seeds that only one has do not count.
+    # Pairs are formed by seed, not by order; seeds of only one side do not count.
     values = {seed: VALUES[row][seed] for seed in (3, 1, 0, 2, 6, 5, 4)} | {99: 5.0}
     test = ours.paired_test(values, dict(enumerate(VALUES[0])) | {-1: 7.0})
     assert (test["t"], test["p"]) == pytest.approx((reference.statistic, reference.pvalue))
@@ -53,7 +53,7 @@ def test_pairs_without_spread_are_not_tested():
 
 
 def test_holm_by_hand():
-    # 4 * 0.01; 3 * 0.02; 2 * 0.04 = 0.08, above 1 * 0.05, which is raised to it.
+    # 4 * 0.01; 3 * 0.02; 2 * 0.04 = 0.08, to which 1 * 0.05 is raised.
     assert ours.holm([0.05, 0.01, 0.04, 0.02]) == pytest.approx([0.08, 0.04, 0.08, 0.06])
     assert ours.holm([0.6, None, 0.7]) == [1.0, None, 1.0]
     assert ours.holm([]) == []
@@ -63,7 +63,7 @@ def test_holm_by_hand():
 def test_holm_rejects_what_the_step_down_procedure_rejects(p_values, level):
     ordered = sorted(range(len(p_values)), key=lambda place: p_values[place])
     rejected = set()
-    for rank, place in enumerate(ordered):  # the procedure as Holm wrote it
+    for rank, place in enumerate(ordered):  # the procedure as Holm states it
         if p_values[place] * (len(p_values) - rank) > level:
             break
         rejected.add(place)
@@ -88,7 +88,7 @@ def test_conclusions():
         "failed": "no pairs",
         "broken": "not finite",
     }
-    assert tests["near"]["holm"] == pytest.approx(tests["near"]["p"])  # the largest of the three that could be made
+    assert tests["near"]["holm"] == pytest.approx(tests["near"]["p"])  # the largest of the three possible tests
     smallest = min(("far", "below"), key=lambda name: tests[name]["p"])
     assert tests[smallest]["holm"] == pytest.approx(3 * tests[smallest]["p"])
     for two in ({0: 0.9, 1: 0.9001}, {0: 0.9, 1: 0.902}):
@@ -96,7 +96,7 @@ def test_conclusions():
         assert few["far"]["conclusion"] == "too few seeds"
 
 
-def test_the_note_says_what_so_few_seeds_allow():
+def test_the_note_states_the_power_of_few_seeds():
     two = ours.note(2, 1)
     assert "1 degree of freedom" in two
     assert f"{stats.t.ppf(0.975, 1):.1f} standard errors" in two

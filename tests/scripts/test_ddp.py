@@ -1,4 +1,4 @@
-"""Two processes train as one, through the script's own command line."""
+"""Two processes of scripts/train.py give the results of one with the same global batch."""
 
 import csv
 import os

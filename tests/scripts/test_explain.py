@@ -40,7 +40,7 @@ def explained(checkpoint, tmp_path_factory):
     return folder, explain.main(["image", *words])
 
 
-def test_the_results_are_those_of_eli5(checkpoint, explained):
+def test_the_results_agree_with_eli5(checkpoint, explained):
     folder, results = explained
     assert json.loads((folder / "results.json").read_text()) == results
     assert set(results["images"]) == {"3", "7", "40"}
@@ -53,8 +53,10 @@ def test_the_results_are_those_of_eli5(checkpoint, explained):
         assert row["label"] == str(int(labels[int(number)]))
         assert row["explained"] == str(int(scores.argmax()))
         assert row["probability"] == pytest.approx(float(scores.max().detach()), abs=1e-5)
-        found = eli5.explain_prediction(model, images[int(number)]).faithfulness
-        assert [row[name] for name in NUMBERS] == pytest.approx([getattr(found, name) for name in NUMBERS], abs=1e-5)
+        faithfulness = eli5.explain_prediction(model, images[int(number)]).faithfulness
+        assert [row[name] for name in NUMBERS] == pytest.approx(
+            [getattr(faithfulness, name) for name in NUMBERS], abs=1e-5
+        )
     assert results["mean"]["deletion"] == pytest.approx(np.mean([r["deletion"] for r in results["images"].values()]))
 
 
@@ -68,10 +70,10 @@ def test_the_figure_shows_the_images(explained):
 def test_the_page_shows_the_pictures_without_a_network(explained, browser):
     folder, _ = explained
     page = browser.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     address = (folder / "explanations.html").as_uri()
     page.goto(address, wait_until="load")
     widths = page.eval_on_selector_all("img", "images => images.map(image => [image.naturalWidth, image.clientWidth])")
@@ -80,8 +82,8 @@ def test_the_page_shows_the_pictures_without_a_network(explained, browser):
     assert len(widths) == 4
     assert all(natural > 100 and shown > 50 for natural, shown in widths)
     assert [re.findall(r"\d+", heading)[0] for heading in headings] == ["3", "7", "40"]
-    assert said == []
-    assert [url for url in asked if url != address and not url.startswith("data:")] == []
+    assert messages == []
+    assert [url for url in requests if url != address and not url.startswith("data:")] == []
 
 
 def test_a_target_and_a_layer_can_be_named(checkpoint, tmp_path):
@@ -101,14 +103,14 @@ def test_an_mlp_is_explained_too(tmp_path):
 
 def test_without_a_checkpoint_the_digits_are_trained(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    asked = []
+    requests = []
 
     class Trained:
         run = Run(checkpoint.parent.parent)
 
-    monkeypatch.setattr(train, "main", lambda words: asked.append(words) or Trained)
+    monkeypatch.setattr(train, "main", lambda words: requests.append(words) or Trained)
     results = explain.main(["--count", "1"])
-    assert asked == [["fit", "--trainer.default_root_dir", "runs"]]
+    assert requests == [["fit", "--trainer.default_root_dir", "runs"]]
     assert results["checkpoint"] == str(rebuild.train_default("runs"))
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "explanations.html").is_file()

@@ -73,7 +73,7 @@ def test_contributions_sum_to_predictions(results):
                     assert one["output"] == pytest.approx(float(one["prediction"]), rel=1e-3)
 
 
-def test_rows_are_those_of_the_test_part(results):
+def test_rows_are_of_the_test_part(results):
     table = default_tables(0.25, 0)[1]
     for row in results["tables"]["breast cancer"]["rows"]:
         assert list(row["values"].values()) == table.X_test[row["row"]].tolist()
@@ -91,14 +91,14 @@ def test_pictures(output, results):
 @pytest.mark.browser
 def test_the_page_opens_without_a_network(output, results, browser):
     page = browser.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto((output / "tabular.html").as_uri())
-    assert said == []
-    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
-    assert len([url for url in asked if url.startswith("file:")]) == 1
+    assert messages == []
+    assert [url for url in requests if not url.startswith(("data:", "file:"))] == []
+    assert len([url for url in requests if url.startswith("file:")]) == 1
     widths = page.evaluate("[...document.images].map(image => image.complete ? image.naturalWidth : 0)")
     assert len(widths) == 2
     assert min(widths) > 700

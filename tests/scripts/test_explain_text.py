@@ -24,7 +24,7 @@ PLANTED = {"animals": ["zebra", "giraffe"], "colours": ["crimson", "turquoise"],
 
 
 def write(folder, classes, count=40, seed=0):
-    """Texts of random words, each with one of its class's own words, and now and then another's."""
+    """Write texts of random words, each with a word of its class, and sometimes one of another class."""
     chance = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -98,9 +98,9 @@ def test_exact_words_sum_to_the_score(corpus):
 def test_two_classes(tmp_path):
     two = corpora.folder(write(tmp_path / "two", ["animals", "tools"]), 0)
     model = linear_svm(two, 0)
-    found, _ = class_words(model, two.classes, 2)
-    assert {name: set(words) for name, words in found.items()} == {n: set(PLANTED[n]) for n in ("animals", "tools")}
-    assert all(weight > 0 for words in found.values() for weight in words.values())
+    result, _ = class_words(model, two.classes, 2)
+    assert {name: set(words) for name, words in result.items()} == {n: set(PLANTED[n]) for n in ("animals", "tools")}
+    assert all(weight > 0 for words in result.values() for weight in words.values())
     text = two.texts_test[0]
     (score,) = text_models.inner_svm(model).decision_function(model[0].transform([text]))
     for label, sign in ((0, -1), (1, 1)):
@@ -114,21 +114,21 @@ def test_two_classes(tmp_path):
     assert max((word for word in weights if word != "<BIAS>"), key=weights.get) in PLANTED[two.classes[label]]
 
 
-def test_eli5_alone_has_no_answer_for_a_pipeline(corpus):
+def test_eli5_alone_does_not_explain_a_pipeline(corpus):
     model = linear_svm(corpus, 0)
     assert "not supported" in eli5.explain_prediction(model, corpus.texts_test[0]).error
     assert "not supported" in eli5.explain_weights(model[-1]).error  # CalibratedClassifierCV
 
 
-def test_the_local_model_is_faithful_to_what_it_explains(corpus):
+def test_the_local_model_is_reproducible_and_its_fidelity_is_judged(corpus):
     model = svd_svm(corpus, 0)
-    found = local_model(model, corpus.texts_test[0], corpus.classes, 0, samples=600, seed=0)
+    result = local_model(model, corpus.texts_test[0], corpus.classes, 0, samples=600, seed=0)
     again = local_model(model, corpus.texts_test[0], corpus.classes, 0, samples=600, seed=0)
-    assert (found.divergence, found.words) == (again.divergence, again.words)
-    poor = text_models.LocalModel(0.3, 0.95, {}, found.explanation)
+    assert (result.divergence, result.words) == (again.divergence, again.words)
+    poor = text_models.LocalModel(0.3, 0.95, {}, result.explanation)
     assert "poor (mean KL divergence 0.300, at most 0.15 is good; score 0.950" in poor.warning
-    assert text_models.LocalModel(0.05, 0.8, {}, found.explanation).warning
-    assert text_models.LocalModel(0.05, 0.95, {}, found.explanation).warning == ""
+    assert text_models.LocalModel(0.05, 0.8, {}, result.explanation).warning
+    assert text_models.LocalModel(0.05, 0.95, {}, result.explanation).warning == ""
 
 
 def test_a_poor_local_model_causes_a_warning(texts, tmp_path, monkeypatch, capsys):
@@ -150,43 +150,43 @@ def test_agreement():
 def test_train_and_test_folders(tmp_path):
     write(tmp_path / "all" / "train", list(PLANTED), 12)
     write(tmp_path / "all" / "test", list(PLANTED), 5, seed=1)
-    found = corpora.folder(tmp_path / "all", 0)
-    assert (len(found.texts), len(found.texts_test)) == (36, 15)
-    assert found.labels_test == [0] * 5 + [1] * 5 + [2] * 5
+    result = corpora.folder(tmp_path / "all", 0)
+    assert (len(result.texts), len(result.texts_test)) == (36, 15)
+    assert result.labels_test == [0] * 5 + [1] * 5 + [2] * 5
 
 
-def test_newsgroups_are_the_four_of_the_source_without_headers(monkeypatch):
-    asked = []
+def test_newsgroups_are_four_without_headers(monkeypatch):
+    requests = []
 
     def fetch(**options):
-        asked.append(options)
+        requests.append(options)
         return Bunch(data=["a", "b"], target=np.array([0, 1]), target_names=["x", "y"])
 
     monkeypatch.setattr(corpora, "fetch_20newsgroups", fetch)
-    found = corpora.newsgroups()
-    assert [one["subset"] for one in asked] == ["train", "test"]
+    result = corpora.newsgroups()
+    assert [one["subset"] for one in requests] == ["train", "test"]
     four = {"alt.atheism", "comp.graphics", "sci.med", "soc.religion.christian"}
-    assert all(set(one["categories"]) == four and "headers" in one["remove"] for one in asked)
-    assert (found.texts, found.labels_test, found.classes) == (["a", "b"], [0, 1], ["x", "y"])
+    assert all(set(one["categories"]) == four and "headers" in one["remove"] for one in requests)
+    assert (result.texts, result.labels_test, result.classes) == (["a", "b"], [0, 1], ["x", "y"])
 
 
 def test_the_picture(output, results):
     pixels = np.asarray(Image.open(output / "text.png").convert("RGB"))
     assert pixels.shape[1] == 1690
-    for colour in ((63, 143, 79), (193, 39, 45)):  # words for, and against
+    for colour in ((63, 143, 79), (193, 39, 45)):  # words for and against
         assert (np.abs(pixels.astype(int) - colour).sum(axis=2) < 12).sum() > 2000
 
 
 @pytest.mark.browser
 def test_the_page_opens_without_a_network(output, results, browser):
     page = browser.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto((output / "text.html").as_uri())
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [(output / "text.html").as_uri()]
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [(output / "text.html").as_uri()]
     (width,) = page.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert width > 1000
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -1,4 +1,4 @@
-"""Explanations of models of every kind: eli5's own, completed ones, and reasons why there is none."""
+"""Explanations of models of every kind: by eli5 alone, completed, and reasons for missing ones."""
 
 import eli5
 import numpy as np
@@ -75,29 +75,29 @@ def fit(table, make):
 def test_contributions_sum_to_the_models_output(table, name):
     model, X, _y, names = fit(table, (REGRESSORS | CLASSIFIERS)[name] if table != "diabetes" else REGRESSORS[name])
     for row in (0, len(X) // 2, len(X) - 1):
-        found = contributions(model, X[row], names)
-        assert set(found.values) <= {BIAS, *names}
-        assert found.is_complete, found.difference
-        assert abs(found.difference) < (1e-2 if name == "MLP" else 1e-6) * max(1, abs(found.output))
+        explained = contributions(model, X[row], names)
+        assert set(explained.values) <= {BIAS, *names}
+        assert explained.is_complete, explained.difference
+        assert abs(explained.difference) < (1e-2 if name == "MLP" else 1e-6) * max(1, abs(explained.output))
         (predicted,) = model.predict(X[row][None])
         if table == "diabetes":
-            assert found.output == pytest.approx(predicted, rel=1e-5)
-        elif found.unit == "probability" and name != "calibrated forest":
-            assert found.output == pytest.approx(model.predict_proba(X[row][None])[0].max())
-        elif found.unit == "score" and not name.startswith("calibrated") and name != "MLP":
+            assert explained.output == pytest.approx(predicted, rel=1e-5)
+        elif explained.unit == "probability" and name != "calibrated forest":
+            assert explained.output == pytest.approx(model.predict_proba(X[row][None])[0].max())
+        elif explained.unit == "score" and not name.startswith("calibrated") and name != "MLP":
             scores = model.decision_function(X[row][None])
-            assert found.output == pytest.approx(np.max(scores if table == "iris" else np.abs(scores)))
-        html = eli5.format_as_html(found.explanation(name, str(predicted), dict(zip(names, X[row], strict=True))))
+            assert explained.output == pytest.approx(np.max(scores if table == "iris" else np.abs(scores)))
+        html = eli5.format_as_html(explained.explanation(name, str(predicted), dict(zip(names, X[row], strict=True))))
         assert "Contribution" in html
 
 
 def test_linear_contributions_are_coefficients_times_values():
     model, X, _y, names = fit("diabetes", REGRESSORS["scaled"])
-    found = contributions(model, X[7], names).values
+    explained = contributions(model, X[7], names).values
     scaled = model[0].transform(X[:8])[7]
     for name, coefficient, value in zip(names, model[1].coef_, scaled, strict=True):
-        assert found[name] == pytest.approx(coefficient * value)
-    assert found[BIAS] == pytest.approx(model[1].intercept_)
+        assert explained[name] == pytest.approx(coefficient * value)
+    assert explained[BIAS] == pytest.approx(model[1].intercept_)
 
 
 def test_two_classes_of_ridge_are_signed_for_the_class():
@@ -117,9 +117,9 @@ def test_several_classes_of_boosting_start_from_one_value():
     start = logarithms[1] - logarithms.mean()
     roots = sum(float(tree.tree_.value[0, 0, 0]) for tree in model.estimators_[:, 1])
     for row in (0, 60, 110):
-        found = contributions(model, X[row], names, 1)
-        assert found.values[BIAS] == pytest.approx(start + model.learning_rate * roots)
-        assert found.output == pytest.approx(model.decision_function(X[row][None])[0, 1])
+        explained = contributions(model, X[row], names, 1)
+        assert explained.values[BIAS] == pytest.approx(start + model.learning_rate * roots)
+        assert explained.output == pytest.approx(model.decision_function(X[row][None])[0, 1])
 
 
 @pytest.mark.parametrize("table", ["diabetes", "breast cancer", "iris"])
@@ -130,12 +130,12 @@ def test_xgboost_as_xgboost_itself_attributes(table):
     model = kind(n_estimators=10, max_depth=3, n_jobs=1).fit(X, y)
     label = None if table == "diabetes" else 1
     for row in (0, len(X) - 1):
-        found = contributions(model, X[row], names, label)
-        assert found.is_complete
-        # The same decision paths, by XGBoost: approx_contribs is Saabas' method.
+        explained = contributions(model, X[row], names, label)
+        assert explained.is_complete
+        # XGBoost's approx_contribs is Saabas' method: the same decision paths.
         theirs = model.get_booster().predict(xgboost.DMatrix(X[row][None]), pred_contribs=True, approx_contribs=True)
         theirs = theirs[0, 1] if table == "iris" else theirs[0]
-        ours = [found.values.get(name, 0.0) for name in [*names, BIAS]]
+        ours = [explained.values.get(name, 0.0) for name in [*names, BIAS]]
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3 * np.abs(theirs).max())
 
 
@@ -145,16 +145,18 @@ def test_lightgbm_sums_to_its_raw_score(table):
     X, y, names = load(table)
     kind = lightgbm.LGBMRegressor if table == "diabetes" else lightgbm.LGBMClassifier
     model = kind(n_estimators=10, num_leaves=6, n_jobs=1, verbose=-1).fit(X, y)
-    found = contributions(model, X[5], names)
+    explained = contributions(model, X[5], names)
     (raw,) = model.predict(X[5][None], raw_score=True)
-    assert found.output == pytest.approx(raw if table == "diabetes" else np.max(raw) if table == "iris" else abs(raw))
-    assert found.difference == pytest.approx(0, abs=1e-6)
+    assert explained.output == pytest.approx(
+        raw if table == "diabetes" else np.max(raw) if table == "iris" else abs(raw)
+    )
+    assert explained.difference == pytest.approx(0, abs=1e-6)
 
 
 def test_a_network_starts_from_the_mean_row():
     model, X, _y, names = fit("diabetes", REGRESSORS["MLP"])
-    found = contributions(model, X[0], names)
-    assert found.values[BIAS] == pytest.approx(model.predict(X.mean(axis=0)[None])[0], rel=1e-4)
+    explained = contributions(model, X[0], names)
+    assert explained.values[BIAS] == pytest.approx(model.predict(X.mean(axis=0)[None])[0], rel=1e-4)
     assert contributions(model, X.mean(axis=0), names).values.keys() - {BIAS} == set()
 
 
@@ -168,11 +170,11 @@ def test_unexplained_models_have_a_reason_and_permutation_importance(name):
     with pytest.raises(NotExplainedError, match="eli5") as raised:
         contributions(model, X[0], names)
     assert "\n" not in str(raised.value)
-    found = weights(model, names, X, y, ["no", "yes"], seed=0)
-    assert found.kind == "permutation"
-    assert "because eli5" in found.note
-    assert found.shares()["planted"] > 0.75
-    assert sum(found.shares().values()) == pytest.approx(1)
+    explained = weights(model, names, X, y, ["no", "yes"], seed=0)
+    assert explained.kind == "permutation"
+    assert "because eli5" in explained.note
+    assert explained.shares()["planted"] > 0.75
+    assert sum(explained.shares().values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("table", "name"), CASES)
@@ -184,20 +186,20 @@ def test_weights_find_a_planted_feature(table, name):
     if classes:
         y = np.digitize(y, np.quantile(y, np.arange(1, len(classes)) / len(classes)))
     model = (CLASSIFIERS if classes else REGRESSORS)[name]().fit(X, y)
-    found = weights(model, ["a", "planted", "c"], X, y, classes, seed=0)
-    shares = found.shares()
+    explained = weights(model, ["a", "planted", "c"], X, y, classes, seed=0)
+    shares = explained.shares()
     assert max(shares, key=shares.get) == "planted"
     assert shares["planted"] > (0.45 if classes else 0.7)
-    assert eli5.format_as_html(found.explanation)
+    assert eli5.format_as_html(explained.explanation)
 
 
 def test_weights_of_calibrated_machines_are_the_mean_of_theirs():
     model, X, y, names = fit("breast cancer", CLASSIFIERS["calibrated SVM"])
-    found = weights(model, names, X, y, ["malignant", "benign"], seed=0)
+    explained = weights(model, names, X, y, ["malignant", "benign"], seed=0)
     machines = [fold.estimator.coef_[0] for fold in model[-1].calibrated_classifiers_]
     expected = np.mean(machines, axis=0)
-    np.testing.assert_allclose([found.values[name] for name in names], expected)
-    assert found.kind == "coefficients"
+    np.testing.assert_allclose([explained.values[name] for name in names], expected)
+    assert explained.kind == "coefficients"
 
 
 def test_own_output_is_signed_for_the_label():

@@ -21,7 +21,7 @@ from optim import reference
 
 
 class WrongSigmoid(torch.autograd.Function):
-    """A sigmoid whose gradient is a hundred-thousandth too large."""
+    """A sigmoid whose gradient is too large by a factor of 1.00001."""
 
     @staticmethod
     def forward(ctx, x):
@@ -59,26 +59,26 @@ def results(tmp_path_factory):
         return gradient_check.main(words), folder
 
 
-def test_two_layer_net_is_right_in_every_coordinate(results):
-    found = results[0]["TwoLayerNet"]
+def test_two_layer_net_is_correct_in_every_coordinate(results):
+    rows = results[0]["TwoLayerNet"]
     sizes = {"affine1.weight": 7_840, "affine1.bias": 10, "affine2.weight": 100, "affine2.bias": 10}
-    assert {name: row["coordinates"] for name, row in found.items()} == sizes
-    for row in found.values():
+    assert {name: row["coordinates"] for name, row in rows.items()} == sizes
+    for row in rows.values():
         assert row["right"]
         assert 0 < row["mean"] <= 1e-9
         assert row["mean"] <= row["largest"] <= 1e-8
 
 
-def test_every_kind_is_checked_and_right(results):
-    found, folder = results
-    assert json.loads((folder / "results.json").read_text()) == found
-    assert found["wrong"] == []
-    assert set(found["activations"]) == set(activations.names())
-    assert len(found["layers"]) == 10
-    assert {"TwoLayerNet", "MLP", "SmallConvNet", "resnet8", "resnet20", "ResNet"} < set(found["backbones"])
-    assert {"LAMB", "COCOB", "SAM"} <= set(found["optimizers"])
-    assert all(row["largest"] < 1e-12 for row in found["optimizers"].values())
-    rows = found["layers"] | found["activations"] | found["backbones"]
+def test_every_kind_is_checked_and_correct(results):
+    rows, folder = results
+    assert json.loads((folder / "results.json").read_text()) == rows
+    assert rows["wrong"] == []
+    assert set(rows["activations"]) == set(activations.names())
+    assert len(rows["layers"]) == 10
+    assert {"TwoLayerNet", "MLP", "SmallConvNet", "resnet8", "resnet20", "ResNet"} < set(rows["backbones"])
+    assert {"LAMB", "COCOB", "SAM"} <= set(rows["optimizers"])
+    assert all(row["largest"] < 1e-12 for row in rows["optimizers"].values())
+    rows = rows["layers"] | rows["activations"] | rows["backbones"]
     assert all(row["relative"] < 1e-7 and row["coordinates"] > 2 * row["kinks"] for row in rows.values())
     assert np.asarray(Image.open(folder / "gradient_check.png").convert("L")).shape == (900, 1100)
 
@@ -144,28 +144,28 @@ def test_a_kink_is_not_a_wrong_gradient(distance):
     loss = lambda: (x - 0.3).relu().sum() + x.square().sum()  # noqa: E731
     with torch.no_grad():
         assert has_kink(loss, x, 0, h, loss().item(), 1e-6) == (distance < 1)
-    found = compare(loss, {"x": x}, h, 1e-6, None)["x"]
-    assert found.kinks == (distance < 1)
-    assert found.largest < 1e-6
+    difference = compare(loss, {"x": x}, h, 1e-6, None)["x"]
+    assert difference.kinks == (distance < 1)
+    assert difference.largest < 1e-6
 
 
 def test_a_jump_is_a_kink_and_not_a_number_is_wrong():
     x = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
-    found = compare(lambda: torch.where(x > 0.5, x, 0).sum(), {"x": x}, 1e-6, 1e-6, None)["x"]
-    assert (found.kinks, found.coordinates) == (1, 2)
-    assert found.largest < 1e-8
+    difference = compare(lambda: torch.where(x > 0.5, x, 0).sum(), {"x": x}, 1e-6, 1e-6, None)["x"]
+    assert (difference.kinks, difference.coordinates) == (1, 2)
+    assert difference.largest < 1e-8
     bad = compare(lambda: (x - 0.5).sqrt().sum() * 0 + x.sum(), {"x": x}, 1e-6, 1e-6, None)["x"]
     assert math.isnan(bad.largest)
 
 
 def test_a_gradient_of_zero_is_wrong_where_the_loss_is_not_flat():
     x = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
-    found = compare(lambda: (x.detach() ** 2).sum() + 0 * x.sum(), {"x": x}, 1e-6, 1e-6, None)["x"]
-    assert (found.kinks, found.scale) == (0, 0)
-    assert found.largest == pytest.approx(4, rel=1e-6)
+    difference = compare(lambda: (x.detach() ** 2).sum() + 0 * x.sum(), {"x": x}, 1e-6, 1e-6, None)["x"]
+    assert (difference.kinks, difference.scale) == (0, 0)
+    assert difference.largest == pytest.approx(4, rel=1e-6)
 
 
-def test_a_function_of_kinks_alone_is_not_right():
+def test_a_function_of_kinks_alone_is_not_correct():
     class Step(nn.Module):
         def forward(self, x):
             return (x * 1e6).round()  # a jump within every step
@@ -174,7 +174,7 @@ def test_a_function_of_kinks_alone_is_not_right():
     assert not row["right"]
 
 
-def test_dropout_keeps_its_mask_and_the_weights_are_put_back():
+def test_dropout_keeps_its_mask_and_the_weights_are_restored():
     subject = gradient_subjects.of_module("dropout", nn.Sequential(nn.Linear(5, 6), nn.Dropout(0.5)), (4, 5), 1)
     before = {name: tensor.detach().clone() for name, tensor in subject.tensors.items()}
     assert subject.loss().item() == subject.loss().item()

@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment and any number of times, ends as the run that was left alone."""
+"""A run that is killed at any moment, any number of times, ends like an uninterrupted run."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -29,21 +29,21 @@ RUN = [
     *("--trainer.accelerator", "cpu", "--trainer.num_sanity_val_steps", "1"),
 ]
 
-# A server that has imported everything once: each run is a fork of it, as fresh as a new process and much faster.
+# Each run is a fork of a server that has imported everything once: as fresh as a new process, and much faster.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train"])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
-    """Start it where it finds what it is to import: it does not look where pytest does."""
+    """Start the process server with the module path of pytest, which it does not inherit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         multiprocessing.forkserver.ensure_running()
 
 
 def _run(arguments: list[str], kill_at: str | None, log: Path) -> None:
-    """The body of a process: train, and die at the named moment. What it prints goes into a file."""
+    """Train, and die at the named moment; the body of a process, whose output goes into a file."""
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -72,7 +72,7 @@ def _arm(moment: str, count: str) -> None:
         return wrapper
 
     if moment in ("SIGTERM", "SIGINT"):
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes of a shell ignore it
         ImageClassifier.training_step = dying(ImageClassifier.training_step, signal.Signals[moment])
     elif moment == "validation":
         ImageClassifier.validation_step = dying(ImageClassifier.validation_step)
@@ -103,7 +103,7 @@ def start(root: Path, *more: str, kill_at: str | None = None):
 
 
 def printed(root: Path) -> Path:
-    """The file with everything that the runs under ``root`` printed."""
+    """Return the file with the output of the runs under `root`."""
     return root.with_suffix(".log")
 
 
@@ -113,13 +113,13 @@ def finish(process) -> int | None:
 
 
 def resume(root: Path, kill_at: str | None = None):
-    """The same command with ``--ckpt_path last``, if the run has come as far as a checkpoint."""
+    """Repeat the command, with `--ckpt_path last` if the run has a checkpoint."""
     started = any(root.glob("*/checkpoints/last.ckpt"))
     return start(root, *(("--ckpt_path", "last") if started else ()), kill_at=kill_at)
 
 
 def outcome(root: Path) -> tuple[dict[str, torch.Tensor], dict[str, list[tuple[int, float]]], str]:
-    """Final weights, everything logged, and the kept configuration of the only run that has checkpoints."""
+    """Return the final weights, all curves, and the configuration of the only run that has checkpoints."""
     (last,) = root.glob("*/checkpoints/last.ckpt")
     run = last.parent.parent
     header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
@@ -136,14 +136,14 @@ def same(left, right) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run that was left alone, and how long it took."""
+    """An uninterrupted run, and its duration."""
     root = tmp_path_factory.mktemp("whole")
     began = time.monotonic()
     assert finish(start(root)) == 0
     return outcome(root), time.monotonic() - began
 
 
-def test_the_run_says_something(whole):
+def test_the_run_logs_every_epoch(whole):
     weights, logged, _ = whole[0]
     assert len(logged["train/loss"]) == len(logged["val/accuracy"]) == len(logged["test/accuracy"]) == 8
     assert sum(weight.numel() for weight in weights.values()) > 1000
@@ -156,7 +156,7 @@ def test_kills_at_random_moments(tmp_path, whole, seed):
     config = None
     while kills < 6:
         time.sleep(draw.uniform(0.1, 1.0) * whole[1])
-        if process.exitcode is not None:  # it was faster than the kill: begin another life from its last checkpoint
+        if process.exitcode is not None:  # it finished before the kill: resume its last checkpoint
             assert process.exitcode == 0
         else:
             os.kill(process.pid, signal.SIGKILL)
@@ -196,13 +196,13 @@ def test_sigterm_saves_and_ends_cleanly(tmp_path, whole):
     assert finish(process) == 143
     assert "continue with\n  python scripts/train.py fit --ckpt_path" in printed(tmp_path).read_text()
     (last,) = tmp_path.glob("*/checkpoints/last.ckpt")
-    assert torch.load(last, weights_only=True)["global_step"] == 18  # the step that was going on is finished
+    assert torch.load(last, weights_only=True)["global_step"] == 18  # the step at which the signal came is finished
     assert not list(tmp_path.glob("**/.*partial"))
     assert finish(resume(tmp_path)) == 0
     same(outcome(tmp_path), whole[0])
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path, whole):
+def test_ctrl_c_prints_how_to_continue(tmp_path, whole):
     process = start(tmp_path, kill_at="SIGINT:17")
     assert finish(process) == 130
     assert "continue from the last checkpoint with\n  python scripts/train.py fit" in printed(tmp_path).read_text()
@@ -211,11 +211,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, whole):
     same(outcome(tmp_path), whole[0])
 
 
-def test_resume_from_best_goes_on_exactly_in_a_folder_of_its_own(tmp_path, whole):
+def test_resume_from_best_is_exact_and_has_a_new_folder(tmp_path, whole):
     assert finish(start(tmp_path, kill_at="validation:9")) == -signal.SIGKILL
     (best,) = tmp_path.glob("*/checkpoints/best.ckpt")
     before = sorted(path.name for path in best.parent.parent.iterdir())
-    time.sleep(1.1)  # run folders are named by the second
+    time.sleep(1.1)  # the names of run folders have a resolution of one second
     assert finish(start(tmp_path, "--ckpt_path", str(best))) == 0
     assert sorted(path.name for path in best.parent.parent.iterdir()) == before
     finished = next(path for path in tmp_path.glob("*/checkpoints/last.ckpt") if path.parent != best.parent)
@@ -230,7 +230,7 @@ def test_last_without_a_run_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_last_passes_over_a_truncated_checkpoint(tmp_path):
+def test_last_skips_a_truncated_checkpoint(tmp_path):
     assert finish(start(tmp_path, "--trainer.max_epochs", "1")) == 0
     (good,) = tmp_path.glob("*/checkpoints/last.ckpt")
     newer = tmp_path / "99990101-000000" / "checkpoints" / "last.ckpt"

@@ -29,14 +29,14 @@ def batch():
     return x, torch.randint(0, 4, (20,), generator=generator)
 
 
-def test_each_filter_of_a_direction_is_as_long_as_the_networks():
+def test_filters_of_a_direction_have_the_norms_of_the_networks():
     model = network(nn.BatchNorm2d(3), nn.Tanh())
     with torch.no_grad():
         model[0].weight[1] *= 7
     weights = list(model.parameters())
     direction = filter_normalized(weights, seed=5)
     for weight, moved in zip(weights, direction, strict=True):
-        if weight.ndim < 2:  # biases, and what normalisation learns
+        if weight.ndim < 2:  # biases, and the parameters of normalisation
             assert not moved.any()
             continue
         for own, other in zip(weight, moved, strict=True):
@@ -44,23 +44,23 @@ def test_each_filter_of_a_direction_is_as_long_as_the_networks():
     again, other = filter_normalized(weights, seed=5), filter_normalized(weights, seed=6)
     assert all(torch.equal(a, b) for a, b in zip(direction, again, strict=True))
     assert not torch.equal(direction[0], other[0])
-    # The same numbers are drawn for another network: only the lengths of its filters differ.
+    # Another network gets the same random numbers; only the norms of its filters differ.
     scaled = filter_normalized([3 * weight.detach() for weight in weights], seed=5)
     torch.testing.assert_close(scaled[0], 3 * direction[0])
 
 
-def test_losses_are_those_of_the_moved_network_and_the_weights_come_back():
+def test_losses_are_of_the_moved_network_and_the_weights_are_restored():
     model = network(nn.BatchNorm2d(3), nn.ReLU()).eval()
     x, y = batch()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     weights = list(model.parameters())
     directions = [filter_normalized(weights, seed) for seed in (0, 1)]
     points = [(0.0, 0.0), (0.3, 0.0), (-0.7, 0.5)]
-    found = losses_along(model, lambda: F.cross_entropy(model(x), y), directions, points)
+    result = losses_along(model, lambda: F.cross_entropy(model(x), y), directions, points)
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name]), name  # running statistics too
     names = [name for name, _ in model.named_parameters()]
-    for (a, b), loss in zip(points, found, strict=True):
+    for (a, b), loss in zip(points, result, strict=True):
         moved = dict(state)
         for i, name in enumerate(names):
             moved[name] = state[name] + a * directions[0][i] + b * directions[1][i]
@@ -68,7 +68,7 @@ def test_losses_are_those_of_the_moved_network_and_the_weights_come_back():
         assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-12)
 
 
-def test_the_weights_come_back_after_an_error_too():
+def test_the_weights_are_restored_after_an_error_too():
     model = network()
     before = model[0].weight.detach().clone()
 
@@ -92,14 +92,14 @@ def test_the_top_eigenvalue_of_a_known_quadratic(spectrum):
         w = torch.cat([a, b])
         return w @ matrix @ w / 2 + w.sum()
 
-    found = top_eigenvalue(loss, [a, b], iterations=2000, tolerance=1e-8)
-    assert found.value == pytest.approx(max(spectrum), abs=1e-5)
-    assert found.residual < 1e-5
-    assert found.history[-1] == found.value
+    result = top_eigenvalue(loss, [a, b], iterations=2000, tolerance=1e-8)
+    assert result.value == pytest.approx(max(spectrum), abs=1e-5)
+    assert result.residual < 1e-5
+    assert result.history[-1] == result.value
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
-def test_the_top_eigenvalue_of_a_network_is_that_of_its_whole_hessian(activation):
+def test_the_top_eigenvalue_of_a_network_agrees_with_its_whole_hessian(activation):
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(5, 4), activation(), nn.Linear(4, 3)).double()
     x, y = torch.randn(30, 5, dtype=torch.float64), torch.arange(30) % 3
@@ -115,8 +115,8 @@ def test_the_top_eigenvalue_of_a_network_is_that_of_its_whole_hessian(activation
     whole = torch.autograd.functional.hessian(of_vector, vector)
     exact = torch.linalg.eigvalsh(whole)[-1].item()
     weights = list(model.parameters())
-    found = top_eigenvalue(lambda: F.cross_entropy(model(x), y), weights, iterations=5000, tolerance=1e-7)
-    assert found.value == pytest.approx(exact, rel=1e-6)
+    result = top_eigenvalue(lambda: F.cross_entropy(model(x), y), weights, iterations=5000, tolerance=1e-7)
+    assert result.value == pytest.approx(exact, rel=1e-6)
     v = torch.randn(len(vector), dtype=torch.float64)
     product = hessian_product(lambda: F.cross_entropy(model(x), y), weights)(v)
     torch.testing.assert_close(product, whole @ v, rtol=1e-9, atol=1e-12)
@@ -136,7 +136,7 @@ def test_two_networks_are_trained_and_compared(trained):
     for name, row in results["networks"].items():
         surface = np.array(row["surface"])
         assert surface.shape == (5, 5)
-        # The middle of the surface is the network; the middle row and column lie on the two lines.
+        # The centre of the surface is the network; its middle row and column are on the two lines.
         assert surface[2, 2] == row["loss"] == row["line"][0][4] == row["line"][1][4]
         np.testing.assert_allclose(surface[2], row["line"][0][::2], rtol=1e-9)
         np.testing.assert_allclose(surface[:, 2], row["line"][1][::2], rtol=1e-9)
@@ -147,7 +147,7 @@ def test_two_networks_are_trained_and_compared(trained):
     assert results["networks"]["SGD"]["top_eigenvalue"] != results["networks"]["SAM"]["top_eigenvalue"]
 
 
-def test_the_numbers_are_those_of_the_checkpoints(trained):
+def test_the_numbers_agree_with_the_checkpoints(trained):
     results, folder = trained
     for name in ("SGD", "SAM"):
         row = results["networks"][name]

@@ -1,4 +1,4 @@
-"""scripts/linear_svm.py against the plain script."""
+"""scripts/linear_svm.py against a plain version."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from reference.linear_svm import plain_svm
 
 
 def as_rows(part):
-    found = pair(read_digits("digits", part), 5, 8)
-    return found.images.reshape(len(found.images), -1) / 255.0, found.labels
+    digits = pair(read_digits("digits", part), 5, 8)
+    return digits.images.reshape(len(digits.images), -1) / 255.0, digits.labels
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def results(tmp_path_factory):
     return linear_svm.main(["--output", str(folder)]) | {"folder": folder}
 
 
-def test_scores_are_those_of_the_plain_script(results):
+def test_scores_agree_with_the_plain_version(results):
     plain = plain_svm(*as_rows("train"), *as_rows("test"))
     assert results["best_C"] == plain["best_C"]
     for c, row in plain["scores"].items():
@@ -34,7 +34,7 @@ def test_scores_are_those_of_the_plain_script(results):
         assert {key: results["models"][name][key] for key in row} == pytest.approx(row, abs=1e-12)
 
 
-def test_the_order_of_rows_and_processes_change_nothing():
+def test_the_order_of_rows_and_processes_do_not_matter():
     x, y = as_rows("train")
     scores, machines = fit_all(x, y, (0.1, 0.4), 3, 0, jobs=2)
     plain = plain_svm(x, y, x, y, grid=(0.1, 0.4), folds=3)
@@ -44,7 +44,7 @@ def test_the_order_of_rows_and_processes_change_nothing():
     assert (machines["L1"].coef_ == 0).mean() == plain["models"]["L1"]["fraction_zero"]
 
 
-def test_what_is_written(results):
+def test_results_and_picture(results):
     folder = results.pop("folder")
     assert json.loads((folder / "results.json").read_text()) == results
     assert (results["train_images"], results["test_images"]) == (285, 71)
@@ -55,7 +55,7 @@ def test_what_is_written(results):
     assert min(l1["test_accuracy"], l2["test_accuracy"]) > 0.93
     picture = np.asarray(Image.open(folder / "linear_svm.png").convert("RGB")).astype(int)
     assert picture.shape == (370, 1200, 3)
-    # The map of L1 has as many grey fields as there are zeros, the map of L2 as many as pixels that are never lit.
+    # A map has one grey field per zero weight; those of L2 are the pixels that are never lit.
     grey = (abs(picture - 0xD9).max(axis=2) == 0).sum(axis=0)
     left, right = grey[400:750].sum(), grey[750:].sum()
     assert left / right == pytest.approx(l1["zeros"] / l2["zeros"], rel=0.1)
@@ -88,6 +88,6 @@ def test_a_mistake_is_one_line(words, message, capsys):
 @pytest.mark.skipif(
     not (Path(os.environ.get("DATA_DIR", "data")) / "MNIST" / "raw").is_dir(), reason="MNIST is not in DATA_DIR"
 )
-def test_mnist_has_as_many_images_as_it_should():
-    sizes = [len(pair(read_digits("mnist", part), 5, 8).images) for part in ("train", "test")]
+def test_number_of_images_in_mnist():
+    sizes = [len(pair(read_digits("mnist", part), 5, 8).digits) for part in ("train", "test")]
     assert sizes == [11_272, 1_866]

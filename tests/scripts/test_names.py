@@ -1,4 +1,4 @@
-"""Short names: every one works, and ours come before torch's before timm's."""
+"""Short names: each one works; ours precede torch's, and torch's precede timm's."""
 
 import pytest
 import timm.layers.activations
@@ -15,7 +15,7 @@ from _train.command_line import TrainCLI
 
 @pytest.fixture(scope="module")
 def parser():
-    """The parser of `train.py fit`, built once and run on nothing."""
+    """The parser of `train.py fit`."""
     return TrainCLI(["fit"]).parser
 
 
@@ -24,7 +24,7 @@ def expand_arguments(words):
     return leading + join(with_full_names(options))
 
 
-# What a class cannot be built without; none of these has a default that could be guessed.
+# Required arguments.
 NEEDED = {
     "Threshold": ["threshold=0.1", "value=0.0"],
     "StepLR": ["step_size=2"],
@@ -37,7 +37,7 @@ NEEDED = {
     "LambdaLR": ["lr_lambda=math.sqrt"],
     "MultiplicativeLR": ["lr_lambda=math.sqrt"],
 }
-# Built from other schedulers or a closure over the module: nothing that a command line could say.
+# Built from other schedulers, which a command line cannot express.
 FROM_PYTHON = {"SequentialLR", "ChainedScheduler"}
 
 
@@ -74,7 +74,7 @@ def test_every_data_module(parser, name):
     assert arguments[1] == f"datamodules.{name}"
 
 
-def test_tables_leave_nothing_out():
+def test_tables_are_complete():
     assert {"SGD", "Adam", "AdamW", "LBFGS", "Lion", "Lamb", "LAMB", "COCOB"} <= set(known("optimizer"))
     assert {"ReLU", "LeakyReLU", "ELU", "Sigmoid", "PReLU", "GELU", "QuickGELU", "SPOCU"} <= set(known("activation"))
     assert {"StepLR", "OneCycleLR", "ReduceLROnPlateau"} <= set(known("lr_scheduler"))
@@ -96,7 +96,7 @@ def test_ours_before_torchs_before_timms():
     assert known("optimizer")["Lion"] == "timm.optim.Lion"
 
 
-def test_both_forms_of_an_option_and_what_is_left_alone():
+def test_both_forms_of_an_option_and_words_that_stay():
     given = ["fit", "--optimizer=SGD", "--optimizer.base_optimizer", "Adam", "--model.activation.help", "ELU"]
     assert expand_arguments(given) == [
         *("fit", "--optimizer", "torch.optim.SGD", "--optimizer.base_optimizer", "torch.optim.Adam"),

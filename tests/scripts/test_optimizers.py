@@ -1,4 +1,4 @@
-"""Every optimizer through scripts/train.py: interrupted in mid-epoch and resumed, it ends as if it had not been."""
+"""Every optimizer in scripts/train.py: a run resumed in mid-epoch ends like an uninterrupted one."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_resume_in_mid_epoch_is_bit_exact(tmp_path, monkeypatch, optimizer: list
     step = ImageClassifier.training_step
 
     def interrupted(self, batch, batch_idx):
-        if self.trainer.current_epoch == 1 and batch_idx == 7:  # in the second pass, where there is one
+        if self.trainer.current_epoch == 1 and batch_idx == 7:  # in the second pass, if there is one
             self.seen = getattr(self, "seen", 0) + 1
             if self.seen == 1 + (self._two_pass is not None):
                 raise Interruption
@@ -58,7 +58,7 @@ def test_resume_in_mid_epoch_is_bit_exact(tmp_path, monkeypatch, optimizer: list
     batches = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
     assert 0 < batches < 8
     accumulate = 2 if "--trainer.accumulate_grad_batches" in optimizer else 1
-    assert batches % accumulate == 0  # a checkpoint falls on a window's end
+    assert batches % accumulate == 0  # checkpoints are written at the end of a window
     resumed = run(tmp_path / "parts", "--ckpt_path", "last")
 
     assert resumed == last.parent.parent

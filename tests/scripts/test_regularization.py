@@ -30,7 +30,7 @@ def exact_ridge(x, y, degree, penalty):
         return [float(v) for v in raw], float(y_mean - mpmath.fsum(m * v for m, v in zip(means, raw, strict=True)))
 
 
-def test_the_points_are_those_of_the_global_generator():
+def test_the_noise_is_that_of_numpys_global_generator():
     np.random.seed(0)
     noise = np.random.normal(0, 0.05, 50)
     x, y = sample(0)
@@ -41,9 +41,9 @@ def test_the_points_are_those_of_the_global_generator():
 def test_ridge_is_the_closed_form_in_exact_arithmetic():
     x, y = sample(0)
     coefficients, intercept = exact_ridge(x, y, 30, 0.5)
-    found = fit_normalized(MODELS["L2"], powers(x), y)
-    np.testing.assert_allclose(found.coefficients, coefficients, rtol=1e-8, atol=1e-45)
-    assert found.intercept == pytest.approx(intercept, rel=1e-10)
+    fitted = fit_normalized(MODELS["L2"], powers(x), y)
+    np.testing.assert_allclose(fitted.coefficients, coefficients, rtol=1e-8, atol=1e-45)
+    assert fitted.intercept == pytest.approx(intercept, rel=1e-10)
 
 
 def test_without_penalty_it_is_least_squares():
@@ -51,10 +51,10 @@ def test_without_penalty_it_is_least_squares():
     coefficients, intercept = exact_ridge(x, y, 30, 0)
     with mpmath.workdps(60):
         exact = [float(intercept + mpmath.polyval([*coefficients[::-1], 0], mpmath.mpf(float(v)))) for v in x]
-    found = fit_normalized(MODELS["none"], powers(x), y)
+    fitted = fit_normalized(MODELS["none"], powers(x), y)
     # The columns' condition number is 2e11.
-    np.testing.assert_allclose(found(x), exact, atol=2e-5)
-    np.testing.assert_allclose(found.coefficients, coefficients, rtol=1e-3)
+    np.testing.assert_allclose(fitted(x), exact, atol=2e-5)
+    np.testing.assert_allclose(fitted.coefficients, coefficients, rtol=1e-3)
     line = fit_normalized(LinearRegression(), powers(x, 3), y)
     np.testing.assert_allclose(line.coefficients, LinearRegression().fit(powers(x, 3), y).coef_, rtol=1e-9)
 
@@ -64,44 +64,44 @@ def test_the_lasso_meets_its_optimality_conditions():
     columns = powers(x)
     centred = columns - columns.mean(0)
     z = centred / np.linalg.norm(centred, axis=0)
-    found = fit_normalized(MODELS["L1"], columns, y)
-    w = found.coefficients * np.linalg.norm(centred, axis=0)
-    slope = z.T @ (y - y.mean() - z @ w) / len(y)  # of the half mean square, downwards
+    fitted = fit_normalized(MODELS["L1"], columns, y)
+    w = fitted.coefficients * np.linalg.norm(centred, axis=0)
+    slope = z.T @ (y - y.mean() - z @ w) / len(y)  # the negative gradient of half the mean square
     active = w != 0
     assert active.sum() == 3
     np.testing.assert_allclose(slope[active], 0.001 * np.sign(w[active]), rtol=1e-8)
     assert np.abs(slope[~active]).max() < 0.001
-    assert found.intercept == pytest.approx(y.mean() - columns.mean(0) @ found.coefficients)
+    assert fitted.intercept == pytest.approx(y.mean() - columns.mean(0) @ fitted.coefficients)
 
 
 def test_normalising_divides_by_the_norm_and_not_by_the_deviation():
     x, y = sample(3)
     columns = powers(x, 4)
-    found = fit_normalized(Ridge(0.5), columns, y)
+    fitted = fit_normalized(Ridge(0.5), columns, y)
     centred = columns - columns.mean(0)
     by_deviation = Ridge(0.5 * len(x), fit_intercept=False).fit(centred / centred.std(0), y - y.mean())
-    np.testing.assert_allclose(found.coefficients, by_deviation.coef_ / centred.std(0), rtol=1e-7)
+    np.testing.assert_allclose(fitted.coefficients, by_deviation.coef_ / centred.std(0), rtol=1e-7)
     constant = np.column_stack([columns, np.ones(len(x))])
-    np.testing.assert_allclose(fit_normalized(Ridge(0.5), constant, y).coefficients[:4], found.coefficients, rtol=1e-9)
+    np.testing.assert_allclose(fit_normalized(Ridge(0.5), constant, y).coefficients[:4], fitted.coefficients, rtol=1e-9)
 
 
 @pytest.mark.parametrize("radius", [0.05, 0.2, 0.4, 5.0])
-def test_the_constrained_optima_are_those_of_brute_force(radius):
+def test_the_constrained_optima_agree_with_brute_force(radius):
     loss = norm_balls.diabetes_loss()
     angles = np.linspace(0, 2 * np.pi, 200_001)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     for within, order in ((norm_balls.within_l1, 1), (norm_balls.within_l2, 2)):
-        found = within(loss, radius)
+        fitted = within(loss, radius)
         if np.linalg.norm(loss.optimum, order) <= radius:
-            np.testing.assert_allclose(found, loss.optimum)
+            np.testing.assert_allclose(fitted, loss.optimum)
             continue
-        assert np.linalg.norm(found, order) == pytest.approx(radius, rel=1e-9)
+        assert np.linalg.norm(fitted, order) == pytest.approx(radius, rel=1e-9)
         rim = radius * circle / np.linalg.norm(circle, order, axis=1)[:, None]
-        assert loss(found) <= loss(rim).min() + 1e-12
-        assert loss(found) == pytest.approx(loss(rim).min(), rel=1e-8)
+        assert loss(fitted) <= loss(rim).min() + 1e-12
+        assert loss(fitted) == pytest.approx(loss(rim).min(), rel=1e-8)
 
 
-def test_the_loss_is_that_of_the_data():
+def test_the_loss_agrees_with_the_data():
     from sklearn.datasets import load_diabetes
     from sklearn.preprocessing import scale
 
@@ -133,12 +133,12 @@ def test_polynomial_and_geometry(tmp_path):
         assert np.asarray(picture.convert("L")).std() > 10
 
 
-def test_the_table_holds_the_coefficients():
-    found, _ = polynomial_fits.fit_all(0)
-    rows = polynomial_fits.table(found)
+def test_the_table_has_the_coefficients():
+    fitted, _ = polynomial_fits.fit_all(0)
+    rows = polynomial_fits.table(fitted)
     assert len(rows) == 31
-    assert float(rows["x^0"]["L2"]) == pytest.approx(found["L2"].intercept, rel=1e-3)
-    assert float(rows["x^30"]["none"]) == pytest.approx(found["none"].coefficients[29], rel=1e-3)
+    assert float(rows["x^0"]["L2"]) == pytest.approx(fitted["L2"].intercept, rel=1e-3)
+    assert float(rows["x^30"]["none"]) == pytest.approx(fitted["none"].coefficients[29], rel=1e-3)
     assert rows["x^5"]["L1"].strip() == "0"
 
 
@@ -154,7 +154,7 @@ def test_networks(tmp_path):
         assert row["gap"] == pytest.approx((train[:, -1] - test[:, -1]).mean())
         assert row["test_deviation"] == pytest.approx(np.std(test[:, -1], ddof=1))
         assert train[:, -1].min() > 0.5 > train[:, 0].max(), name
-    # Alike but for the penalty: the same start.
+    # The variants differ only in their penalty: they start alike.
     starts = {row["curves"]["test"][0][0] for row in variants.values()}
     assert len(starts) == 1
     events = EventAccumulator(str(tmp_path / "tensorboard" / "weight_decay-1")).Reload()

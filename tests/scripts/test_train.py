@@ -1,4 +1,4 @@
-"""scripts/train.py from its command line, in this process."""
+"""scripts/train.py by its command line, in this process."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def run(root, *arguments):
 
 
 def refused(capsys, root, *arguments):
-    """The one line that a mistake ends in."""
+    """Return the single line of the error."""
     with pytest.raises(SystemExit) as stop:
         run(root, *arguments)
     assert stop.value.code not in (0, None)
@@ -54,7 +54,7 @@ def refused(capsys, root, *arguments):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run with everything on."""
+    """A run with every optional output."""
     root = tmp_path_factory.mktemp("runs")
     extras = ["--data.watch_test", "true", "--log_graph", "true", "--export", "onnx", "--model.activation", "LeakyReLU"]
     cli = run(root, *SMALL, *extras, "--model.activation.negative_slope", "0.3")
@@ -81,7 +81,7 @@ def test_results_are_those_of_the_best_checkpoint(trained):
     assert model.backbone.activation.negative_slope == 0.3
 
 
-def test_the_run_folder_is_whole(trained):
+def test_the_run_folder_is_complete(trained):
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
     assert {
         "config.yaml",
@@ -167,7 +167,7 @@ def test_the_configuration_of_an_earlier_version_is_read(trained, tmp_path):
     assert json.loads((old / "test.json").read_text())["test/accuracy"] == results["test/accuracy"]
 
 
-def test_a_finished_run_goes_on_in_its_folder(tmp_path):
+def test_a_finished_run_continues_in_its_folder(tmp_path):
     first = run(tmp_path, *SMALL).run.folder
     config = (first / "config.yaml").read_text()
     again = run(tmp_path, "--ckpt_path", "last", "--trainer.max_epochs", "3")
@@ -237,7 +237,7 @@ MISTAKES = {
     "missing weights": (["--init_from", "/nowhere.ckpt"], "no checkpoint at /nowhere.ckpt"),
     "no last": (["--ckpt_path", "last"], "no run under"),
     "bad export": (["--export", "tflite"], "--export: expected 'onnx', found tflite"),
-    "bad cadence": (["--save_every", "0"], "every_n_train_steps must be at least 1, found 0"),
+    "bad interval": (["--save_every", "0"], "every_n_train_steps must be at least 1, found 0"),
     "linked": (["--model.num_classes", "7"], "num_classes"),
 }
 
@@ -274,7 +274,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(capsys, tmp_path):
     run(tmp_path / "off", *SMALL, "--optimizer", "SGD", "--optimizer.lr", "1e30", "--model.l2", "1e30", *off)
 
 
-def test_a_full_disk_at_the_end_is_said_and_is_no_success(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_at_the_end_is_an_error(tmp_path, monkeypatch, capsys):
     from lightning_modules.runs import checkpoint_io
 
     saves = 0
@@ -296,7 +296,7 @@ def test_a_full_disk_at_the_end_is_said_and_is_no_success(tmp_path, monkeypatch,
     assert list(tmp_path.glob("*/results.json"))
 
 
-def test_the_default_run_is_quiet_about_what_is_not_the_users(tmp_path, capsys, caplog):
+def test_the_default_run_prints_no_notes_of_libraries(tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO)
     run(tmp_path, *SMALL)
     captured = capsys.readouterr()
