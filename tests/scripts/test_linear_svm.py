@@ -89,5 +89,5 @@ def test_a_mistake_is_one_line(words, message, capsys):
     not (Path(os.environ.get("DATA_DIR", "data")) / "MNIST" / "raw").is_dir(), reason="MNIST is not in DATA_DIR"
 )
 def test_number_of_images_in_mnist():
-    sizes = [len(pair(read_digits("mnist", part), 5, 8).digits) for part in ("train", "test")]
+    sizes = [len(pair(read_digits("mnist", part), 5, 8).images) for part in ("train", "test")]
     assert sizes == [11_272, 1_866]
