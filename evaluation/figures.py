@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from .checks import Array
+from .checks import Array, as_tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +26,6 @@ def to_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-
-
-def _numpy(values: Array) -> npt.NDArray[np.generic]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _short(name: str, length: int) -> str:
@@ -88,7 +83,7 @@ def confusion_matrix_figure(matrix: Array, classes: Sequence[str]) -> "Figure":
     """
     from matplotlib.colors import PowerNorm
 
-    counts = _numpy(matrix)
+    counts = as_tensor(matrix).cpu().numpy()
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
         raise ValueError(f"matrix must be square [K, K], found {list(counts.shape)}")
     if len(classes) != len(counts):
@@ -177,7 +172,8 @@ def mistakes_figure(
     """
     from matplotlib.colors import Normalize
 
-    pictures, true, predicted, confidence = (_numpy(values) for values in (images, labels, predictions, confidences))
+    arrays = (as_tensor(values).cpu().numpy() for values in (images, labels, predictions, confidences))
+    pictures, true, predicted, confidence = arrays
     if pictures.ndim != 4 or not len(pictures) == len(true) == len(predicted) == len(confidence):
         shapes = ", ".join(str(list(values.shape)) for values in (pictures, true, predicted, confidence))
         raise ValueError(f"images [M, C, H, W], labels, predictions and confidences [M] must match, found {shapes}")

@@ -78,10 +78,7 @@ def column_sums(
 ) -> Tensor:
     """Return `[M, C, n_bins]`: the sums of M values, in the equal-width bins of the probability of each class.
 
-    Args:
-        predictions: `[N, K]` (C = K) or `[N]` (C = 1).
-        n_bins: Number of bins of each class.
-        values: Maps the two tensors of `Predictions.columns` to M tensors `[N, C]`.
+    `values` maps the two tensors of `Predictions.columns` to M tensors `[N, C]`.
     """
 
     def sums(chunk: Predictions) -> Tensor:

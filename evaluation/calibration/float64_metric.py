@@ -7,21 +7,42 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from .inputs import accumulation_dtype
+from .inputs import Predictions, accumulation_dtype, prepare
 
 
-class Float64Metric(Metric):
+class SumMetric(Metric):
     """Base of metrics with one state, `sums` of the given shape; `kwargs` are options of `torchmetrics.Metric`.
 
     The sums remain float64 when the module that owns the metric is converted to another dtype; on a device without
-    float64 they remain on the CPU.
+    float64 they remain on the CPU. Subclasses implement `_batch_sums` (of a batch) and `_value` (of all sums).
     """
 
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    plot_lower_bound: float = 0.0
     sums: Tensor
 
-    def __init__(self, shape: tuple[int, ...], **kwargs: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], from_logits: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.from_logits = from_logits
         self.add_state("sums", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _batch_sums(self, predictions: Predictions) -> Tensor:
+        raise NotImplementedError
+
+    def _value(self, sums: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch: `preds` `[N, K]` or `[N]`, `target` `[N]`."""
+        self.sums = self.sums + self._batch_sums(prepare(preds, target, self.from_logits)).to(self.sums)
+
+    def compute(self) -> Tensor:
+        """Return the metric of all samples so far, a float64 scalar."""
+        if not self.sums[0].any():
+            raise ValueError(f"{type(self).__name__} has no sample yet: call update first")
+        return self._value(self.sums)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> Self:
         # torchmetrics would let Module.to(dtype) round the sums, and cannot move float64 to a device without it.

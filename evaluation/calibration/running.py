@@ -8,38 +8,9 @@ from torch import Tensor
 from ..checks import check_count
 from .bins import bin_sums, error_from_sums
 from .errors import classwise_sums
-from .float64_metric import Float64Metric
-from .inputs import Norm, Predictions, check_options, prepare
+from .float64_metric import SumMetric
+from .inputs import Norm, Predictions, check_options
 from .proper_scores import brier_sum, log_loss_sum
-
-
-class SumMetric(Float64Metric):
-    """Base: subclasses implement `_batch_sums` (of predictions) and `_value` (of the sums over all batches)."""
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    plot_lower_bound: float = 0.0
-
-    def __init__(self, shape: tuple[int, ...], from_logits: bool, **kwargs: Any) -> None:
-        super().__init__(shape, **kwargs)
-        self.from_logits = from_logits
-
-    def _batch_sums(self, predictions: Predictions) -> Tensor:
-        raise NotImplementedError
-
-    def _value(self, sums: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch: `preds` `[N, K]` or `[N]`, `target` `[N]`."""
-        self.sums = self.sums + self._batch_sums(prepare(preds, target, self.from_logits)).to(self.sums)
-
-    def compute(self) -> Tensor:
-        """Return the metric of all samples so far, a float64 scalar."""
-        if not self.sums[0].any():
-            raise ValueError(f"{type(self).__name__} has no sample yet: call update first")
-        return self._value(self.sums)
 
 
 class CalibrationError(SumMetric):

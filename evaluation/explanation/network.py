@@ -58,22 +58,13 @@ class Network:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[Network]:
-    """Run a network in evaluation mode with gradients, and restore it afterwards.
+    """Yield a network in evaluation mode with gradients, and restore it afterwards.
 
     Within the block gradients can be computed in any mode of the caller (`no_grad`, `inference_mode`), autocast is off,
     and compiled networks run eagerly, since compiled code skips hooks. A network in float16 or bfloat16 is evaluated in
     float32 with the same weights: bfloat16 has too few mantissa bits to accumulate gradients. Afterwards each module is
     in its former mode; parameters, their `grad` and buffers are untouched as long as gradients are computed by
-    `torch.autograd.grad`.
-
-    Args:
-        model: Any network.
-
-    Yields:
-        The network to call.
-
-    Raises:
-        ValueError: If it was scripted or traced.
+    `torch.autograd.grad`. A scripted or traced network is a ValueError.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Dropout())

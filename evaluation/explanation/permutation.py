@@ -193,11 +193,10 @@ def choose_metric(
         raise ValueError(f"metric must be 'accuracy', 'nll', 'r2' or a function, found {metric!r}")
     if not integer:
         raise ValueError(f"metric {metric!r} needs integer labels, found {labels.dtype}")
-    classes = max(outputs.shape[1], 2)  # a single output is the logit of the second of two classes
+    classes = max(outputs.shape[1], 2)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
-        hint = "for a regression pass metric='r2'"
-        raise ValueError(f"labels must be in 0..{classes - 1}, found {low}..{high} ({hint})")
+        raise ValueError(f"labels must be in 0..{classes - 1}, found {low}..{high}: for a regression pass metric='r2'")
     return metric, _accuracy if metric == "accuracy" else _negative_nll
 
 
@@ -207,11 +206,13 @@ def _r2(outputs: Tensor, labels: Tensor) -> float:
 
 
 def _accuracy(outputs: Tensor, labels: Tensor) -> float:
-    predicted = outputs.argmax(dim=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
-    return float((predicted == labels).double().mean())
+    return float((_two_columns(outputs).argmax(dim=1) == labels).double().mean())
 
 
 def _negative_nll(outputs: Tensor, labels: Tensor) -> float:
-    if outputs.shape[1] == 1:
-        return -float(F.binary_cross_entropy_with_logits(outputs[:, 0].double(), labels.double()))
-    return -float(F.cross_entropy(outputs.double(), labels.long()))
+    return -float(F.cross_entropy(_two_columns(outputs).double(), labels.long()))
+
+
+def _two_columns(outputs: Tensor) -> Tensor:
+    """Return a single output, the logit of the second of two classes, as two."""
+    return outputs if outputs.shape[1] > 1 else torch.cat([torch.zeros_like(outputs), outputs], dim=1)

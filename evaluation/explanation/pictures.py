@@ -19,19 +19,11 @@ Channels = float | Sequence[float] | npt.NDArray[np.floating] | Tensor | None
 
 
 def to_picture(image: Tensor, mean: Channels = None, std: Channels = None) -> Image.Image:
-    """Convert a normalised image to a picture; small images are enlarged, each pixel to a square.
+    """Convert a normalised image `[C, H, W]` to an RGB picture; small images are enlarged, each pixel to a square.
 
-    Args:
-        image: `[C, H, W]`; three channels are red, green, blue, any other number of channels is averaged to grey.
-        mean: Mean that was subtracted from each channel; 0 if only `std` is given.
-        std: Divisor of each channel; 1 if only `mean` is given. Without both, the image is scaled from its minimum to
-            its maximum.
-
-    Returns:
-        An RGB picture.
-
-    Raises:
-        ValueError: If `mean` or `std` is neither a number nor one for each channel.
+    Three channels are red, green, blue; any other number is averaged to grey. `mean` (0 if only `std` is given) and
+    `std` (1 if only `mean` is given) are numbers or one for each channel, otherwise a ValueError. Without both, the
+    image is scaled from its minimum to its maximum.
 
     Example:
         >>> to_picture(torch.zeros(1, 8, 8), mean=0.2, std=0.5).getpixel((0, 0))

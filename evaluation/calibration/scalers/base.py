@@ -34,11 +34,7 @@ class Scaler(nn.Module):
         self.register_load_state_dict_pre_hook(_adopt_shapes)
 
     def fit(self, logits: Array, labels: Array) -> Self:
-        """Fit to held-out data.
-
-        Args:
-            logits: `[N, K]` or `[N]`, finite; a torch tensor on any device, or anything that numpy converts.
-            labels: `[N]` integers.
+        """Fit to held-out data: finite logits `[N, K]` or `[N]`, and integer labels `[N]`.
 
         Returns:
             The scaler, its fitted tensors float64 on the device of the logits.
@@ -74,10 +70,7 @@ class Scaler(nn.Module):
         return calibrated.to(logits.dtype)
 
     def predict_proba(self, logits: Array) -> Any:
-        """Return calibrated probabilities, float64 rows that sum to 1.
-
-        Args:
-            logits: `[N, K]` or `[N]`, finite.
+        """Return calibrated probabilities of finite logits `[N, K]` or `[N]`: float64 rows that sum to 1.
 
         Returns:
             `[N, K]`, or `[N, 2]` for `[N]`; a tensor for a tensor, otherwise a numpy array.

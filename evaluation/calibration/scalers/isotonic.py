@@ -4,6 +4,8 @@ Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probab
 non-decreasing function of the class's log-odds with the least squared distance to the labels (pool adjacent violators).
 """
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -45,19 +47,17 @@ class IsotonicCalibration(OneVsRest):
     def _fit_columns(self, scores: Tensor, hits: Tensor) -> None:
         from sklearn.isotonic import IsotonicRegression
 
-        ends, values = [], []
-        for score, hit in zip(scores.unbind(dim=1), hits.unbind(dim=1), strict=True):
-            regression = IsotonicRegression(y_min=0, y_max=1).fit(score.cpu().numpy(), hit.cpu().numpy())
-            ends.append(torch.from_numpy(regression.X_thresholds_))
-            values.append(torch.from_numpy(regression.y_thresholds_))
-        longest = max(2, *(len(end) for end in ends))
+        columns = zip(scores.t().cpu().numpy(), hits.t().cpu().numpy(), strict=True)
+        curves = [IsotonicRegression(y_min=0, y_max=1).fit(score, hit) for score, hit in columns]
+        longest = max(2, *(len(curve.X_thresholds_) for curve in curves))
+
+        def table(rows: list[npt.NDArray[np.float64]]) -> Tensor:
+            padded = [np.pad(row, (0, longest - len(row)), mode="edge") for row in rows]
+            return torch.from_numpy(np.stack(padded)).to(scores)
+
         floor = laplace(self.floor, len(hits))
-        self._set_fitted(
-            thresholds_=torch.stack([_padded(end, longest) for end in ends]).to(scores.device),
-            values_=torch.stack([_padded(value, longest) for value in values])
-            .clamp(floor, 1 - floor)
-            .to(scores.device),
-        )
+        values = table([curve.y_thresholds_ for curve in curves]).clamp(floor, 1 - floor)
+        self._set_fitted(thresholds_=table([curve.X_thresholds_ for curve in curves]), values_=values)
 
     def _columns(self, scores: Tensor) -> Tensor:
         ends, values = self.thresholds_.to(scores.dtype), self.values_.to(scores.dtype)
@@ -67,7 +67,3 @@ class IsotonicCalibration(OneVsRest):
         below, above = values.gather(1, right - 1), values.gather(1, right)
         share = torch.where(high > low, (rows - low) / (high - low), 1.0).clamp(0, 1)
         return torch.lerp(below, above, share).t()
-
-
-def _padded(values: Tensor, length: int) -> Tensor:
-    return torch.cat([values, values[-1:].expand(length - len(values))]).double()
