@@ -84,6 +84,7 @@ class TwoPassMixin(LightningModule):
     """
 
     _two_pass: "TwoPass | None" = None
+    _has_started = False
 
     @property
     def replaying(self) -> bool:
@@ -109,7 +110,7 @@ class TwoPassMixin(LightningModule):
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Take a step, as `LightningModule.optimizer_step` does."""
-        if _evaluates_repeatedly(optimizer.optimizer) and not _is_prepared(optimizer):
+        if not self._has_started and _evaluates_repeatedly(optimizer.optimizer):
             raise RuntimeError(
                 f"on_train_start of {type(self).__name__} must call super().on_train_start(): TwoPassMixin prepares "
                 f"{type(optimizer.optimizer).__name__} there"
@@ -122,9 +123,10 @@ class TwoPassMixin(LightningModule):
             super().log(*args, **kwargs)
 
     def _prepare(self) -> None:
+        self._has_started = True
         optimizer = self.optimizers() if self.automatic_optimization else None
-        if isinstance(optimizer, LightningOptimizer) and _is_prepared(optimizer):
-            return
+        if isinstance(optimizer, LightningOptimizer) and "step" in vars(optimizer):
+            return  # by an earlier call
         self._forget()
         if isinstance(optimizer, LightningOptimizer) and _evaluates_repeatedly(optimizer.optimizer):
             self._two_pass = TwoPass(self, optimizer)
@@ -137,10 +139,6 @@ class TwoPassMixin(LightningModule):
 
 def _evaluates_repeatedly(optimizer: Optimizer) -> bool:
     return isinstance(optimizer, (PerturbingOptimizer, LBFGS))
-
-
-def _is_prepared(optimizer: LightningOptimizer) -> bool:
-    return "step" in vars(optimizer)
 
 
 class TwoPass:

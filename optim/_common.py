@@ -33,20 +33,15 @@ def check_not_negative(group: dict[str, Any], *names: str) -> None:
             raise ValueError(f"{name} must be finite and at least 0, found {group[name]}")
 
 
-def refuse_complex(optimizer: str, group: dict[str, Any]) -> None:
-    """Refuse complex parameters of a parameter group."""
+def check_parameters(optimizer: str, group: dict[str, Any], whole: bool = False) -> None:
+    """Refuse complex parameters, and with `whole` the parts of parameters that FSDP1 has flattened and cut."""
     for p in group["params"]:
         if p.is_complex():
             raise ValueError(
                 f"{optimizer} does not support complex parameters, found one of shape {tuple(p.shape)} and {p.dtype}: "
                 "optimize torch.view_as_real of it"
             )
-
-
-def refuse_fsdp1(optimizer: str, group: dict[str, Any]) -> None:
-    """Refuse parameters that FSDP1 has flattened: their shapes, and which processes hold their parts, are lost."""
-    for p in group["params"]:
-        if getattr(p, "_fsdp_flattened", False):  # FSDP1's mark
+        if whole and getattr(p, "_fsdp_flattened", False):  # FSDP1's mark, beside which no shape is left
             raise ValueError(
                 f"{optimizer} needs whole tensors, which FSDP1 (FullyShardedDataParallel, Lightning's strategy 'fsdp') "
                 "does not keep: shard by FSDP2 (torch.distributed.fsdp.fully_shard, Lightning's ModelParallelStrategy)"
@@ -54,13 +49,14 @@ def refuse_fsdp1(optimizer: str, group: dict[str, Any]) -> None:
 
 
 def refuse_automatic_optimization(optimizer: str, closure: Any) -> None:
-    """Refuse a closure of Lightning's automatic optimization, which may be called only once.
+    """Refuse a closure of Lightning's automatic optimization, a whole training step that may be called only once.
 
-    It is a whole training step: an object of Lightning, or a partial whose first argument is the module.
+    Lightning passes it as an object of its own, or binds the module and it to a method of a precision plugin.
     """
-    module = closure.args[0] if isinstance(closure, functools.partial) and closure.args else None
-    of_lightning = type(closure).__module__.startswith(("pytorch_lightning.", "lightning.pytorch."))
-    if of_lightning or getattr(module, "automatic_optimization", False) is True:
+    bound = isinstance(closure, functools.partial) and bool(closure.args)
+    place = getattr(closure.func if bound else type(closure), "__module__", "")
+    is_manual = bound and not getattr(closure.args[0], "automatic_optimization", True)
+    if place.startswith(("pytorch_lightning.", "lightning.pytorch.")) and not is_manual:
         raise RuntimeError(
             f"{optimizer} evaluates the loss twice a step, which Lightning's automatic optimization does not do: write "
             "`class Mine(TwoPassMixin, LightningModule)` with lightning_modules.TwoPassMixin, or optimize manually"
@@ -89,30 +85,21 @@ def dense_gradient(optimizer: str, p: Tensor) -> Tensor | None:
 class GroupOptimizer(Optimizer):
     """Optimizer that steps all tensors of a parameter group together, as torch's own do.
 
-    A subclass names the tensors of its state in `STATE`, in the order in which `_new_state` creates them, and
-    implements `_check`, `_new_state` and `_step_group`, which raise here. Its options include `differentiable`.
+    A subclass names the tensors of its state in `STATE`, in the order in which `_new_state` creates them. `_check`
+    refuses bad options and parameters of a group, and `_step_group` steps the parameters that have a gradient; its
+    `states` are one list for each name in `STATE`. The options include `differentiable`.
     """
 
     STATE: ClassVar[tuple[str, ...]]
 
-    def _check(self, group: dict[str, Any]) -> None:
-        """Refuse bad options and parameters of a group."""
-        raise NotImplementedError
+    def _check(self, group: dict[str, Any]) -> None: ...
 
-    def _new_state(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        """Return the state of a parameter before its first step."""
-        raise NotImplementedError
+    def _new_state(self, group: dict[str, Any], p: Tensor) -> Any: ...
 
-    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: Any) -> None:
-        """Step parameters that have a gradient; `states` holds one list for each name in `STATE`."""
-        raise NotImplementedError
+    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: Any) -> None: ...
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, whose options may differ from the defaults.
-
-        Raises:
-            ValueError: If the constructor would refuse the options or parameters.
-        """
+        """Add a group of parameters, whose options may differ from the defaults; refuse it as the constructor would."""
         super().add_param_group(param_group)
         keep_if_valid(self.param_groups, self._check)
 
@@ -135,13 +122,10 @@ class GroupOptimizer(Optimizer):
             values += [state[name] for state in of_params]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step.
+        """Take one step; return the closure's result, or None without a closure.
 
         Args:
             closure: Clears the gradients, computes the loss, calls backward and returns the loss.
-
-        Returns:
-            The closure's result, or None without a closure.
 
         Raises:
             ValueError: If a gradient is sparse.
@@ -162,12 +146,7 @@ class GroupOptimizer(Optimizer):
 
 
 def batches(lists: Sequence[list[Tensor]], *keys: Sequence[Any]) -> Iterator[list[list[Tensor]]]:
-    """Split lists of tensors by device and dtype of the first list's, and by further keys.
-
-    Args:
-        lists: Lists of the same length.
-        keys: Sequences of the same length; tensors are stepped together only where these are equal.
-    """
+    """Split lists of one length by device and dtype of the first list's tensors, and by `keys` of the same length."""
     places: dict[Any, list[int]] = {}
     for i, key in enumerate(zip([t.device for t in lists[0]], [t.dtype for t in lists[0]], *keys, strict=True)):
         places.setdefault(key, []).append(i)

@@ -15,23 +15,15 @@ class Progress:
     """What a step of SAM changes besides the base optimizer.
 
     One object, because Lightning and Fabric wrap an optimizer in an object that has its methods, but attributes of its
-    own.
-
-    Attributes:
-        sharpness: See `SAM`.
-        skipped_steps: See `SAM`.
-        is_perturbed: See `SAM`.
-        skips: The first gradient is not finite.
-        descends: `SAM.step` is the base optimizer's.
-        checks: And it is skipped if the second gradient is not finite.
+    own. The first three attributes are SAM's.
     """
 
     sharpness: Tensor | None = None
     skipped_steps: int = 0
     is_perturbed: bool = False
-    skips: bool = False
-    descends: bool = False
-    checks: bool = False
+    skips: bool = False  # a gradient is not finite
+    descends: bool = False  # `SAM.step` is the base optimizer's
+    checks: bool = False  # and is skipped if its gradient is not finite
     _perturbed: list[Tensor] = field(default_factory=list)
     _copies: dict[Tensor, Tensor] = field(default_factory=dict)  # of the weights, allocated once
 

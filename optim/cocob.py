@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import ParamsT
 
-from ._common import GroupOptimizer, batches, check_flags, check_not_negative, local_lists, refuse_complex
+from ._common import GroupOptimizer, batches, check_flags, check_not_negative, check_parameters, local_lists
 from ._layout import chunks, contiguous, cut
 
 WRITTEN = (0, 3, 4, 5, 6)  # of (w, gradient, *COCOB.STATE)
@@ -116,16 +116,12 @@ class COCOB(GroupOptimizer):
         self.param_groups[:] = [_Group(group) for group in self.param_groups]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, whose options may differ from the defaults.
-
-        Raises:
-            ValueError: If the constructor would refuse the options or parameters.
-        """
+        """Add a group of parameters, as `GroupOptimizer.add_param_group` does."""
         super().add_param_group(param_group)
         self.param_groups[-1] = _Group(self.param_groups[-1])
 
     def _check(self, group: dict[str, Any]) -> None:
-        refuse_complex("COCOB", group)
+        check_parameters("COCOB", group)
         check_flags(group)
         if not 0 < group["alpha"] < math.inf:
             raise ValueError(f"alpha must be finite and greater than 0, found {group['alpha']}")

@@ -9,16 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import ParamsT
 
-from ._common import (
-    GroupOptimizer,
-    batches,
-    check_flags,
-    check_not_negative,
-    local_lists,
-    norms,
-    refuse_complex,
-    refuse_fsdp1,
-)
+from ._common import GroupOptimizer, batches, check_flags, check_not_negative, check_parameters, local_lists, norms
 from ._layout import chunks, contiguous, scaled
 
 WRITTEN = (0, 2, 3)  # of (w, gradient, m, v)
@@ -128,8 +119,7 @@ class LAMB(GroupOptimizer):
         self._ratios, self._buffers = [], {}
 
     def _check(self, group: dict[str, Any]) -> None:
-        refuse_complex("LAMB", group)
-        refuse_fsdp1("LAMB", group)
+        check_parameters("LAMB", group, whole=True)
         check_flags(group)
         check_not_negative(group, "lr", "eps", "weight_decay")
         if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):

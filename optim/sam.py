@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from ._common import (
-    check_not_negative,
-    dense_gradient,
-    keep_if_valid,
-    refuse_automatic_optimization,
-    refuse_complex,
-    refuse_fsdp1,
-)
+from ._common import check_not_negative, check_parameters, dense_gradient, keep_if_valid, refuse_automatic_optimization
 from ._progress import Progress, squared_norm
+
+OPTIONS = ("rho", "adaptive", "eta")
 
 
 def _of_progress(name: str) -> Any:
@@ -38,12 +33,11 @@ class SAM(Optimizer):
     Kwon et al., `ASAM <https://arxiv.org/abs/2102.11600>`_.
 
     `param_groups` and `state` are those of the base optimizer, so a scheduler may be attached to either. A step whose
-    first gradient is not finite is skipped and counted; by hand, one whose second gradient is not finite too.
+    first gradient is not finite is skipped and counted.
 
-    By hand, a step is `first_step` after the first backward pass and `second_step` after the second. With a
-    `torch.amp.GradScaler` call its `unscale_` before `second_step` (the direction of `first_step` does not depend on
-    the scale) and its `update` after it. In a LightningModule, automatic optimization needs
-    `lightning_modules.TwoPassMixin`; manual optimization needs nothing.
+    By hand, a step is `first_step` after the first backward pass and `second_step` after the second. A
+    `torch.amp.GradScaler` must `unscale_` the gradient of `second_step` (that of `first_step` may be scaled) and
+    `update` after it. A LightningModule needs `lightning_modules.TwoPassMixin`, or manual optimization.
 
     Args:
         params: Tensors to optimize, or dictionaries of parameter groups (with options of SAM or of the base optimizer).
@@ -58,7 +52,6 @@ class SAM(Optimizer):
         **base_options: Options of the base optimizer, such as `lr`.
 
     Attributes:
-        base_optimizer: The optimizer that takes the step.
         is_perturbed: Whether the weights are at :math:`w + \epsilon`, between `first_step` and `second_step`.
         sharpness: Second loss minus first loss of the last `step`; None before it, or if it was skipped or had no loss.
         skipped_steps: Number of skipped steps; saved in the state dict.
@@ -67,8 +60,7 @@ class SAM(Optimizer):
 
     Raises:
         ValueError: If a value is out of range, a parameter is complex or sharded by FSDP1, a gradient is sparse, or the
-            base optimizer is unfit: an object instead of a class, an option named as one of SAM's, a step that needs
-            a closure.
+            base optimizer is an object, has an option named as one of SAM's, or needs a closure.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -107,7 +99,7 @@ class SAM(Optimizer):
         super().__init__(params, {"rho": rho, "adaptive": adaptive, "eta": eta})
         factory: Any = base_optimizer if base_optimizer is not None else partial(torch.optim.SGD, momentum=0.9)
         self.base_optimizer = factory(self.param_groups, **base_options)
-        _check_base(self.base_optimizer, self.defaults)
+        _check_base(self.base_optimizer)
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # where some schedulers look for betas
         self._share()
 
@@ -116,11 +108,8 @@ class SAM(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: neither the copies of the weights nor the last sharpness."""
-        names = ("defaults", "base_optimizer", "sync_perturbation")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "_progress": Progress(skipped_steps=self.skipped_steps),
-        }
+        kept = {name: getattr(self, name) for name in ("defaults", "base_optimizer", "sync_perturbation")}
+        return {**kept, "_progress": Progress(skipped_steps=self.skipped_steps)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled optimizer; the base optimizer has loaded the groups and state of a state dict already."""
@@ -129,11 +118,7 @@ class SAM(Optimizer):
         self._share()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters to SAM and to the base optimizer.
-
-        Raises:
-            ValueError: If the constructor would refuse the options or parameters.
-        """
+        """Add a group of parameters to SAM and to the base optimizer; refuse it as the constructor would."""
         # While torch's constructor runs, there is no base optimizer.
         add = self.base_optimizer.add_param_group if hasattr(self, "base_optimizer") else super().add_param_group
         add({**self.defaults, **param_group})
@@ -152,12 +137,12 @@ class SAM(Optimizer):
         """Load what `state_dict` returned, or what the base optimizer's did, which keeps SAM's own options."""
 
         def into_base(_: Optimizer, state_dict: dict[str, Any]) -> None:
-            of_base = {name: value for name, value in state_dict.items() if name != "skipped_steps"}
-            pairs = zip(self.param_groups, state_dict["param_groups"], strict=False)  # a wrong number is torch's error
-            options = [{name: group[name] for name in ("rho", "adaptive", "eta")} | saved for group, saved in pairs]
-            of_base["param_groups"] = options + state_dict["param_groups"][len(options) :]
+            of_base = dict(state_dict)
+            self.skipped_steps = of_base.pop("skipped_steps", 0)
+            saved, own = of_base["param_groups"], [{name: g[name] for name in OPTIONS} for g in self.param_groups]
+            if len(saved) == len(own):  # a wrong number is torch's error
+                of_base["param_groups"] = [{**ours, **group} for ours, group in zip(own, saved, strict=True)]
             self.base_optimizer.load_state_dict(of_base)
-            self.skipped_steps = state_dict.get("skipped_steps", 0)
             self._share()
 
         with self.register_load_state_dict_pre_hook(into_base):  # it gets the result of the hooks of others
@@ -171,8 +156,7 @@ class SAM(Optimizer):
             zero_grad: Clear the gradients afterwards.
 
         Returns:
-            True if they were moved; False if a gradient is not finite, which skips and counts the step: its
-            `second_step`, if it is called, does nothing.
+            True if they were moved; False if a gradient is not finite: the step is skipped, also by its `second_step`.
 
         Raises:
             RuntimeError: If they are perturbed already.
@@ -206,19 +190,12 @@ class SAM(Optimizer):
         self.skipped_steps += 1
 
     def second_step(self, zero_grad: bool = False) -> None:
-        """Restore the weights and let the base optimizer step along the present gradients.
-
-        A gradient that is not finite skips the step and is counted. `step` is called, so that a wrapper (Lightning's,
-        Fabric's) takes and counts the step.
-
-        Args:
-            zero_grad: Clear the gradients afterwards.
-        """
+        """Restore the weights and step along the present gradients, if they are finite; clear them with `zero_grad`."""
         if not self._progress.skips:
             self.restore()
         with self.descent():
             self._progress.checks = True
-            self.step()
+            self.step()  # Lightning's or Fabric's, where it is wrapped: they take and count the step
         if zero_grad:
             self.zero_grad()
 
@@ -242,18 +219,16 @@ class SAM(Optimizer):
             self._progress.descends = self._progress.checks = self._progress.skips = False
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; the closure is called twice, the second time at the perturbed weights.
+        """Take one step; return the loss before it.
 
         Args:
-            closure: Clears the gradients, computes the loss, calls backward and returns the loss. May be left out if
-                all gradients are 0, which is how torch.distributed.checkpoint makes an optimizer create its state.
-
-        Returns:
-            The closure's first result.
+            closure: Clears the gradients, computes the loss, calls backward and returns the loss; called twice, the
+                second time at the perturbed weights. None is allowed if all gradients are 0, which is how
+                torch.distributed.checkpoint makes an optimizer create its state.
 
         Raises:
             ValueError: Without a closure.
-            RuntimeError: If the closure is Lightning's, under automatic optimization without `TwoPassMixin`.
+            RuntimeError: Under Lightning's automatic optimization without `TwoPassMixin`.
         """
         if self._progress.descends:
             return self._descend(closure)
@@ -288,18 +263,18 @@ class SAM(Optimizer):
 
 def _check(group: dict[str, Any]) -> None:
     """Refuse bad options and parameters of a group."""
-    refuse_complex("SAM", group)
-    refuse_fsdp1("SAM", group)
+    check_parameters("SAM", group, whole=True)
     check_not_negative(group, "rho", "eta")
 
 
-def _check_base(base: Any, options: Iterable[str]) -> None:
+def _check_base(base: Any) -> None:
     """Refuse what is no optimizer, or one that cannot step for SAM."""
     name = type(base).__name__
     if not isinstance(base, Optimizer):
         raise ValueError(f"base_optimizer must make a torch.optim.Optimizer, found an instance of {name}: give a class")
-    if common := [option for option in options if option in base.defaults]:
-        raise ValueError(f"base_optimizer {name} has an option {common[0]} as SAM has: choose another optimizer")
+    for option in OPTIONS:
+        if option in base.defaults:
+            raise ValueError(f"base_optimizer {name} has an option {option}, as SAM has: choose another optimizer")
     closure = inspect.signature(base.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise ValueError(f"base_optimizer {name} evaluates the loss itself: choose one whose step needs no closure")

@@ -7,17 +7,10 @@ from torch import Tensor
 
 
 def perturbation(weights: Sequence[Tensor], grads: Sequence[Tensor], rho: float, eta: float | None) -> list[Tensor]:
-    """Return epsilon, the step to the worst point of the neighbourhood to first order.
+    """Return epsilon for weights w with gradients g: the step to the worst point, to first order; 0 if all g are 0.
 
-    Args:
-        weights: The weights w.
-        grads: Their gradients g.
-        rho: Radius of the neighbourhood.
-        eta: None for SAM, rho g / |g| (arXiv 2010.01412, equation 2); a number for ASAM, rho T² g / |T g| with
-            T = |w| + eta (arXiv 2102.11600).
-
-    Returns:
-        One tensor for each weight; zeros where all gradients are 0.
+    It is rho g / |g| for `eta=None` (arXiv 2010.01412, equation 2) and otherwise rho T² g / |T g| with T = |w| + eta
+    (ASAM, arXiv 2102.11600).
     """
     scales = [torch.ones_like(w) if eta is None else w.abs() + eta for w in weights]
     norm = sum(((t * g) ** 2).sum().item() for t, g in zip(scales, grads, strict=True)) ** 0.5
@@ -27,14 +20,8 @@ def perturbation(weights: Sequence[Tensor], grads: Sequence[Tensor], rho: float,
 class SlowSAM:
     """Momentum SGD on `loss(weights)` with the gradient at the perturbed weights.
 
-    Args:
-        weights: Initial weights.
-        loss: Function of the weights whose minimum is sought.
-        lr: Learning rate.
-        momentum: Decay of SGD's momentum buffers.
-        rho: Radius of the neighbourhood.
-        eta: None for SAM, a number for ASAM: see `perturbation`.
-        clip: Function applied to the second gradients before the descent.
+    The options are those of `optim.SAM` and `torch.optim.SGD`, except `eta`: see `perturbation`. `clip` is applied to
+    the second gradients before the descent.
 
     Attributes:
         weights: The weights, in float64.

@@ -249,6 +249,31 @@ class Automatic(Manual):
         return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
 
+def test_a_lightning_module_in_a_plain_loop() -> None:
+    model = Automatic()
+    optimizer = sam(model.parameters())
+
+    def closure(model: Automatic, batch: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = model.training_step(batch, 0)
+        loss.backward()
+        return loss
+
+    for batch in Batches():
+        optimizer.step(functools.partial(closure, model, batch))
+    torch.testing.assert_close(weights(model.net), plain())
+
+
+def test_hooks_of_a_step_are_called_once() -> None:
+    for by_hand in (False, True):
+        model, calls = network(), list[str]()
+        optimizer = sam(model.parameters())
+        optimizer.register_step_pre_hook(lambda *_, calls=calls: calls.append("before"))
+        optimizer.register_step_post_hook(lambda *_, calls=calls: calls.append("after"))
+        step(optimizer, lambda model=model: model(torch.ones(1, 4)).sum().backward(), by_hand)
+        assert calls == ["before", "after"]
+
+
 class Direct(Automatic):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         optimizer.optimizer.step(optimizer_closure)
