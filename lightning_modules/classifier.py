@@ -2,8 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
 from .hooks import skip_unused_hooks
 from .optimization import build_optimizer, default_optimizer, default_scheduler, penalty, with_schedule
+from .runs.checkpoint_io import read_checkpoint
+from .runs.trust import check
 from .two_pass import TwoPassMixin
 
 Batch = tuple[Tensor, Tensor] | list[Tensor]
@@ -241,6 +243,44 @@ class ImageClassifier(TwoPassMixin, LightningModule):
         super().on_train_start()
         if self._loaded_sums is not None and self.trainer.is_global_zero:
             self._train_sums.load(self._loaded_sums.to(self.device))
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # one argument more, by keyword
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        *,
+        trust: Iterable[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """Rebuild a classifier from a checkpoint.
+
+        The import paths in the file must be on the list of what a file may name (see `runs.trust`).
+
+        Args:
+            checkpoint_path: The file.
+            map_location: Device of the weights, as in `torch.load`.
+            hparams_file: Not supported: the checkpoint holds the hyperparameters.
+            strict: Whether the names of the weights must match the network's.
+            weights_only: False lets the file run code; None is True.
+            trust: Further packages or modules that the file may name.
+            kwargs: Arguments in place of the saved ones, such as a `backbone` that the checkpoint cannot hold.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a checkpoint, names what it may not, or lacks an argument.
+        """
+        if hparams_file is not None:
+            raise ValueError(f"the checkpoint holds the hyperparameters: leave out hparams_file, found {hparams_file}")
+        weights_only = weights_only is not False
+        saved = read_checkpoint(checkpoint_path, weights_only=weights_only).get("hyper_parameters", {})
+        check({name: value for name, value in saved.items() if name not in kwargs}, checkpoint_path, trust)
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, None, strict, weights_only=weights_only, **kwargs
+        )
 
     def _check_arguments(self) -> None:
         rules = {

@@ -7,6 +7,9 @@ import sys
 import warnings
 from typing import Any
 
+OURS = ("activations", "optim", "datamodules", "lightning_modules", "clustering", "evaluation")
+"""The packages of this project."""
+
 
 def load(path: str) -> Any:
     """Import the object at a dotted path; return None if there is none.
@@ -46,16 +49,24 @@ def public_path(value: Any) -> str | None:
 
 
 def current_path(path: str) -> str:
-    """Return the path at which an object can be imported today, with a warning if it has moved.
+    """Return the path at which an object can be imported today, with a warning if it has moved; see `find_path`."""
+    found = find_path(path)
+    if found != path:
+        warnings.warn(f"{path} has moved: read as {found}", stacklevel=2)
+    return found
+
+
+def find_path(path: str) -> str:
+    """Return the path at which an object of this project can be imported today.
 
     If there is nothing at `package.inner.Name`, `Name` is looked up in `package.inner`, in `package`, and in the
-    imported subpackages of `package`. Without a match the path is returned as it is.
+    imported subpackages of `package`. Without a match, and in other projects, the path is returned as it is.
 
-    >>> current_path("torch.nn.modules.gone.ReLU")
-    'torch.nn.ReLU'
+    >>> find_path("torch.nn.modules.gone.ReLU"), find_path("optim.gone.LAMB")
+    ('torch.nn.modules.gone.ReLU', 'optim.LAMB')
     """
     package, name = path.partition(".")[0], path.rpartition(".")[2]
-    if package == name or _load_or_none(path) is not None:
+    if package not in OURS or package == name or _load_or_none(path) is not None:
         return path
     parents = [path.rsplit(".", depth)[0] for depth in range(2, path.count(".") + 1)]
     inside = sorted((m for m in sys.modules if m.startswith(f"{package}.")), key=lambda m: m.count("."))
@@ -63,7 +74,6 @@ def current_path(path: str) -> str:
         value = getattr(module, name, None) if hasattr(module, "__path__") else None
         buildable = inspect.isclass(value) or inspect.isfunction(value)
         if buildable and value.__module__.split(".")[0] == package and (new := public_path(value)):
-            warnings.warn(f"{path} has moved: read as {new}", stacklevel=2)
             return new
     return path
 

@@ -1,7 +1,6 @@
 """Checkpoints that are complete or absent: written next to their target, synced, then renamed over it."""
 
 import os
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,12 @@ import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
+
+from .trust import leaves
+
+
+MAX_RATIO = 8  # torch packs nothing, so that an honest archive is as large as its content
+MAX_BYTES = 64 * 2**30
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -84,13 +89,14 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, or is not a Lightning checkpoint.
+        ValueError: If the file is truncated, is not a Lightning checkpoint, or unpacks to far more than its size.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: check the path")
     try:
+        _check_archive(path)
         checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"cannot read the checkpoint {path}: it is truncated or not a checkpoint ({reason[:120]}); "
@@ -103,7 +109,24 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
         raise ValueError(
             f"{path} is not a Lightning checkpoint (found {content}): give one that a training run has saved"
         )
+    for _ in leaves(checkpoint, path):  # refuses data that are nested too deeply
+        pass
     return checkpoint
+
+
+def _check_archive(path: Any) -> None:
+    """Refuse a zip archive that is larger than it looks, or holds what torch does not write."""
+    if not zipfile.is_zipfile(path):
+        return  # torch's older format, which is not packed
+    with zipfile.ZipFile(path) as archive:
+        unpacked, packed = sum(entry.file_size for entry in archive.infolist()), os.path.getsize(path)
+        if unpacked > min(MAX_RATIO * packed, MAX_BYTES):
+            raise ValueError(f"it unpacks from {packed:,} to {unpacked:,} bytes")
+        for name in archive.namelist():
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise ValueError(f"it holds a file named {name!r}")
+            if name.endswith(".pkl") and b"bytearray" in archive.read(name):  # whose constructor fills the memory
+                raise ValueError("it makes a bytearray")
 
 
 def _write_synced(checkpoint: dict[str, Any], path: Path) -> None:
