@@ -85,9 +85,9 @@ class ImageClassifier(TwoPassMixin, LightningModule):
         backbone: factories.BackboneFactory | str = "resnet20",
         num_classes: int = 10,
         image_shape: tuple[int, ...] = (3, 32, 32),
-        activation: factories.ActivationFactory | None = None,
-        optimizer: factories.OptimizerFactory | None = None,
-        lr_scheduler: factories.SchedulerFactory | None = None,
+        activation: factories.ActivationFactory | str | None = None,
+        optimizer: factories.OptimizerFactory | str | None = None,
+        lr_scheduler: factories.SchedulerFactory | str | None = None,
         *,
         lr_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
@@ -245,7 +245,7 @@ class ImageClassifier(TwoPassMixin, LightningModule):
             self._train_sums.load(self._loaded_sums.to(self.device))
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # one argument more, by keyword
+    def load_from_checkpoint(
         cls,
         checkpoint_path: Any,
         map_location: Any = None,

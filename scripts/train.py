@@ -26,7 +26,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from _common.console import print_rows, say
 from _common.errors import one_line_errors, quiet_lightning
-from _common.run import Run, flatten, run_of, shell, write_json
+from _common.run import Run, flatten, run_of, shell, trusting, write_json
 from _train.command_line import NO_CHECKPOINT, TrainCLI
 from _train.export import check_exporter, export_onnx
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
@@ -146,7 +146,7 @@ def write_results(cli: TrainCLI, results: dict[str, Any], loggers: list[Any], be
     if cli.saves:
         tested = cli.run.checkpoint("best" if best else "last")
         say(f"continue    {resume_command(cli.run)} --trainer.max_epochs N")
-        say(f"test again  {command()} test --ckpt_path {shell(tested)}")
+        say(f"test again  {command()} test --ckpt_path {shell(tested, *trusting(cli.run.folder))}")
 
 
 def print_metrics(title: str, metrics: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def command() -> str:
 
 def resume_command(run: Run) -> str:
     """Return the command that continues a run."""
-    return f"{command()} fit --ckpt_path {shell(run.checkpoint('last'))}"
+    return f"{command()} fit --ckpt_path {shell(run.checkpoint('last'), *trusting(run.folder))}"
 
 
 if __name__ == "__main__":

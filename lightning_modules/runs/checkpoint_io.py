@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from .trust import leaves
 
-
 MAX_RATIO = 8  # torch packs nothing, so that an honest archive is as large as its content
 MAX_BYTES = 64 * 2**30
 

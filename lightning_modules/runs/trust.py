@@ -1,14 +1,14 @@
 """What a file may name.
 
-A checkpoint, and the config.yaml beside it, hold import paths. Importing or calling what an unknown file names would run
-its author's code, so every path is looked at first, arguments included. Without being trusted, a file may name
+A checkpoint, and the config.yaml beside it, hold import paths. Importing or calling what an unknown file names would
+run its author's code, so every path is looked at first, arguments included. Without being trusted, a file may name
 
 - a module, optimizer, scheduler, data module or callback class of this project, torch.nn, torch.optim, torchvision,
   timm or Lightning's callbacks;
 - a public function of this project that is annotated as returning one of these;
 - a model that `list_models` of torchvision or timm knows;
-- such a class, or a function, of `__main__` or of a module that lies outside the installed packages and that the program
-  has imported already.
+- such a class, or a function, of `__main__` or of a module outside the installed packages that the program has
+  imported already.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ KINDS = (nn.Module, Optimizer, LRScheduler, LightningDataModule, Callback)
 PACKAGES = (*OURS, "torch.nn", "torch.optim", "torchvision", "timm", "pytorch_lightning.callbacks")
 
 MAX_DEPTH = 100
-MAX_ENTRIES = 10_000_000
+MAX_ENTRIES = 1_000_000
 _OPENS_FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}  # arguments of timm's models
 _FILES = (".csv", ".tsv", ".txt", ".npy", ".npz", ".yaml", ".yml", ".json", ".ckpt", ".pt", ".pth", ".onnx")
 
@@ -99,7 +99,7 @@ def leaves(data: Any, source: str | Path) -> Iterator[tuple[tuple[str, ...], Any
 
 
 def _is_refused(place: tuple[str, ...], value: Any, trust: tuple[str, ...], imported: bool) -> bool:
-    if not isinstance(value, str) or not (place[-1:] == ("class_path",) or _may_be_imported(value)):
+    if not isinstance(value, str) or not (place[-1:] == ("class_path",) or may_be_imported(value)):
         return False
     if "." not in value:  # a short name, which is looked up in our lists only
         return False
@@ -112,7 +112,7 @@ def _is_refused(place: tuple[str, ...], value: Any, trust: tuple[str, ...], impo
     return not imported or not _is_own(_imported(value))
 
 
-def _may_be_imported(text: str) -> bool:
+def may_be_imported(text: str) -> bool:
     """Return whether a string may be an import path, without importing anything."""
     top, _, rest = text.partition(".")
     if not rest or text.lower().endswith(_FILES) or not all(part.isidentifier() for part in text.split(".")):

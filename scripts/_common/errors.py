@@ -74,6 +74,9 @@ def _union_error(text: str) -> str:
     unknown = re.search(r"Option '([^']+)' is not accepted", text)
     if unknown:
         return f"{option} has no option {unknown[1]!r}: see --help, or {option}.help CLASS"
+    problem = re.search(r"Problem with given class_path '([^']+)':\s*([^\n]+)", text)
+    if problem:
+        return f"{option} {problem[1]}: {problem[2]}"
     reasons = re.findall(r"^\s*- (?!Expected a |Type typing|Type collections)(.+)$", text, flags=re.MULTILINE)
     if reasons:
         return reasons[0]

@@ -125,7 +125,15 @@ def read_config(text: str) -> Any:
 
     if "ckpt_path" in config:
         config.pop("weights_only", None)  # which train.py wrote, always null, when it had such an option
+    if classifier_path(config) is not None:  # the command line has chosen the class already
+        config["model"] = config["model"].get("init_args") or {}
     return expand_config(current_paths(config))
+
+
+def classifier_path(config: Any) -> str | None:
+    """Return the class that a configuration names for the model, or None for `ImageClassifier`."""
+    model = config.get("model") if isinstance(config, dict) else None
+    return model.get("class_path") if isinstance(model, dict) else None
 
 
 set_loader(YAML_WITH_NAMES, read_config, exceptions=(yaml.YAMLError,))

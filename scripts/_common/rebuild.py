@@ -10,9 +10,10 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from _common.errors import hush
-from _common.names import read_config
-from _common.run import ROOT, run_of
+from _common.names import classifier_path, read_config
+from _common.run import ROOT, checked_config, packages, run_of
 from lightning_modules import ImageClassifier
+from lightning_modules.paths import load
 from lightning_modules.runs.checkpoint_io import read_checkpoint
 
 
@@ -35,16 +36,17 @@ class TrainedRun:
     trainer: pl.Trainer
 
 
-def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
+def rebuild(checkpoint: str | Path, accelerator: str = "auto", trust: str = "") -> TrainedRun:
     """Rebuild a checkpoint's network, data and split.
 
     Args:
         checkpoint: Checkpoint in the folder of a run of train.py.
         accelerator: Lightning's name of the device.
+        trust: Packages that the checkpoint and its run's config.yaml may name, besides those that every file may.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint, or not in the folder of a run.
+        ValueError: If it is not a checkpoint, is not in the folder of a run, or names what it may not.
     """
     read_checkpoint(checkpoint)
     folder = run_of(checkpoint)
@@ -54,6 +56,7 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
             "give RUN/checkpoints/best.ckpt beside RUN/config.yaml"
         )
     hush()
+    classifier = classifier_class(classifier_path(checked_config(folder, trust)))
     config = read_config((folder / "config.yaml").read_text())
     trainer = pl.Trainer(
         accelerator=accelerator,
@@ -64,10 +67,34 @@ def rebuild(checkpoint: str | Path, accelerator: str = "auto") -> TrainedRun:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    model = ImageClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    model = classifier.load_from_checkpoint(checkpoint, map_location="cpu", trust=packages(trust))
     datamodule = build_data(config["data"])
     datamodule.trainer = trainer  # whose device the data go to
     return TrainedRun(folder, config, model.to(trainer.strategy.root_device).eval(), datamodule, trainer)
+
+
+def classifier_class(path: str | None) -> type[ImageClassifier]:
+    """Return `ImageClassifier`, or the subclass at an import path.
+
+    Raises:
+        ValueError: If there is no such subclass, or importing it fails.
+    """
+    found = ImageClassifier if path is None else imported("--model", path)
+    if not (isinstance(found, type) and issubclass(found, ImageClassifier)):
+        raise ValueError(f"--model {path} must be a subclass of lightning_modules.ImageClassifier, found {found!r}")
+    return found
+
+
+def imported(option: str, path: str) -> Any:
+    """Return the object at an import path that the user typed, or None.
+
+    Raises:
+        ValueError: If importing its module fails, with the reason.
+    """
+    try:
+        return load(path)
+    except Exception as error:  # whatever the user's module raises
+        raise ValueError(f"{option} {path}: the import failed: {type(error).__name__}: {error}") from error
 
 
 def train_default(root: str | Path = ROOT) -> Path:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import get_loader
+
 from _common.console import print_files, say
 from _common.errors import warn
 
@@ -84,6 +86,74 @@ def run_of(checkpoint: str | Path) -> Path | None:
     """Return the run folder that a checkpoint is in, or None if it is in no run."""
     folder = Path(checkpoint).absolute().parent.parent
     return folder if (folder / "config.yaml").is_file() else None
+
+
+def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
+    """Return what a run's config.yaml holds, if it names nothing but what a file may name.
+
+    The parser takes some strings for YAML or for the name of a YAML file: what these hold is checked too.
+
+    Args:
+        folder: The run.
+        trust: Further packages that the file may name, separated by commas.
+
+    Raises:
+        ValueError: If it is not readable, names what it may not, or the folder has links that lead out of it.
+    """
+    from lightning_modules.runs.trust import check
+
+    for link in (path for path in folder.rglob("*") if path.is_symlink()):
+        if not link.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{link} is a link out of the run's folder, to {link.resolve()}: put the file in its place"
+            )
+    path = folder / "config.yaml"
+    try:
+        config = get_loader("yaml")(path.read_text())
+    except Exception as error:  # of the text's encoding, of YAML, or of Python's stack
+        raise ValueError(f"cannot read {path}: {str(error).splitlines()[0]}; give --config FILE instead") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must hold options, found {type(config).__name__}: give --config FILE instead")
+    check(config, path, packages(trust))
+    check(_with_nested_text(config, folder), path, packages(trust))
+    return config
+
+
+def _with_nested_text(value: Any, folder: Path) -> Any:
+    """Return a configuration with what the parser would read in place of strings that are YAML or name a YAML file."""
+    if isinstance(value, dict):
+        return {key: _with_nested_text(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nested_text(item, folder) for item in value]
+    if not isinstance(value, str):
+        return value
+    files = [path for path in (folder / value, Path(value)) if "\0" not in value and path.is_file()]
+    found = []
+    for text in [value, *(path.read_text(errors="replace") for path in files if path.stat().st_size < 1e6)]:
+        try:
+            found.append(get_loader("yaml")(text))
+        except Exception:  # the parser cannot read it either
+            continue
+    nested = [one for one in found if isinstance(one, dict | list)]
+    return _with_nested_text(nested, folder) if nested else value
+
+
+def packages(trust: str | None) -> list[str]:
+    """Return the packages of `--trust`.
+
+    Example:
+        >>> packages("my_net, my_data")
+        ['my_net', 'my_data']
+    """
+    return [name.strip() for name in (trust or "").split(",") if name.strip()]
+
+
+def trusting(folder: Path) -> tuple[str, ...]:
+    """Return the option `--trust` that a command on a run needs, or nothing."""
+    from lightning_modules.runs.trust import needed
+
+    names = needed(get_loader("yaml")((folder / "config.yaml").read_text()))
+    return ("--trust", ",".join(names)) if names else ()
 
 
 def find_last(root: str | Path) -> Path:

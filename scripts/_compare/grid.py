@@ -10,7 +10,8 @@ import yaml
 from _common.cli import Option, join, split
 from _common.errors import one_line
 from _compare.values import label, value_options, varied_keys
-from _train.command_line import TrainCLI
+from _train.command_line import TrainCLI, choose_classifier
+from _train.command_line import complete as complete_words
 
 train_cli = cache(lambda words: TrainCLI(list(words)))
 """One parser for all combinations: making it takes longer than parsing."""
@@ -78,8 +79,9 @@ def parse(words: Sequence[str]) -> list[Option]:
 def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Complete a run's command line by one device, no progress bar and the test curve; return it with its config."""
     complete = [*words, "--trainer.enable_progress_bar", "false"]
-    cli = train_cli(("fit",))
-    cli.parse_arguments(cli.parser, complete)
+    completed, classifier = choose_classifier(complete_words("fit", complete))
+    cli = train_cli(("fit", "--model", f"{classifier.__module__}.{classifier.__qualname__}"))
+    cli.parse_arguments(cli.parser, completed)
     config: dict[str, Any] = yaml.safe_load(cli.config_text())  # as config.yaml would hold it
     del config["seed_everything"], config["trainer"]["default_root_dir"]
     trainer, data = config["trainer"], config["data"].get("init_args") or {}

@@ -17,7 +17,7 @@ import torch
 
 import train
 from _common.errors import one_line
-from _common.run import find_last, write_json
+from _common.run import find_last, trusting, write_json
 from _compare.folder import only_one
 
 OUTCOME = "outcome.json"
@@ -104,7 +104,8 @@ def _train(task: Task) -> None:
 def _words(task: Task) -> list[str]:
     """The command line that resumes the run from its last checkpoint, or starts it."""
     try:
-        return ["fit", "--ckpt_path", str(find_last(task.folder))]
+        checkpoint = find_last(task.folder)
+        return ["fit", "--ckpt_path", str(checkpoint), *trusting(checkpoint.parents[1])]
     except FileNotFoundError:
         for left in task.folder.glob("*/"):  # a run was killed before its first checkpoint
             shutil.rmtree(left)

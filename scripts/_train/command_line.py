@@ -1,29 +1,39 @@
 """The command line of `train.py`, and the data, network and trainer that it describes."""
 
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+import yaml
+from jsonargparse import get_loader
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
-from _common.names import YAML_WITH_NAMES, known
-from _common.run import ROOT, Run, find_last, run_of
+from _common.names import YAML_WITH_NAMES, classifier_path, known
+from _common.rebuild import classifier_class, imported
+from _common.run import ROOT, Run, checked_config, find_last, run_of
 from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.hooks import Unprofiled, skip_unused_hooks
+from lightning_modules.paths import public_path
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.runs.trust import may_be_imported
 
+FACTORIES = ("optimizer", "lr_scheduler", "model.backbone", "model.activation")
 COMMANDS = ("fit", "validate", "test", "predict")
 NO_CHECKPOINT = "{} needs a trained network: add --ckpt_path FILE, or --ckpt_path last"
 OPTIMIZER_HELP = (
     "Optimizer: LAMB, COCOB, SAM, a name of torch.optim or timm.optim, or a class. --optimizer.help NAME lists its "
     "options."
+)
+TRUST_HELP = (
+    "Packages, separated by commas, that a checkpoint and its run's config.yaml may name; what you type needs no trust."
 )
 SCHEDULER_HELP = "Learning rate schedule: a name of torch.optim.lr_scheduler, or a class."
 TITLES = {
@@ -38,14 +48,27 @@ DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
 class Parser(ShortHelp, LightningArgumentParser):
     """The parser of train.py."""
 
+    def dump(self, cfg: Any, *args: Any, **kwargs: Any) -> str:
+        """Return a configuration as YAML, with the names that jsonargparse takes for objects it cannot write."""
+        config = cfg.clone()
+        names = {key: config.get(key) for key in FACTORIES if isinstance(config.get(key), str)}
+        for key in names:
+            config[key] = None
+        written = yaml.safe_load(super().dump(config, *args, **kwargs))
+        for key, name in names.items():
+            *parents, last = key.split(".")
+            functools.reduce(lambda node, parent: node[parent], parents, written)[last] = name
+        return yaml.safe_dump(written, sort_keys=False)
+
 
 class TrainCLI(LightningCLI):
     """The parsed command line of train.py; `build` makes the data, the network and the trainer of it."""
 
     def __init__(self, words: list[str]) -> None:
         self.command, rest = command_of(words, COMMANDS, "fit")
+        rest, self.classifier = choose_classifier(complete(self.command, rest))
         super().__init__(
-            ImageClassifier,
+            self.classifier,
             pl.LightningDataModule,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -70,8 +93,9 @@ class TrainCLI(LightningCLI):
             type=str | None,
             help="Checkpoint to continue or to evaluate: a file, or last (of the newest run).",
         )
-        parser.add_argument("--optimizer", type=OptimizerCallable | None, help=OPTIMIZER_HELP)
-        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | None, help=SCHEDULER_HELP)
+        parser.add_argument("--trust", type=str | None, help=TRUST_HELP)
+        parser.add_argument("--optimizer", type=OptimizerCallable | str | None, help=OPTIMIZER_HELP)
+        parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | str | None, help=SCHEDULER_HELP)
         parser.add_argument("--seed_everything", type=bool | int, default=0, help="Random seed; true draws one.")
         parser.add_argument("--monitor_metric", default="val/nll", help="Metric that selects the best checkpoint.")
         parser.add_argument(
@@ -89,7 +113,7 @@ class TrainCLI(LightningCLI):
             pl.LightningDataModule, "data", required=True, fail_untyped=False, metavar="NAME",
             help=f"Data module: {names}, or a class. --data.help NAME lists its options.",
         )  # fmt: skip
-        parser.add_lightning_class_args(ImageClassifier, "model")
+        parser.add_lightning_class_args(self.classifier, "model")
         parser.add_lightning_class_args(TrainingMonitor, "monitor")
         parser.add_lightning_class_args(pl.Trainer, "trainer")
         for name, group in (parser.groups or {}).items():
@@ -101,8 +125,8 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words after the command."""
-        self.config = parser.parse_args(complete(self.command, args))
+        """Parse completed words."""
+        self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:
         """Wait for `build`, which knows the run."""
@@ -116,7 +140,10 @@ class TrainCLI(LightningCLI):
 
     def config_text(self) -> str:
         """Return the whole configuration as config.yaml holds it."""
-        return self.parser.dump(self.config, skip_unset=False, format="yaml")
+        config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
+        if self.classifier is not ImageClassifier:
+            config["model"] = {"class_path": public_path(self.classifier), "init_args": config["model"]}
+        return f"# pytorch_lightning=={pl.__version__}\n{yaml.safe_dump(config, sort_keys=False)}"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer with the run's loggers, callbacks and checkpoints."""
@@ -176,6 +203,9 @@ def complete(command: str, words: list[str]) -> list[str]:
     """
     leading, options = split(words)
     options = with_full_names(options)
+    for name, values in options:
+        if values and may_be_imported(values[0]):
+            imported(f"--{name}", values[0])  # so that the reason of a failure is the message
     given = value_of("ckpt_path", options)
     start: Path | None = None
     if given is not None:
@@ -184,7 +214,9 @@ def complete(command: str, words: list[str]) -> list[str]:
         read_checkpoint(checkpoint)
         options = replace("ckpt_path", str(checkpoint), options)
         run = run_of(checkpoint)
-        start = run / "config.yaml" if run is not None else None
+        if run is not None and value_of("config", options) is None:
+            checked_config(run, value_of("trust", options) or "")
+            start = run / "config.yaml"
     elif command == "fit" and value_of("data", options) is None:
         start = DEFAULT_RECIPE
     elif command != "fit" and not {"help", "config", "print_config"} & {option.name for option in options}:
@@ -192,3 +224,14 @@ def complete(command: str, words: list[str]) -> list[str]:
     if start is not None and value_of("config", options) is None:
         options = [Option("config", (str(start),)), *options]
     return leading + join(options)
+
+
+def choose_classifier(words: list[str]) -> tuple[list[str], type[ImageClassifier]]:
+    """Return the words without `--model CLASS`, and the class that they or their configuration files name."""
+    leading, options = split(words)
+    typed = [option for option in options if option.name == "model" and option.words]
+    if typed and not Path(typed[-1].words[0]).is_file():
+        return leading + join(option for option in options if option not in typed), classifier_class(typed[-1].words[0])
+    files = [Path(option.words[0]) for option in options if option.name == "config"]
+    named = [classifier_path(get_loader("yaml")(file.read_text())) for file in files if file.is_file()]
+    return words, classifier_class(next((path for path in reversed(named) if path is not None), None))

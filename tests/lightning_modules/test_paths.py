@@ -68,7 +68,8 @@ def test_a_path_that_is_gone_is_mapped_with_a_warning(old, new):
 
 
 @pytest.mark.parametrize(
-    "path", ["ReLU", "torch.nn.wrong.ReLU", "no_such_package.x.ReLU", "optim.gone.NoSuch", "optim.gone.torch", "a..b", ""]
+    "path",
+    ["ReLU", "torch.nn.wrong.ReLU", "no_such_package.x.ReLU", "optim.gone.NoSuch", "optim.gone.torch", "a..b", ""],
 )
 def test_other_paths_are_left_alone(path):
     assert current_path(path) == path
