@@ -83,6 +83,7 @@ class TwoPassMixin(LightningModule):
     False
     """
 
+    __jit_unused_properties__ = [*LightningModule.__jit_unused_properties__, "replaying"]  # noqa: RUF012  # as in Lightning
     _two_pass: "TwoPass | None" = None
     _has_started = False
 
@@ -90,6 +91,13 @@ class TwoPassMixin(LightningModule):
     def replaying(self) -> bool:
         """Whether `training_step` is evaluating a batch again."""
         return self._two_pass is not None and self._two_pass.replaying
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled, which is not being trained."""
+        state = super().__getstate__()
+        if state.pop("_two_pass", None) is not None:
+            del state["training_step"]
+        return state
 
     def on_train_start(self) -> None:
         """Prepare an optimizer that evaluates the loss more than once per step."""
@@ -173,9 +181,9 @@ class TwoPass:
 
     def __call__(self, *args: Any) -> Any:
         """Evaluate a batch, and keep it if it is not a replay and has a loss."""
-        if self.replaying:
-            return self.__wrapped__(*args)
         trainer = self.module.trainer
+        if self.replaying or not trainer.training:  # a validation may call it too
+            return self.__wrapped__(*args)
         if trainer.fit_loop.batch_idx % trainer.accumulate_grad_batches == 0:  # Lightning clears the gradients
             self._window.clear()
         kept = _copies(args)

@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -434,6 +435,22 @@ def test_metrics_of_a_validation_in_between() -> None:
     assert model.epochs[1][:3] == (list(range(7)), 14, 14)
 
 
+@pytest.mark.parametrize("make", [sam, lbfgs])
+def test_a_validation_that_calls_the_training_step(make: Any) -> None:
+    class Shares(Own):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val", self.training_step(batch, batch_idx))
+
+    model = Shares(make)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, val_check_interval=2, accumulate_grad_batches=3,
+    )  # fmt: skip
+    trainer.fit(model, Batches(), Batches())
+    check(model, make, accumulate_grad_batches=3)
+    assert "val" in trainer.callback_metrics
+
+
 # Copies
 
 
@@ -454,6 +471,8 @@ def test_copies_of_a_module_that_is_being_trained() -> None:
     class Copies(Callback):
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
             self.copied = copy.deepcopy(pl_module)
+            copy.deepcopy(self.copied).training_step(next(iter(Batches())), 0)
+            assert "training_step" not in vars(pickle.loads(pickle.dumps(pl_module)))
 
     model, copies = Own(), Copies()
     fit(model, copies, max_epochs=1)
@@ -463,7 +482,17 @@ def test_copies_of_a_module_that_is_being_trained() -> None:
     assert not all(map(torch.equal, state(copies.copied.net), before))
     fit(model, max_epochs=1)
     torch.testing.assert_close(state(copies.copied.net), state(model.net), rtol=0, atol=0)
-    pickle.dumps(model)
+
+
+def test_torchscript_leaves_the_mixin_out() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert "replaying" not in Scripted().to_torchscript().code  # type: ignore[union-attr]
+
+
+class Scripted(Own):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
 
 
 def test_the_mixin_comes_first() -> None:
