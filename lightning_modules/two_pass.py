@@ -52,7 +52,7 @@ class TwoPassMixin(LightningModule):
     With this class it is called once, at the unperturbed weights. For every further evaluation, `training_step` is
     called again with the batches whose gradients were accumulated. Such a replay leaves only gradients behind: nothing
     is logged by `self.log`, and buffers, torchmetrics objects and the numbers, tensors, lists, dictionaries and sets
-    that are attributes of the module are restored. What else a `training_step` does belongs under
+    that are attributes of the module are restored. Any other side effect of `training_step` belongs under
     `if not self.replaying`. As in a hand-written loop, dropout draws anew, and clipping acts on the gradient of the
     descent. If the gradient of any process is not finite, all processes skip the step.
 

@@ -44,8 +44,8 @@ class _Group(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         if key in ("lr", "initial_lr"):
             raise ValueError(
-                "COCOB has no learning rate, it sets the size of each step itself: there is nothing to schedule or to "
-                "monitor; remove the learning-rate scheduler (or monitor), or use another optimizer"
+                "COCOB has no learning rate to schedule or monitor, as it sets each step itself: remove the "
+                "learning-rate scheduler (or monitor), or use another optimizer"
             )
         raise KeyError(key)
 

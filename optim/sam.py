@@ -27,7 +27,7 @@ class SAM(Optimizer):
     .. math::
         \epsilon = \rho \frac{g(w)}{\|g(w)\|}, \qquad w \leftarrow \text{base step with the gradient } g(w + \epsilon)
 
-    The norm goes over all parameters. With `adaptive=True` (ASAM) the neighbourhood is an ellipsoid that follows the
+    The norm is over all parameters. With `adaptive=True` (ASAM) the neighbourhood is an ellipsoid that follows the
     scale of each weight: :math:`\epsilon = \rho\, T^2 g / \|T g\|` with :math:`T = |w| + \eta`. See Foret et al.,
     `Sharpness-Aware Minimization for Efficiently Improving Generalization <https://arxiv.org/abs/2010.01412>`_ and
     Kwon et al., `ASAM <https://arxiv.org/abs/2102.11600>`_.

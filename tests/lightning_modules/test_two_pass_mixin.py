@@ -155,7 +155,7 @@ def test_accumulation_is_the_hand_written_loop_over_the_windows(accumulate: int)
     torch.testing.assert_close(state(model.net), state(net))
 
 
-# Steps of one's own
+# Overridden steps
 
 
 class BatchOnly(Own):
@@ -187,7 +187,7 @@ class Precedes(Own):
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("make", [sam, lbfgs])
 @pytest.mark.parametrize("cls", [BatchOnly, Pops, Closes, Calls, Precedes])
-def test_steps_of_ones_own(cls: Any, make: Any, accumulate: int) -> None:
+def test_overridden_steps(cls: Any, make: Any, accumulate: int) -> None:
     model = cls(make)
     fit(model, batches=Batches(as_dict=cls is Pops), accumulate_grad_batches=accumulate)
     check(model, make, accumulate_grad_batches=accumulate)
@@ -267,7 +267,7 @@ HOOKS = [
 
 
 @pytest.mark.parametrize("base", [Own, ImageClassifier])
-def test_every_hook_may_be_overridden_with_a_call_of_its_own(base: Any) -> None:
+def test_every_hook_may_be_overridden_and_call_super(base: Any) -> None:
     seen = set()
 
     def overriding(name: str) -> Any:

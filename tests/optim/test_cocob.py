@@ -16,9 +16,9 @@ PATHS: list[dict[str, Any]] = [{}, {"foreach": True}, {"foreach": False}, {"capt
 
 @pytest.mark.parametrize("options", PATHS)
 @pytest.mark.parametrize(("slope", "alpha"), [(1.0, 100.0), (-3e-4, 10.0)])
-def test_constant_gradients_while_the_bets_are_held_back(options: dict[str, Any], slope: float, alpha: float) -> None:
+def test_constant_gradients_while_alpha_limits_the_bets(options: dict[str, Any], slope: float, alpha: float) -> None:
     # With g of one size s, L = s, G = t s, theta = t s, and while t + 1 <= alpha the divisor is alpha s². With x the
-    # way from the start along g, R_t = s (x_1 + ... + x_{t-1}) and x_t = t / alpha * (1 + x_1 + ... + x_{t-1}).
+    # displacement along g, R_t = s (x_1 + ... + x_{t-1}) and x_t = t / alpha * (1 + x_1 + ... + x_{t-1}).
     start = 0.5
     w = nn.Parameter(torch.tensor(start, dtype=torch.float64))
     optimizer = COCOB([w], alpha=alpha, **options)
@@ -32,7 +32,7 @@ def test_constant_gradients_while_the_bets_are_held_back(options: dict[str, Any]
 
 
 def test_constant_gradients_with_alpha_one() -> None:
-    # Then the divisor is (t + 1) s² from the start: x_t = t / (t + 1) * (1 + x_1 + ... ), which doubles and more.
+    # The divisor is (t + 1) s² from the start: x_t = t / (t + 1) * (1 + x_1 + ... ), which soon doubles in each step.
     w = nn.Parameter(torch.zeros((), dtype=torch.float64))
     optimizer = COCOB([w], alpha=1.0)
     ways = []
@@ -76,7 +76,7 @@ def test_the_scale_of_the_gradients_does_not_matter(options: dict[str, Any], exp
     assert torch.equal(*results)
 
 
-def test_elements_without_a_gradient_so_far_stay() -> None:
+def test_elements_that_never_had_a_gradient_stay() -> None:
     w = nn.Parameter(torch.tensor([0.25, 0.25]))
     optimizer = COCOB([w])
     for _ in range(3):
@@ -109,11 +109,11 @@ def test_the_options_are_in_the_state_dict_and_the_state_is_five_tensors() -> No
     ],
 )
 @pytest.mark.parametrize("loaded", [False, True])
-def test_a_scheduler_is_told_that_there_is_nothing_to_schedule(schedule: Any, loaded: bool) -> None:
+def test_a_scheduler_is_refused(schedule: Any, loaded: bool) -> None:
     optimizer = COCOB([nn.Parameter(torch.zeros(3))])
     if loaded:
         optimizer.load_state_dict(optimizer.state_dict())
-    with pytest.raises(ValueError, match=r"no learning rate.*nothing to schedule"):
+    with pytest.raises(ValueError, match=r"no learning rate to schedule.*remove"):
         schedule(optimizer)
 
 

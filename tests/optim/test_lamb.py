@@ -29,7 +29,7 @@ def test_the_first_step_moves_by_the_rate_times_the_norm() -> None:
 
 
 def test_the_first_step_without_bias_correction() -> None:
-    # m = 0.1 g and v = 0.001 g², so that r = sign(g) * 0.1 / sqrt(0.001): the ratio takes the factor away again, ...
+    # m = 0.1 g and v = 0.001 g², so that r = sign(g) * 0.1 / sqrt(0.001): the ratio cancels the factor, ...
     w, bias = filled((2, 2), 1.0), filled((2,), 1.0)
     w.grad, bias.grad = torch.ones_like(w), torch.ones_like(bias)
     LAMB([w, bias], lr=0.1, eps=0.0, weight_decay=0.0, bias_correction=False).step()
@@ -86,7 +86,7 @@ def test_excluded_tensors_take_adams_step() -> None:
 
 def test_trust_ratios_are_in_the_order_of_the_groups() -> None:
     a, bias, b, unused = filled((2, 2), 3.0), filled((3,), 1.0), filled((2, 2), 1.0), filled((2, 2), 1.0)
-    c = nn.Parameter(torch.full((2, 2), 2.0))  # in float32, so that it is worked on apart from the others
+    c = nn.Parameter(torch.full((2, 2), 2.0))  # in float32, so that it is stepped separately
     for p in (a, bias, b, c):
         p.grad = torch.ones_like(p)
     optimizer = LAMB([{"params": [a, bias, c, unused]}, {"params": [b]}], eps=0.0, weight_decay=0.0)
@@ -153,7 +153,7 @@ shapes = st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), min_size=1
 
 
 def strided(shape: tuple[int, ...], layout: str) -> Tensor:
-    """A random tensor that lies in memory otherwise than its shape says."""
+    """A random tensor whose strides are not those of its shape."""
     if layout == "transposed":
         return torch.randn(shape[::-1], dtype=torch.float64).permute(list(reversed(range(len(shape)))))
     if layout == "every second" and shape:
@@ -224,7 +224,7 @@ def test_dtensors(mesh: Any, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"fused": True}])
 def test_norms_of_large_tensors_are_exact(options: dict[str, Any]) -> None:
-    # Added up in few float32 accumulators, the squares would be too few by 7e-5 already.
+    # Summed in few float32 accumulators, the squares would already be too small by a relative 7e-5.
     generator = torch.Generator().manual_seed(0)
     w = nn.Parameter(torch.rand(2**11, 2**11, generator=generator))
     w.grad = torch.rand(w.shape, generator=generator)

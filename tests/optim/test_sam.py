@@ -56,7 +56,7 @@ def test_agrees_with_the_slow_twin(eta: float | None) -> None:
     params = points()
     twin = SlowSAM(params, quadratic, lr=0.01, rho=0.3, eta=eta)
     options: dict[str, Any] = {} if eta is None else {"adaptive": True, "eta": eta}
-    # In two groups, since the norm goes over both.
+    # In two groups, since the norm is over both.
     optimizer = SAM([{"params": [p]} for p in params], partial(SGD, lr=0.01, momentum=0.9), rho=0.3, **options)
     for _ in range(20):
         loss = optimizer.step(closure_of(optimizer, params))
@@ -66,7 +66,7 @@ def test_agrees_with_the_slow_twin(eta: float | None) -> None:
     torch.testing.assert_close([p.detach() for p in params], twin.weights)
 
 
-def test_the_base_optimizer_sees_the_weights_bit_for_bit_as_they_were() -> None:
+def test_restored_weights_are_bit_for_bit_those_before() -> None:
     torch.manual_seed(0)
     w = nn.Parameter(torch.randn(1000))
     before = w.detach().clone()
@@ -277,8 +277,8 @@ def test_one_cycle_finds_the_momentum() -> None:
 
 
 @pytest.mark.parametrize("base", [SGD, Adam, LAMB])
-def test_the_distributed_checkpoint_makes_and_restores_its_state(base: Any) -> None:
-    # It takes a step without a closure, by gradients of 0, to make the state.
+def test_the_distributed_checkpoint_creates_and_restores_the_state(base: Any) -> None:
+    # It creates the state by a step without a closure, with gradients of 0.
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     before = [p.detach().clone() for p in model.parameters()]

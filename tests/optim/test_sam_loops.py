@@ -1,4 +1,4 @@
-"""SAM in loops of others: with a GradScaler, compiled, under Fabric and under Lightning's manual optimization."""
+"""SAM in other loops: with a GradScaler, compiled, under Fabric and under Lightning's manual optimization."""
 
 import functools
 import itertools
