@@ -180,7 +180,7 @@ class TwoPass:
             self.module.training_step = self._shadowed  # type: ignore[method-assign]
 
     def __call__(self, *args: Any) -> Any:
-        """Evaluate a batch, and keep it if it is not a replay and has a loss."""
+        """Evaluate a batch; unless it is a replay, keep it when its gradient is accumulated."""
         trainer = self.module.trainer
         if self.replaying or not trainer.training:  # a validation may call it too
             return self.__wrapped__(*args)
@@ -189,12 +189,13 @@ class TwoPass:
         kept = _copies(args)
         output = self.__wrapped__(*args)
         loss = _loss_of(output)
-        if loss is not None:
-            self._window.append((kept, loss.detach()))
+        if loss is not None and loss.requires_grad:
+            entry = (kept, loss.detach())
+            loss.register_hook(lambda _: self._window.append(entry))
         return output
 
     def step(self, wrapped: LightningOptimizer, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step in place of `LightningOptimizer.step`; return the loss, or None if no batch had one."""
+        """Take a step in place of `LightningOptimizer.step`; return the loss, or None if there is no gradient."""
         optimizer: Any = wrapped.optimizer
         try:
             if closure is not None:  # otherwise the gradients are there

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD
@@ -449,6 +450,18 @@ def test_a_validation_that_calls_the_training_step(make: Any) -> None:
     trainer.fit(model, Batches(), Batches())
     check(model, make, accumulate_grad_batches=3)
     assert "val" in trainer.callback_metrics
+
+
+@pytest.mark.parametrize("make", [sam, lbfgs])
+def test_an_epoch_without_gradients_takes_no_step(make: Any) -> None:
+    # StochasticWeightAveraging ends with one, for the statistics of normalisation layers.
+    class Starts(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            self.weights = [p.detach().clone() for p in pl_module.parameters()]
+
+    model, starts = Own(make), Starts()
+    fit(model, starts, StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1), max_epochs=3)
+    torch.testing.assert_close([p.detach() for p in model.parameters()], starts.weights, rtol=0, atol=0)
 
 
 # Copies
