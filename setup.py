@@ -75,7 +75,9 @@ setup(
         "pytorch-lightning>=2.6.6",
         "torchmetrics>=1.9",
         "timm>=1.0.20",
-        "faiss-gpu>=1.15",
+        # faiss-gpu, which also runs without a GPU, has no wheels for other systems.
+        'faiss-gpu>=1.15; platform_system == "Linux" and platform_machine == "x86_64"',
+        'faiss-cpu>=1.15; platform_system != "Linux" or platform_machine != "x86_64"',
         "scikit-learn>=1.8",
         "eli5>=0.16",
         "tensorboard>=2.19",

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +20,19 @@ clustering.KMeans(2, random_state=0).fit([[0.0], [1.0]])
 assert "faiss" in sys.modules
 """
 
+WITHOUT_FAISS = """
+import sys
+sys.modules["faiss"] = None
+import activations, clustering, datamodules, evaluation, evaluation.explanation, lightning_modules, optim, train
+clustering.rand_score([0, 1], [1, 0])
+"""
 
-def test_faiss_and_torchmetrics_are_imported_when_they_are_used():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+
+@pytest.mark.parametrize("program", [PROGRAM, WITHOUT_FAISS], ids=["imported_when_used", "only_k_means_needs_faiss"])
+def test_faiss_and_torchmetrics(program):
+    scripts = str(Path(__file__).parents[2] / "scripts")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, scripts])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
