@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Never
+from typing import Any, Literal, Never
 
 import pytorch_lightning as pl
 import torch
@@ -110,6 +110,21 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         self.augmentation: Augmentation | None = None
         self._sets: dict[Literal["train", "test"], Examples] = {}
         self._indices: dict[str, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "trainer": None}  # which cannot be pickled; a LightningModule leaves its out too
+
+    def __str__(self) -> str:
+        """Return a line with what is known so far; nothing is read for it."""
+        counts = {part: len(indices) for part, indices in self._indices.items()}
+        if self.test_size is None and "test" in self._sets:
+            counts["test"] = len(self._sets["test"].labels)
+        known = ", ".join(f"{counts[part]} {part}" for part in ("train", "val", "test") if part in counts)
+        shape = " x ".join(map(str, self.image_shape))
+        return (
+            f"{type(self).__name__}(batch_size={self.batch_size}): {known or 'not set up'}; "
+            f"{self.num_classes} classes, shape {shape}"
+        )
 
     # Hooks of a subclass.
 

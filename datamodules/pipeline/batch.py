@@ -1,6 +1,7 @@
 """From stored examples to a batch, by the same tensor operations for every loader and device."""
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -97,7 +98,6 @@ class ImageBatch:
         self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
         self._inside = self._inside_table()
         self._compile_for = compile_for
-        self._compiled: Callable[..., Tensor] = torch.compile(normalise, dynamic=False) if compile_for else normalise
 
     def to(self, device: torch.device) -> "ImageBatch":
         """Move the constants to `device`."""
@@ -121,7 +121,7 @@ class ImageBatch:
         if len(crops) != self._compile_for:
             return normalise(*arguments)
         try:
-            return self._compiled(*arguments)
+            return compiled_normalise()(*arguments)
         except Exception as error:  # any missing part of the compiler; plain code raises a genuine error again
             reason = " ".join(str(error).split("\n\n")[0].split())
             warnings.warn(f"compile=True has no effect, batches are made by plain code: {reason}", stacklevel=2)
@@ -179,6 +179,12 @@ def normalise(
         top, left = cut_row - cutout // 2, cut_column - cutout // 2
         images.masked_fill_(square(top, left, cutout, cutout, height, width), 0.0)
     return images
+
+
+@functools.cache
+def compiled_normalise() -> Callable[..., Tensor]:
+    """Return `normalise`, compiled; not an attribute of `ImageBatch`, which could not be pickled then."""
+    return torch.compile(normalise, dynamic=False)
 
 
 class FlatBatch:

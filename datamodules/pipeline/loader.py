@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .augment import Augmentation, Plan, draw_plan
 
@@ -18,10 +18,16 @@ class Resident:
     def __init__(self, store: Any, make_batch: Any) -> None:
         self.store, self.make_batch = store, make_batch
 
+    num_workers = 0
+
     def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
         """Yield the batch of the plan's positions `start..stop-1` for each (start, stop) of `bounds`."""
         for start, stop in bounds:
             yield self.make_batch(self.store, plan.slice(start, stop))
+
+    def one(self, example: Tensor) -> Tensor:
+        """Return the batch of one example, `[1]`."""
+        return self.make_batch(self.store, Plan(example))
 
 
 class Streamed:
@@ -42,9 +48,16 @@ class Streamed:
             generator=torch.Generator(),  # DataLoader would draw from the global one, which changes dropout
         )
         for (start, stop), raw in zip(bounds, loader, strict=True):
-            store = self.make_batch.collate(raw.to(self.device, non_blocking=True))
-            rows = torch.arange(stop - start, device=self.device)
-            yield self.make_batch(store, plan.slice(start, stop)._replace(order=rows))
+            yield self._batch(raw, plan.slice(start, stop))
+
+    def one(self, example: Tensor) -> Tensor:
+        """Return the batch of one example, `[1]`, read in this process."""
+        return self._batch(self.dataset[int(example)][None], Plan(example))
+
+    def _batch(self, raw: Tensor, plan: Plan) -> Tensor:
+        store = self.make_batch.collate(raw.to(self.device, non_blocking=True))
+        rows = torch.arange(len(raw), device=self.device)
+        return self.make_batch(store, plan._replace(order=rows))
 
 
 @dataclass(eq=False, repr=False)
@@ -56,8 +69,11 @@ class BatchLoader:
     B*W, each example once, and have the same number of batches (a last batch of fewer than W examples is merged with
     the one before it).
 
-    The epoch advances from one iteration to the next, or is set by `set_epoch` (Lightning calls
-    `loader.sampler.set_epoch`). After `load_state_dict` the next iteration continues from the saved position.
+    The epoch advances from one iteration to the next, or is set by `set_epoch`. After `load_state_dict` the next
+    iteration continues from the saved position.
+
+    Loops written for a `DataLoader` find its attributes: `dataset`, `sampler`, `batch_size`, `drop_last`,
+    `num_workers`.
     """
 
     source: Resident | Streamed
@@ -74,8 +90,7 @@ class BatchLoader:
     world_size: int = 1
     device: torch.device | str = "cpu"  # of the plan and the labels
 
-    # Lightning reads this and `sampler` to find out whether an evaluation loader shuffles.
-    batch_sampler = None
+    batch_sampler = None  # Lightning reads it, and `sampler`, to find out whether an evaluation loader shuffles
 
     def __post_init__(self) -> None:
         self.bounds = shares(len(self.indices), self.batch_size, self.rank, self.world_size, self.drop_last)
@@ -83,9 +98,19 @@ class BatchLoader:
         self._started = False  # whether an iteration has begun since the position was set
 
     @property
-    def sampler(self) -> "BatchLoader":
-        """Return this loader, whose `set_epoch` Lightning calls as that of a sampler."""
-        return self
+    def dataset(self) -> "Part":
+        """Return the examples of this loader, of all processes."""
+        return Part(self)
+
+    @property
+    def sampler(self) -> "PartSampler":
+        """Return the positions in `dataset` that this process takes."""
+        return PartSampler(self)
+
+    @property
+    def num_workers(self) -> int:
+        """Return the number of worker processes that read."""
+        return self.source.num_workers
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -121,19 +146,56 @@ class BatchLoader:
             self._epoch, self._batch = self._epoch + 1, 0
         self._started = True
         first = self._batch
-        plan = draw_plan(
-            self.indices,
-            shuffle=self.shuffle,
-            augmentation=self.augmentation,
-            image_size=self.image_size,
-            seed=self.seed,
-            epoch=self._epoch if self.shuffle else 0,
-        ).to(self.device)
+        plan = self.plan(self.indices).to(self.device)
         bounds = self.bounds[first:]
         for done, ((start, stop), images) in enumerate(zip(bounds, self.source.stream(plan, bounds), strict=True)):
             # Before the yield: Lightning does not ask for a batch after the last one, so later code never runs.
             self._batch = first + done + 1
             yield images, self.labels.index_select(0, plan.order[start:stop])
+
+    def plan(self, examples: Tensor) -> Plan:
+        """Draw the order and the augmentation of this epoch."""
+        return draw_plan(
+            examples,
+            shuffle=self.shuffle,
+            augmentation=self.augmentation,
+            image_size=self.image_size,
+            seed=self.seed,
+            epoch=self._epoch if self.shuffle else 0,
+        )
+
+
+class Part(Dataset[tuple[Tensor, Tensor]]):
+    """The examples of a loader and their labels, one by one: normalised, in order, without augmentation."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader.indices)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        example = self._loader.indices[[position]].to(self._loader.device)  # an IndexError ends a loop
+        return self._loader.source.one(example)[0], self._loader.labels[example[0]]
+
+
+class PartSampler(Sampler[int]):
+    """The positions in a loader's `dataset` that this process takes, in the order of the epoch."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        """Return their number, as `DistributedSampler` does: that of the process with the most."""
+        return -(-len(self._loader.indices) // self._loader.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        order = self._loader.plan(torch.arange(len(self._loader.indices))).order
+        return iter(torch.cat([order[start:stop] for start, stop in self._loader.bounds]).tolist())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start the loader's next iteration with this epoch."""
+        self._loader.set_epoch(epoch)
 
 
 def shares(total: int, batch_size: int, rank: int, world_size: int, drop_last: bool = False) -> list[tuple[int, int]]:

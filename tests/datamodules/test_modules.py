@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from math import prod
 
 import pytest
 import pytorch_lightning as pl
@@ -224,6 +225,22 @@ def test_hyperparameters_are_plain_data(build, tmp_path):
     same_again = type(data)(**data.hparams)
     assert same_again.batch_size == 7
     assert torch.equal(ready(same_again).part_indices("val"), ready(data).part_indices("val"))
+
+
+def test_after_a_fit_module_and_loader_can_be_pickled_and_printed(build, tmp_path):
+    data = build(batch_size=16, **({"compile": True} if "compile" in build().hparams else {}))
+    assert str(data).startswith(f"{type(data).__name__}(batch_size=16): not set up; {data.num_classes} classes")
+    fitted = trainer(tmp_path, max_epochs=1)
+    fitted.fit(Tiny(prod(data.image_shape), data.num_classes), data)
+    loader = fitted.train_dataloader
+    counts = [f"{len(data.part_indices(part))} {part}" for part in ("train", "val")]
+    assert ", ".join(counts) in str(data)
+    assert "\n" not in str(data)
+    for again in (pickle.loads(pickle.dumps(data)).train_dataloader(), pickle.loads(pickle.dumps(loader))):
+        again.set_epoch(3)
+        loader.set_epoch(3)
+        assert same(list(again), list(loader))
+    assert len(loader.dataset) == len(loader.sampler) == len(data.part_indices("train"))
 
 
 def test_module_can_be_pickled(build):

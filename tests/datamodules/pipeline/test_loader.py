@@ -1,9 +1,11 @@
 """The batch loader: epochs, resuming, sharding."""
 
 import itertools
+import pickle
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, DistributedSampler
 
 from datamodules.pipeline.augment import Augmentation
 from datamodules.pipeline.batch import FlatBatch, ImageBatch, ImageStore
@@ -170,6 +172,34 @@ def test_processes_share_the_batches_of_one(count, world_size, shuffle):
 def test_more_processes_than_examples():
     with pytest.raises(ValueError, match="3 examples cannot be shared by 4 processes"):
         shares(3, 8, rank=0, world_size=4)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_loops_written_for_a_dataloader(streamed):
+    one = loader(streamed=streamed, augmentation=None)
+    assert (len(one.dataset), len(one.sampler), one.batch_size, one.drop_last, one.num_workers) == (23, 23, 5, False, 0)
+    assert loader(streamed=True, num_workers=2).num_workers == 2
+    examples = DataLoader(one.dataset, batch_size=5, sampler=one.sampler, num_workers=2 if streamed else 0)
+    for epoch in range(2):
+        one.sampler.set_epoch(epoch)
+        order = list(one.sampler)
+        assert sorted(order) == list(range(23))
+        others = list(examples)
+        assert same(others, list(one))  # torch's DataLoader makes the same batches of dataset and sampler
+    assert len(list(one.dataset)) == 23
+    assert same([one.dataset[-1]], [one.dataset[22]])
+    copied = pickle.loads(pickle.dumps(one))
+    copied.set_epoch(1)
+    assert same(list(copied), others)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_sampler_and_dataset_of_a_process_are_those_of_torch(world_size):
+    ranks = [loader(rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sorted(position for one in ranks for position in one.sampler) == list(range(23))
+    for rank, one in enumerate(ranks):
+        assert len(one.dataset) == 23
+        assert len(one.sampler) == len(DistributedSampler(one.dataset, world_size, rank))
 
 
 def test_flat_batches():
