@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -31,6 +32,7 @@ from _train.command_line import NO_CHECKPOINT, TrainCLI
 from _train.export import check_exporter, export_onnx
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.checkpoint_io import load_matching, read_checkpoint
+from lightning_modules.runs.loggers import CSVLog
 
 EXPECTED = (
     r".*smaller than the logging interval",  # small data sets have fewer batches than a logging window
@@ -137,8 +139,13 @@ def write_results(cli: TrainCLI, results: dict[str, Any], loggers: list[Any], be
     keys = ("seed_everything", "data", "model", "optimizer", "lr_scheduler")
     settings = flatten({key: cli.config.clone()[key] for key in keys})
     settings |= {name: cli.config.trainer[name] for name in ("max_epochs", "max_steps")}
+    final = {f"final/{name}": value for name, value in results.items() if name != "parameters"}
     for logger in loggers:
-        logger.log_hyperparams(settings, {f"final/{k}": value for k, value in results.items() if k != "parameters"})
+        if isinstance(logger, TensorBoardLogger | CSVLog):  # no other logger takes metrics with the hyperparameters
+            logger.log_hyperparams(settings, final)
+        else:
+            logger.log_hyperparams(settings)
+            logger.log_metrics(final, step=cli.trainer.global_step)
         logger.save()
     print_metrics("best checkpoint on the test split" if best else "last weights on the test split", results)
     say(f"run         {cli.run.folder}")

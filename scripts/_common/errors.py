@@ -40,9 +40,11 @@ def quiet_lightning(*expected: str) -> Iterator[None]:
 
 
 def hush() -> None:
-    """Silence Lightning's notes; importing it turns them on again."""
+    """Silence Lightning's notes, but for what a user has asked for; importing Lightning turns them on again."""
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    for tool in ("profilers", "tuner", "callbacks.early_stopping"):  # tables, and what was found
+        logging.getLogger(f"pytorch_lightning.{tool}").setLevel(logging.INFO)
 
 
 def fail(error: BaseException) -> None:

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import get_loader
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
@@ -150,12 +150,16 @@ class TrainCLI(LightningCLI):
         from evaluation.callbacks import CalibrationMonitor, MistakesMonitor  # which the help does not need
 
         given, fits = self.config_init["trainer"], self.command == "fit"
-        callbacks = [*(given.get("callbacks") or []), CalibrationMonitor(), MistakesMonitor()]
-        if given.get("enable_progress_bar") is not False and fits:
+        own = given.get("callbacks") or []
+        own = [own] if isinstance(own, pl.Callback) else own
+        callbacks = [*own, CalibrationMonitor(), MistakesMonitor()]
+        bars = any(isinstance(callback, ProgressBar) for callback in own)
+        if given.get("enable_progress_bar") is not False and fits and not bars:
             callbacks.append(TrainingProgress())
         if self.command == "predict":
             callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", self.datamodule.classes))
-        checkpoints = self.checkpoints() if self.saves else []
+        averages = any(isinstance(callback, StochasticWeightAveraging) for callback in own)
+        checkpoints = self.checkpoints(averages) if self.saves else []
         self.checkpoint_io = AtomicCheckpointIO()
         kwargs |= {
             "callbacks": callbacks + checkpoints,
@@ -180,11 +184,13 @@ class TrainCLI(LightningCLI):
         given = self.config.trainer
         return self.command == "fit" and given.enable_checkpointing is not False and not given.fast_dev_run
 
-    def checkpoints(self) -> list[pl.Callback]:
-        """Return the callbacks that save the best and the last weights."""
+    def checkpoints(self, averages: bool) -> list[pl.Callback]:
+        """Return the callbacks that save the best and the last weights; the latter if a callback `averages`."""
         last = LastCheckpoint(self.run.checkpoint("last"), self.config.save_every)
-        if not getattr(self.datamodule, "val_size", True):
-            return [last]  # without a validation split nothing selects the best
+        # Without a validation split nothing selects the best, and stochastic weight averaging never validates its
+        # average, which replaces the weights at the end.
+        if averages or not getattr(self.datamodule, "val_size", True):
+            return [last]
         best = ModelCheckpoint(
             self.run.checkpoint("best").parent,
             filename="best",
