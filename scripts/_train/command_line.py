@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import get_loader
+from jsonargparse.typing import register_type
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
@@ -43,6 +44,7 @@ TITLES = {
     "trainer": "Lightning's Trainer",
 }
 DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
+register_type(torch.device)  # the default of Lightning's averaging callbacks, written as its name
 
 
 class Parser(ShortHelp, LightningArgumentParser):
