@@ -2,12 +2,12 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning import Callback
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -17,15 +17,15 @@ from . import factories, networks
 from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
 from .hooks import skip_unused_hooks
+from .metrics import METRICS, Metric, label_errors, measure
 from .optimization import build_optimizer, default_optimizer, default_scheduler, penalty, with_schedule
-from .runs.checkpoint_io import read_checkpoint
-from .runs.trust import check
+from .runs.checked_loading import CheckedLoading
 from .two_pass import TwoPassMixin
 
 Batch = tuple[Tensor, Tensor] | list[Tensor]
 
 
-class ImageClassifier(TwoPassMixin, LightningModule):
+class ImageClassifier(TwoPassMixin, CheckedLoading):
     """Trains any network that maps images to logits, with cross-entropy.
 
     A batch is `(images, labels)`: float `[N, *image_shape]`, normalised, and int64 `[N]`. The loss is
@@ -33,10 +33,12 @@ class ImageClassifier(TwoPassMixin, LightningModule):
         cross_entropy(logits, labels, label_smoothing) + l1 * sum |w| + l2 * sum w^2
 
     where w runs over the trainable tensors with at least two dimensions (weights, not biases or norm scales). Logged at
-    the end of each epoch, as means over the examples of all processes: `train/loss` (the loss above) and
-    `train/accuracy`; on validation `val/nll` (plain cross-entropy), `val/accuracy` and, with more than five classes,
-    `val/top5_accuracy`; on test the same as `test/...`. A second validation loader is treated as a test set that is
-    watched during training, and is logged as `test/...` too.
+    the end of each epoch, as means over the examples of all processes: `train/loss` (the loss above), and each of
+    `metrics` for `train/`, `val/` and `test/`: `nll` (plain cross-entropy), `accuracy` and, with more than five
+    classes, `top5_accuracy`. A second validation loader is treated as a test set that is watched during training, and
+    is logged as `test/...` too.
+
+    To add a metric, add it to `metrics.METRICS`, or in a subclass: `metrics = ImageClassifier.metrics | {"mse": mse}`.
 
     `backbone`, `activation`, `optimizer` and `lr_scheduler` may each be a name, a class, a function, a
     `functools.partial`, a lambda, an import path, `{"class_path": path, "init_args": {...}}`, or a finished object (a
@@ -80,6 +82,9 @@ class ImageClassifier(TwoPassMixin, LightningModule):
     'torch.nn.GELU'
     """
 
+    metrics: ClassVar[dict[str, Metric]] = METRICS
+    """Functions of logits and labels that give one value an example, by the name under which their means are logged."""
+
     def __init__(
         self,
         backbone: factories.BackboneFactory | str = "resnet20",
@@ -120,7 +125,9 @@ class ImageClassifier(TwoPassMixin, LightningModule):
         self.backbone = networks.build(make, num_classes, self.image_shape, self._make.pop("activation"))
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
-        self._train_sums = EpochSums("loss", "accuracy")
+        example = torch.zeros(1, num_classes), torch.zeros(1, dtype=torch.long)
+        self._metrics = {name: metric for name, metric in self.metrics.items() if metric(*example) is not None}
+        self._train_sums = EpochSums("loss", *self._metrics)
         self._eval_sums: dict[str, EpochSums] = {}
         self._average: WeightAverage | None = None
         self._loaded_sums: Tensor | None = None
@@ -157,15 +164,17 @@ class ImageClassifier(TwoPassMixin, LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss, and add loss and correct predictions to the epoch's sums."""
+        """Return the loss, and add loss and metrics to the epoch's sums."""
         images, labels = batch
         logits = _at_least_float32(self(images))
-        loss = self._cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        with label_errors(labels, self.num_classes):
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if self.l1 or self.l2:
             loss = loss + penalty(self.backbone, self.l1, self.l2)
         if not self.replaying:
-            count = len(labels)
-            self._train_sums.add(count, loss.detach() * count, (logits.argmax(1) == labels).sum())
+            self._train_sums.add(
+                len(labels), loss.detach() * len(labels), *measure(self._metrics, logits.detach(), labels)
+            )
         return {"loss": loss}
 
     # Lightning inspects the signature for every batch; without this, inspect would build it each time.
@@ -241,46 +250,10 @@ class ImageClassifier(TwoPassMixin, LightningModule):
     def on_train_start(self) -> None:
         """Continue from the saved sums, on one process."""
         super().on_train_start()
-        if self._loaded_sums is not None and self.trainer.is_global_zero:
+        # A checkpoint of other metrics has other sums; the epoch's means are then of its rest.
+        fits = self._loaded_sums is not None and len(self._loaded_sums) == len(self._train_sums.names) + 1
+        if fits and self.trainer.is_global_zero:
             self._train_sums.load(self._loaded_sums.to(self.device))
-
-    @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = None,
-        hparams_file: Any = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        *,
-        trust: Iterable[str] = (),
-        **kwargs: Any,
-    ) -> Self:
-        """Rebuild a classifier from a checkpoint.
-
-        The import paths in the file must be on the list of what a file may name (see `runs.trust`).
-
-        Args:
-            checkpoint_path: The file.
-            map_location: Device of the weights, as in `torch.load`.
-            hparams_file: Not supported: the checkpoint holds the hyperparameters.
-            strict: Whether the names of the weights must match the network's.
-            weights_only: False lets the file run code; None is True.
-            trust: Further packages or modules that the file may name.
-            kwargs: Arguments in place of the saved ones, such as a `backbone` that the checkpoint cannot hold.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is not a checkpoint, names what it may not, or lacks an argument.
-        """
-        if hparams_file is not None:
-            raise ValueError(f"the checkpoint holds the hyperparameters: leave out hparams_file, found {hparams_file}")
-        weights_only = weights_only is not False
-        saved = read_checkpoint(checkpoint_path, weights_only=weights_only).get("hyper_parameters", {})
-        check({name: value for name, value in saved.items() if name not in kwargs}, checkpoint_path, trust)
-        return super().load_from_checkpoint(
-            checkpoint_path, map_location, None, strict, weights_only=weights_only, **kwargs
-        )
 
     def _check_arguments(self) -> None:
         rules = {
@@ -303,22 +276,10 @@ class ImageClassifier(TwoPassMixin, LightningModule):
             raise ValueError(f"expected at most {len(stages)} loaders ({', '.join(stages)}), found more")
         images, labels = batch
         logits = _at_least_float32(self(images))
-        values = [self._cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()]
-        names = ["nll", "accuracy"]
-        if self.num_classes > 5:
-            values.append((logits.topk(5).indices == labels[:, None]).sum())
-            names.append("top5_accuracy")
-        self._eval_sums.setdefault(stages[dataloader_idx], EpochSums(*names)).add(len(labels), *values)
+        sums = self._eval_sums.setdefault(stages[dataloader_idx], EpochSums(*self._metrics))
+        with label_errors(labels, self.num_classes):
+            sums.add(len(labels), *measure(self._metrics, logits, labels))
         return {"logits": logits, "labels": labels}
-
-    def _cross_entropy(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
-        try:
-            return F.cross_entropy(logits, labels, **options)
-        except IndexError:  # torch's own check, on the CPU
-            raise ValueError(
-                f"labels must be below {logits.shape[1]}, the number of logits, found labels from {int(labels.min())} "
-                f"to {int(labels.max())}: set num_classes (now {self.num_classes}) to the data's"
-            ) from None
 
     def _log_means(self, stage: str, sums: EpochSums) -> None:
         for name, mean in sums.means(self._reduced(sums)).items():

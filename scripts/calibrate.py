@@ -28,6 +28,7 @@ def run(
     on_training_data: bool = False,
     accelerator: str = "auto",
     replicates: int = 200,
+    trust: str = "",
 ) -> dict[str, Any]:
     """Calibrate a checkpoint, or support vector machines if none is given; return the contents of results.json.
 
@@ -40,6 +41,7 @@ def run(
         on_training_data: Whether to fit to the training split, which networks overfit, not to the validation split.
         accelerator: Device: auto, cpu, gpu or another of Lightning's accelerators.
         replicates: Number of bootstrap samples for the confidence intervals of the calibration error.
+        trust: Packages, separated by commas, that the checkpoint and its run may name.
     """
     options: dict[str, Any] = {"n_bins": n_bins, "norm": norm, "replicates": replicates}
     if checkpoint is None:
@@ -51,7 +53,7 @@ def run(
         from _calibrate.checkpoint import calibrate_checkpoint
 
         out = Run(output or checkpoint.absolute().parent.parent / "calibration")
-        results = calibrate_checkpoint(checkpoint, out.folder, keep, accelerator, on_training_data, **options)
+        results = calibrate_checkpoint(checkpoint, out.folder, keep, accelerator, trust, on_training_data, **options)
     error = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}[norm]
     columns = {"nll": "NLL", "ece": error, "interval": "95% interval", "brier": "Brier", "accuracy": "accuracy"}
     rows = {

@@ -114,6 +114,7 @@ def features(
     picture: Literal["pca", "tsne"] = "pca",
     seed: int = 0,
     output: Path | None = None,
+    trust: str = "",
 ) -> None:
     """Cluster the penultimate features of a trained network.
 
@@ -125,6 +126,7 @@ def features(
         picture: Projection to two dimensions for the picture.
         seed: Random seed of the clustering and the picture.
         output: Output folder; by default a new one under runs/.
+        trust: Packages, separated by commas, that the checkpoint and its run may name.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
@@ -134,7 +136,7 @@ def features(
     from clustering import KMeans, adjusted_rand_score, rand_score
 
     checkpoint = checkpoint or train_default()
-    taken = extract(checkpoint, split)
+    taken = extract(checkpoint, split, trust)
     model = KMeans(k or len(taken.classes), metric=metric, random_state=seed).fit(taken.values)
     scores = {
         "adjusted Rand": float(adjusted_rand_score(taken.labels, model.labels_)),

@@ -62,6 +62,7 @@ def run(
     accelerator: str = "cpu",
     output: Path | None = None,
     seed: int = 0,
+    trust: str = "",
 ) -> dict[str, Any]:
     """Compare the loss around two trained networks, and return the contents of results.json.
 
@@ -81,6 +82,7 @@ def run(
         accelerator: Device: auto, cpu, gpu or another of Lightning's accelerators.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
+        trust: Packages, separated by commas, that the checkpoints and their runs may name.
     """
     at_least(1, epochs=epochs, examples=examples)
     at_least(2, points=points)
@@ -98,7 +100,7 @@ def run(
     line, grid = (np.linspace(-radius, radius, count).tolist() for count in (2 * points - 1, points))
     networks: dict[str, Any] = {}
     for name, checkpoint in (("SGD", sgd), ("SAM", sam)):
-        row = measure(rebuild(checkpoint, accelerator), examples, line, grid, iterations, seed)
+        row = measure(rebuild(checkpoint, accelerator, trust), examples, line, grid, iterations, seed)
         networks[name] = {"checkpoint": str(checkpoint)} | row
         if row["residual"] > TOLERANCE * abs(row["top_eigenvalue"]):
             warn(f"{name}'s top eigenvalue is known only to {row['residual']:.1e}: raise --iterations")

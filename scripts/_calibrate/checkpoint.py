@@ -30,10 +30,10 @@ SCALERS = (
 
 
 def calibrate_checkpoint(
-    checkpoint: Path, folder: Path, keep: str, accelerator: str, on_training_data: bool, **options: Any
+    checkpoint: Path, folder: Path, keep: str, accelerator: str, trust: str, on_training_data: bool, **options: Any
 ) -> dict[str, Any]:
     """Fit every scaler, write the figures and the calibrated checkpoint, and return the results."""
-    run = rebuild(checkpoint, accelerator)
+    run = rebuild(checkpoint, accelerator, trust)
     network, scalers = AtPrecision(run.model, run.trainer), [scaler() for scaler in SCALERS]
     report = evaluation.calibrate(network, run.datamodule, scalers, on_training_data=on_training_data, **options)
     n_bins, norm = options["n_bins"], options["norm"]

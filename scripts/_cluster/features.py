@@ -23,13 +23,13 @@ class Features(NamedTuple):
     classes: list[str]
 
 
-def extract(checkpoint: Path, split: str = "test") -> Features:
+def extract(checkpoint: Path, split: str = "test", trust: str = "") -> Features:
     """Return the features of a split: train (shuffled and augmented, as in training), val or test.
 
     Raises:
         ValueError: If the checkpoint is in no run, or the network has no affine layer.
     """
-    run = rebuild(checkpoint)
+    run = rebuild(checkpoint, trust=trust)
     affine = [module for module in run.model.backbone.modules() if isinstance(module, nn.Linear)]
     if not affine:
         name = type(run.model.backbone).__name__

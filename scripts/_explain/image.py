@@ -44,6 +44,7 @@ def image(
     output: Path | None = None,
     seed: int = 0,
     accelerator: str = "auto",
+    trust: str = "",
 ) -> dict[str, Any]:
     """Draw heatmaps of the regions in test images that support a class, and measure their faithfulness.
 
@@ -57,9 +58,10 @@ def image(
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
         accelerator: Device: auto, cpu, gpu or another of Lightning's accelerators.
+        trust: Packages, separated by commas, that the checkpoint and its run may name.
     """
     checkpoint = checkpoint or train_default()
-    run = rebuild(checkpoint, accelerator)
+    run = rebuild(checkpoint, accelerator, trust)
     selected = select(run, index, count, seed)
     classes = [str(name) for name in getattr(run.datamodule, "classes", None) or range(run.model.num_classes)]
     options: dict[str, Any] = {

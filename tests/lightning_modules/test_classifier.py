@@ -772,12 +772,13 @@ def test_two_processes_log_the_means_of_all_examples(tmp_path):
     logits = ImageClassifier("MLP", 7, (1, 4, 4))(images).detach()
     means = reference_metrics(logits, labels)
     expected = {f"{stage}/{name}": mean for stage in ("val", "test") for name, mean in means.items()}
-    expected |= {"train/loss": means["nll"], "train/accuracy": means["accuracy"]}
+    expected |= {f"train/{name}": mean for name, mean in means.items()} | {"train/loss": means["nll"]}
     metrics = json.loads(out.read_text())
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert metrics["resumed train/loss"] == pytest.approx(means["nll"], rel=1e-5)
     assert metrics["resumed train/accuracy"] == pytest.approx(means["accuracy"], rel=1e-5)
-    loss, correct, count = torch.load(checkpoint, weights_only=True)["epoch_sums"].tolist()
+    loss, nll, correct, _, count = torch.load(checkpoint, weights_only=True)["epoch_sums"].tolist()
     assert count == 33  # three batches of all processes
+    assert loss == pytest.approx(nll)
     assert correct == int((logits.argmax(1) == labels)[:33].sum())
     assert loss == pytest.approx(33 * float(F.cross_entropy(logits[:33], labels[:33])), rel=1e-5)

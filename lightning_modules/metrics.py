@@ -1,0 +1,50 @@
+"""The classifier's metrics: functions of logits and labels that give one value an example.
+
+This is the place to add one: a function, and its line in `METRICS`. `ImageClassifier` then logs its mean over the
+examples of an epoch as `train/NAME`, `val/NAME` and `test/NAME`, and `compare.py --metric` knows it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias, cast
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Metric: TypeAlias = Callable[[Tensor, Tensor], Tensor | None]
+"""From logits `[N, K]` (float32 or float64) and int64 labels `[N]` to `[N]`; None if not defined for K classes."""
+
+
+def nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the negative log-likelihood of the labels, in nats: the cross-entropy without label smoothing."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return whether the class with the largest logit is the label."""
+    return logits.argmax(1) == labels
+
+
+def top5_accuracy(logits: Tensor, labels: Tensor) -> Tensor | None:
+    """Return whether the label is among the five largest logits; None for at most five classes."""
+    return (logits.topk(5).indices == labels[:, None]).any(1) if logits.shape[1] > 5 else None
+
+
+METRICS: dict[str, Metric] = {"nll": nll, "accuracy": accuracy, "top5_accuracy": top5_accuracy}
+
+
+def measure(metrics: Mapping[str, Metric], logits: Tensor, labels: Tensor) -> list[Tensor]:
+    """Return the batch's sum of each metric, all of which are defined for these logits."""
+    return [cast(Tensor, metric(logits, labels)).sum() for metric in metrics.values()]
+
+
+@contextmanager
+def label_errors(labels: Tensor, num_classes: int) -> Iterator[None]:
+    """Explain torch's own error about a label without a logit, which the CPU raises."""
+    try:
+        yield
+    except IndexError:
+        raise ValueError(
+            f"labels must be below {num_classes}, the number of logits, found labels from {int(labels.min())} to "
+            f"{int(labels.max())}: set num_classes (now {num_classes}) to the data's"
+        ) from None

@@ -1,0 +1,49 @@
+"""`load_from_checkpoint` for files of unknown origin."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from pytorch_lightning import LightningModule
+
+from .checkpoint_io import read_checkpoint
+from .trust import check
+
+
+class CheckedLoading(LightningModule):
+    """A module that checks the import paths in a checkpoint before it is rebuilt from it; see `runs.trust`."""
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        *,
+        trust: Iterable[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """Rebuild a module from a checkpoint.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: Device of the weights, as in `torch.load`.
+            hparams_file: Not supported: the checkpoint holds the hyperparameters.
+            strict: Whether the names of the weights must match the network's.
+            weights_only: False lets the file run code; None is True.
+            trust: Packages or modules that the file may name, besides those that every file may.
+            kwargs: Arguments in place of the saved ones, such as a `backbone` that the checkpoint cannot hold.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a checkpoint, names what it may not, or lacks an argument.
+        """
+        if hparams_file is not None:
+            raise ValueError(f"the checkpoint holds the hyperparameters: leave out hparams_file, found {hparams_file}")
+        weights_only = weights_only is not False
+        saved = read_checkpoint(checkpoint_path, weights_only=weights_only).get("hyper_parameters", {})
+        check({name: value for name, value in saved.items() if name not in kwargs}, checkpoint_path, trust)
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, None, strict, weights_only=weights_only, **kwargs
+        )
