@@ -250,10 +250,10 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
     def on_train_start(self) -> None:
         """Continue from the saved sums, on one process."""
         super().on_train_start()
-        # A checkpoint of other metrics has other sums; the epoch's means are then of its rest.
-        fits = self._loaded_sums is not None and len(self._loaded_sums) == len(self._train_sums.names) + 1
-        if fits and self.trainer.is_global_zero:
-            self._train_sums.load(self._loaded_sums.to(self.device))
+        # A checkpoint of other metrics has other sums; the epoch's means are then those of its rest.
+        sums = self._loaded_sums
+        if sums is not None and len(sums) == len(self._train_sums.names) + 1 and self.trainer.is_global_zero:
+            self._train_sums.load(sums.to(self.device))
 
     def _check_arguments(self) -> None:
         rules = {

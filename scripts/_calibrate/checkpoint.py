@@ -14,7 +14,7 @@ from torch import Tensor
 
 import evaluation
 from _common.names import backbones
-from _common.rebuild import AtPrecision, TrainedRun, rebuild
+from _common.rebuild import AtPrecision, TrainedRun, rebuild, with_classifier
 from evaluation import CalibrationResult, Scaler
 from evaluation.figures import to_rgb
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
@@ -110,6 +110,7 @@ def write_calibrated(run: TrainedRun, checkpoint: Path, name: str, scaler: Scale
         content | {"state_dict": weights | state, "hyper_parameters": hparams},
         folder / "checkpoints" / "calibrated.ckpt",
     )
+    config = with_classifier(config, type(run.model))
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 

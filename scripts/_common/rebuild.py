@@ -13,7 +13,7 @@ from _common.errors import hush
 from _common.names import classifier_path, read_config
 from _common.run import ROOT, checked_config, packages, run_of
 from lightning_modules import ImageClassifier
-from lightning_modules.paths import load
+from lightning_modules.paths import load, public_path
 from lightning_modules.runs.checkpoint_io import read_checkpoint
 
 
@@ -83,6 +83,13 @@ def classifier_class(path: str | None) -> type[ImageClassifier]:
     if not (isinstance(found, type) and issubclass(found, ImageClassifier)):
         raise ValueError(f"--model {path} must be a subclass of lightning_modules.ImageClassifier, found {found!r}")
     return found
+
+
+def with_classifier(config: dict[str, Any], classifier: type[ImageClassifier]) -> dict[str, Any]:
+    """Return a configuration whose `model` names its class, unless that is `ImageClassifier`."""
+    if classifier is ImageClassifier:
+        return config
+    return config | {"model": {"class_path": public_path(classifier), "init_args": config["model"]}}
 
 
 def imported(option: str, path: str) -> Any:

@@ -14,7 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSched
 
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
 from _common.names import YAML_WITH_NAMES, classifier_path, known
-from _common.rebuild import classifier_class, imported
+from _common.rebuild import classifier_class, imported, with_classifier
 from _common.run import ROOT, Run, checked_config, find_last, run_of
 from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
@@ -22,7 +22,6 @@ from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.hooks import Unprofiled, skip_unused_hooks
-from lightning_modules.paths import public_path
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from lightning_modules.runs.trust import may_be_imported
 
@@ -143,8 +142,7 @@ class TrainCLI(LightningCLI):
     def config_text(self) -> str:
         """Return the whole configuration as config.yaml holds it."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
-        if self.classifier is not ImageClassifier:
-            config["model"] = {"class_path": public_path(self.classifier), "init_args": config["model"]}
+        config = with_classifier(config, self.classifier)
         return f"# pytorch_lightning=={pl.__version__}\n{yaml.safe_dump(config, sort_keys=False)}"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,8 +19,8 @@ class CalibratedNetwork(nn.Module):
         num_classes: Number of logits K.
         image_shape: Shape of one example.
         activation: Factory of the activation modules. None: the network's own.
-        backbone: Factory of the network, called with those of the keywords `num_classes`, `image_shape` and `activation`
-            that it names (`num_classes` also if it takes any keyword, as torchvision's functions do).
+        backbone: Factory of the network, called with those of the keywords `num_classes`, `image_shape` and
+            `activation` that it names (`num_classes` also if it takes any keyword, as torchvision's functions do).
         scaler: Factory of the scaler, called without arguments.
 
     Example:
@@ -40,7 +41,7 @@ class CalibratedNetwork(nn.Module):
         image_shape: tuple[int, ...],
         activation: Callable[[], nn.Module] | None = None,
         *,
-        backbone: Callable[..., nn.Module],
+        backbone: Callable[[int, tuple[int, ...], Callable[[], nn.Module]], nn.Module],
         scaler: Callable[[], Scaler],
     ) -> None:
         super().__init__()
@@ -48,10 +49,11 @@ class CalibratedNetwork(nn.Module):
         named = {one.name for one in parameters}
         if any(one.kind is one.VAR_KEYWORD for one in parameters):
             named.add("num_classes")
-        offered = {"num_classes": num_classes, "image_shape": image_shape, "activation": activation}
-        self.network = backbone(
-            **{name: value for name, value in offered.items() if name in named and value is not None}
-        )
+        offered: dict[str, Any] = {"num_classes": num_classes, "image_shape": image_shape}
+        if activation is not None:
+            offered["activation"] = activation
+        make: Any = backbone  # called by keywords, which the type of a Callable cannot express
+        self.network = make(**{name: value for name, value in offered.items() if name in named})
         self.scaler = scaler()
 
     def forward(self, images: Tensor) -> Tensor:
