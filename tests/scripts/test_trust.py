@@ -75,13 +75,15 @@ def trained(tmp_path_factory):
     """A run of one's own classes, in the folder that holds them."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_blocks.py").write_text(OWN)
+    sys.path.append(str(folder))
     done = run(
         folder, "train.py", "--model", "my_blocks.Classifier", "--model.temperature", 2, "--model.backbone",
-        "my_blocks.make_net", "--data", "my_blocks.Data", "--trainer.callbacks+", "my_blocks.Say",
+        "my_blocks.Net", "--data", "my_blocks.Data", "--trainer.callbacks+", "my_blocks.Say",
         "--trainer.callbacks.word", "moin", *SMALL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return folder, done
+    yield folder, done
+    sys.path.remove(str(folder))
 
 
 def test_own_classes_train_and_their_run_goes_on_with_trust(trained):
@@ -91,7 +93,7 @@ def test_own_classes_train_and_their_run_goes_on_with_trust(trained):
     config = yaml.safe_load((started / "config.yaml").read_text())
     assert config["model"]["class_path"] == "my_blocks.Classifier"
     assert config["model"]["init_args"]["temperature"] == 2
-    assert config["model"]["init_args"]["backbone"] == "my_blocks.make_net"
+    assert config["model"]["init_args"]["backbone"]["class_path"] == "my_blocks.Net"
     printed = [line for line in done.stdout.splitlines() if line.startswith(("continue", "test again"))]
     assert len(printed) == 2
     assert all("--trust my_blocks" in line for line in printed)
@@ -124,6 +126,13 @@ def test_help_shows_the_arguments_of_ones_own_classifier(trained):
     done = run(folder, "train.py", "fit", "--model", "my_blocks.Classifier", "--help")
     assert "--model.temperature" in done.stdout
     assert "Divides the logits" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["my_blocks.make_net", "torchvision.models.resnet18", "resnet18"])
+def test_functions_and_names_are_written_as_they_are(name, trained, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--data", "DigitsDataModule", "--model.backbone", name, "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["backbone"] == name
 
 
 @pytest.mark.parametrize("option", ["--model", "--model.backbone", "--data", "--optimizer", "--trainer.callbacks+"])
