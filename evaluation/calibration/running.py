@@ -8,7 +8,7 @@ from torch import Tensor
 from ..checks import check_count
 from .bins import bin_sums, error_from_sums
 from .errors import classwise_sums
-from .float64_metric import SumMetric
+from .sum_metric import SumMetric
 from .inputs import Norm, Predictions, check_options
 from .proper_scores import brier_sum, log_loss_sum
 
