@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -72,6 +73,9 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1). The average is then
             validated, tested and saved. None: no average.
 
+    Attributes:
+        lr: Learning rate in place of the optimizer's own; None, or what Lightning's learning rate finder has set.
+
     Raises:
         ValueError: If an argument has a bad value.
 
@@ -84,6 +88,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
 
     metrics: ClassVar[dict[str, Metric]] = METRICS
     """Functions of logits and labels that give one value an example, by the name under which their means are logged."""
+
+    lr: float | None = None
 
     def __init__(
         self,
@@ -214,7 +220,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and the scheduler, after the model has been placed and sharded."""
         make, make_scheduler = self._make["optimizer"], self._make["lr_scheduler"]
-        optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"])
+        optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"], self.lr)
         if make_scheduler is not None:
             return with_schedule(optimizer, make_scheduler, self.lr_interval)
         if make is not None:
@@ -236,6 +242,12 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         if self.hparams["compile"] and not self._compile_tried:
             self._compile_tried = True
             networks.compile_in_place(self.backbone, self.trainer.strategy.root_device)
+
+    def on_fit_start(self) -> None:
+        """Build optimizer and schedule again after a search, whose steps they have counted."""
+        finders = (LearningRateFinder, BatchSizeFinder)
+        if any(isinstance(callback, finders) for callback in vars(self.trainer)["callbacks"]):
+            self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the sums of the epoch so far, over all processes."""

@@ -123,13 +123,16 @@ def parameter_groups(module: nn.Module, no_decay_on_1d: bool) -> list[Any]:
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(make: Callable[..., Optimizer], module: nn.Module, no_decay_on_1d: bool) -> Optimizer:
+def build_optimizer(
+    make: Callable[..., Optimizer], module: nn.Module, no_decay_on_1d: bool, lr: float | None = None
+) -> Optimizer:
     """Build the optimizer of a network.
 
     Args:
         make: Factory, called with the parameters or groups.
         module: The network.
         no_decay_on_1d: See `parameter_groups`.
+        lr: Learning rate of all groups; None keeps that of the factory.
 
     Raises:
         ValueError: If the network has no trainable parameter, `no_decay_on_1d` is set for an optimizer without weight
@@ -149,6 +152,8 @@ def build_optimizer(make: Callable[..., Optimizer], module: nn.Module, no_decay_
         raise ValueError(
             f"no_decay_on_1d needs an optimizer with weight_decay, {type(optimizer).__name__} has none: drop the option"
         )
+    for group in optimizer.param_groups if lr is not None else ():
+        group["lr"] = lr
     return optimizer
 
 

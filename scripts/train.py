@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import BatchSizeFinder, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -83,6 +83,8 @@ def fit(cli: TrainCLI) -> None:
     best = best if Path(best).is_file() else ""  # a full disk may have refused it
     speed = next(c.examples_per_second for c in cli.callbacks if isinstance(c, TrainingMonitor))
     cli.trainer.loggers, loggers = [], cli.trainer.loggers  # the curves end with the training
+    finders = [callback for callback in cli.callbacks if isinstance(callback, BatchSizeFinder)]
+    cli.trainer.callbacks = [callback for callback in cli.callbacks if callback not in finders]
     metrics = evaluate(cli, "test", best or None)
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
     results["train/examples_per_second"] = speed

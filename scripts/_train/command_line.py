@@ -9,7 +9,13 @@ import torch
 import yaml
 from jsonargparse import get_loader
 from jsonargparse.typing import register_type
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, StochasticWeightAveraging
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ProgressBar,
+    StochasticWeightAveraging,
+)
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
@@ -150,8 +156,7 @@ class TrainCLI(LightningCLI):
         from evaluation.callbacks import CalibrationMonitor, MistakesMonitor  # which the help does not need
 
         given, fits = self.config_init["trainer"], self.command == "fit"
-        own = given.get("callbacks") or []
-        own = [own] if isinstance(own, pl.Callback) else own
+        own = self.own_callbacks(given.get("callbacks") or [])
         callbacks = [*own, CalibrationMonitor(), MistakesMonitor()]
         bars = any(isinstance(callback, ProgressBar) for callback in own)
         if given.get("enable_progress_bar") is not False and fits and not bars:
@@ -177,6 +182,16 @@ class TrainCLI(LightningCLI):
         for callback in self.callbacks:
             skip_unused_hooks(callback)
         return trainer
+
+    def own_callbacks(self, given: pl.Callback | list[pl.Callback]) -> list[pl.Callback]:
+        """Return the user's callbacks; of a checkpoint's run without finders, which have found what is saved there."""
+        callbacks = [given] if isinstance(given, pl.Callback) else given
+        if self.config.ckpt_path is None:
+            return callbacks
+        if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+            saved = read_checkpoint(self.config.ckpt_path)[self.datamodule.CHECKPOINT_HYPER_PARAMS_KEY]
+            self.datamodule.batch_size = saved["batch_size"]
+        return [callback for callback in callbacks if not isinstance(callback, BatchSizeFinder | LearningRateFinder)]
 
     @property
     def saves(self) -> bool:
