@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,7 +18,7 @@ from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
 from .hooks import skip_unused_hooks
 from .metrics import METRICS, Metric, label_errors, measure
-from .optimization import build_optimizer, default_optimizer, default_scheduler, penalty, with_schedule
+from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
 from .runs.checked_loading import CheckedLoading
 from .two_pass import TwoPassMixin
 
@@ -51,9 +50,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
     Optimizers that evaluate the loss more than once per step (SAM, LBFGS) work too: see `TwoPassMixin`.
 
     Args:
-        backbone: A network that maps images to logits, a factory, or a name (one of ours, which `backbones` exports, or
-            any timm model). A factory gets those of the keywords `num_classes`, `image_shape` and `activation` that it
-            names.
+        backbone: A network that maps images to logits, a factory, or a name (in `backbones`, or any timm model). A
+            factory gets those of the keywords `num_classes`, `image_shape` and `activation` that it names.
         num_classes: Number of classes, at least 2.
         image_shape: Shape of one example: `(C, H, W)`, or `(D,)` for tables.
         activation: Factory of the activation modules, called without arguments once per site. None: the backbone's own
@@ -68,13 +66,9 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
         no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
         channels_last: Keep images and kernels in channels-last memory format.
-        compile: Compile the backbone with `torch.compile` when a Trainer starts. Without a working compiler it stays
-            uncompiled, with a warning.
+        compile: Compile the backbone by `torch.compile` when a Trainer starts; warn if no compiler works.
         ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1). The average is then
             validated, tested and saved. None: no average.
-
-    Attributes:
-        lr: Learning rate in place of the optimizer's own; None, or what Lightning's learning rate finder has set.
 
     Raises:
         ValueError: If an argument has a bad value.
@@ -88,8 +82,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
 
     metrics: ClassVar[dict[str, Metric]] = METRICS
     """Functions of logits and labels that give one value an example, by the name under which their means are logged."""
-
     lr: float | None = None
+    """Learning rate in place of the optimizer's own; set by Lightning's learning rate finder."""
 
     def __init__(
         self,
@@ -245,8 +239,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
 
     def on_fit_start(self) -> None:
         """Build optimizer and schedule again after a search, whose steps they have counted."""
-        finders = (LearningRateFinder, BatchSizeFinder)
-        if any(isinstance(callback, finders) for callback in vars(self.trainer)["callbacks"]):
+        if has_finder(self.trainer):
             self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

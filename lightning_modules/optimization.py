@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
@@ -155,6 +157,11 @@ def build_optimizer(
     for group in optimizer.param_groups if lr is not None else ():
         group["lr"] = lr
     return optimizer
+
+
+def has_finder(trainer: Trainer) -> bool:
+    """Return whether a callback searches for a learning rate or a batch size before training."""
+    return any(isinstance(one, LearningRateFinder | BatchSizeFinder) for one in vars(trainer)["callbacks"])
 
 
 def penalty(module: nn.Module, l1: float, l2: float) -> Tensor | float:

@@ -83,8 +83,7 @@ def fit(cli: TrainCLI) -> None:
     best = best if Path(best).is_file() else ""  # a full disk may have refused it
     speed = next(c.examples_per_second for c in cli.callbacks if isinstance(c, TrainingMonitor))
     cli.trainer.loggers, loggers = [], cli.trainer.loggers  # the curves end with the training
-    finders = [callback for callback in cli.callbacks if isinstance(callback, BatchSizeFinder)]
-    cli.trainer.callbacks = [callback for callback in cli.callbacks if callback not in finders]
+    vars(cli.trainer)["callbacks"] = [one for one in cli.callbacks if not isinstance(one, BatchSizeFinder)]
     metrics = evaluate(cli, "test", best or None)
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
     results["train/examples_per_second"] = speed
