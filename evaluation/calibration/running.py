@@ -8,9 +8,9 @@ from torch import Tensor
 from ..checks import check_count
 from .bins import bin_sums, error_from_sums
 from .errors import classwise_sums
-from .sum_metric import SumMetric
 from .inputs import Norm, Predictions, check_options
 from .proper_scores import brier_sum, log_loss_sum
+from .sum_metric import SumMetric
 
 
 class CalibrationError(SumMetric):

@@ -33,7 +33,6 @@ KINDS = {
     "lr_scheduler": Kind(
         "learning rate scheduler", "torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",)
     ),
-    "activation": Kind("activation", "torch.nn.Module", ("activations", "torch.nn", "timm.layers.activations")),
     "data": Kind("data module", "pytorch_lightning.LightningDataModule", ("datamodules",)),
 }
 
@@ -45,6 +44,8 @@ def known(key: str) -> dict[str, str]:
         >>> known("optimizer")["LAMB"], known("optimizer")["Lion"]
         ('optim.LAMB', 'timm.optim.Lion')
     """
+    if key == "activation":
+        return import_module("activations").class_paths()  # it imports torch
     return {name: path for module in reversed(KINDS[key].modules) for name, path in _classes(module, key).items()}
 
 
@@ -53,9 +54,6 @@ def _classes(module: str, key: str) -> dict[str, str]:
     """The public classes of a kind in a module, by name."""
     path, _, base = KINDS[key].base.rpartition(".")
     members = vars(import_module(module))
-    if module == "torch.nn":  # most of its modules are layers, not activations
-        activations = {*members["modules"].activation.__all__, "Identity"} - {"MultiheadAttention"}
-        members = {name: members[name] for name in activations}
     parent = getattr(import_module(path), base)
     return {
         name: f"{module}.{name}"
@@ -82,8 +80,10 @@ def full_path(key: str, name: str) -> str:
     """
     if key == "backbone":
         return backbones().get(name, name)
-    if key not in KINDS or not name.isidentifier() or name in ("null", "None"):
+    if key not in (*KINDS, "activation") or not name.isidentifier() or name in ("null", "None"):
         return name
+    if key == "activation":
+        return import_module("activations").class_path(name)
     for module in KINDS[key].modules:  # timm is imported only for a name that is neither ours nor torch's
         if name in _classes(module, key):
             return _classes(module, key)[name]
