@@ -42,7 +42,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         n_clusters: Number of clusters `K`.
         init: `"k-means++"` (the greedy variant, then refined by local search), `"random"` rows, or an array `[K, D]`
             of centres, which means one start without a sample.
-        n_init: Number of starts.
+        n_init: Number of starts; `"auto"`, as in scikit-learn: 10 for `init="random"`, otherwise 1.
         max_iter: Largest number of passes over all data; for `"minibatch"`, largest number of epochs.
         tol: Relative tolerance. The iterations end when they would move the centres, as a root mean square over the
             rows, by at most `tol` times the root mean square distance of the rows to their centres.
@@ -78,7 +78,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_clusters: int = 8
     _: KW_ONLY
     init: Literal["k-means++", "random"] | npt.ArrayLike | Tensor = "k-means++"
-    n_init: int = 5
+    n_init: int | Literal["auto"] = 5
     max_iter: int = 100
     tol: float = 1e-4
     metric: Literal["euclidean", "cosine"] = "euclidean"

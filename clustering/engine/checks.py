@@ -32,7 +32,7 @@ def check_options(estimator: Any) -> Options:
     return Options(
         clusters=clusters,
         init=_init(estimator.init, clusters, estimator.n_features_in_),
-        starts=_integer("n_init", estimator.n_init),
+        starts=_starts(estimator.n_init, estimator.init),
         max_iter=_integer("max_iter", estimator.max_iter),
         tol=float(tol),
         metric=estimator.metric,
@@ -47,6 +47,15 @@ def _integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, found {value!r}")
     return int(value)
+
+
+def _starts(n_init: Any, init: Any) -> int:
+    if isinstance(n_init, str) and n_init == "auto":
+        return 10 if isinstance(init, str) and init == "random" else 1  # as scikit-learn
+    try:
+        return _integer("n_init", n_init)
+    except ValueError as error:
+        raise ValueError(f"{error}; or 'auto'") from None
 
 
 def _init(init: Any, clusters: int, dim: int) -> Seeding | Float64:

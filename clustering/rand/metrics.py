@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.utilities.plot import plot_single_or_multi_val
 
 from .contingency import Cells, contingency, count_cells, merge
 from .scores import adjusted_rand_of, count_pairs, rand_of
@@ -51,6 +52,17 @@ class _PairMetric(Metric):
         if not len(cells.count):
             raise ValueError(f"{type(self).__name__} has seen no labels: call update first")
         return torch.tensor(type(self).score_of(count_pairs(count_cells(cells))), dtype=torch.float64)
+
+    def plot(self, val: Any = None, ax: Any = None) -> tuple[Any, Any]:
+        """Draw the values `val` (one or several, by default that of `compute`); return Matplotlib's figure and axes."""
+        return plot_single_or_multi_val(
+            self.compute() if val is None else val,
+            ax=ax,
+            higher_is_better=self.higher_is_better,
+            name=type(self).__name__,
+            lower_bound=self.plot_lower_bound,
+            upper_bound=self.plot_upper_bound,
+        )
 
     def _merged(self) -> Cells:
         if isinstance(self.cells, list) and not self.cells:

@@ -6,6 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.plot import plot_single_or_multi_val
 
 from .inputs import Predictions, accumulation_dtype, prepare
 
@@ -43,6 +44,17 @@ class SumMetric(Metric):
         if not self.sums[0].any():
             raise ValueError(f"{type(self).__name__} has no sample yet: call update first")
         return self._value(self.sums)
+
+    def plot(self, val: Any = None, ax: Any = None) -> tuple[Any, Any]:
+        """Draw the values `val` (one or several, by default that of `compute`); return Matplotlib's figure and axes."""
+        return plot_single_or_multi_val(
+            self.compute() if val is None else val,
+            ax=ax,
+            higher_is_better=self.higher_is_better,
+            name=type(self).__name__,
+            lower_bound=self.plot_lower_bound,
+            upper_bound=self.plot_upper_bound,
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> Self:
         # torchmetrics would let Module.to(dtype) round the sums, and cannot move float64 to a device without it.

@@ -230,3 +230,13 @@ def test_bad_data(change, message):
     if not np.isfinite(change):
         with pytest.raises(ValueError, match=message):
             KMeans(3).fit(blobs(100)[0]).predict(rows)
+
+
+@pytest.mark.parametrize(("init", "starts"), [("k-means++", 1), ("random", 10), (np.eye(4, 3), 1)])
+def test_automatic_number_of_starts_is_that_of_scikit_learn(init, starts):
+    data = np.random.default_rng(0).normal(size=(200, 3))
+    ours = [KMeans(4, init=init, n_init=n_init, random_state=0).fit(data) for n_init in ("auto", starts)]
+    np.testing.assert_array_equal(ours[0].cluster_centers_, ours[1].cluster_centers_)
+    peer = SklearnKMeans(4, init=init, n_init="auto", random_state=0).fit(data)
+    assert peer._n_init == starts
+    assert ours[0].get_params()["n_init"] == "auto"

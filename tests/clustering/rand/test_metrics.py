@@ -1,8 +1,10 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
 from sklearn import metrics
+from torchmetrics import MetricCollection
 
 from clustering import AdjustedRandScore, RandScore
 
@@ -61,3 +63,20 @@ def rank(number, folder):
 @pytest.mark.slow
 def test_two_processes_with_uneven_parts(tmp_path):
     mp.start_processes(rank, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+
+
+def test_collections_groups_and_plots():
+    generator = torch.Generator().manual_seed(0)
+    clusterings = torch.randint(5, (2, 700), generator=generator)
+    grouped, alone = MetricCollection([RandScore(), AdjustedRandScore()]), [RandScore(), AdjustedRandScore()]
+    for preds, target in zip(*(row.split(7) for row in clusterings), strict=True):
+        for each in (grouped, *alone):
+            each.update(preds, target)
+    assert list(grouped.compute_groups.values()) == [["RandScore", "AdjustedRandScore"]]  # one table
+    for metric in alone:
+        assert torch.equal(grouped.compute()[type(metric).__name__], metric.compute())
+        figure, axes = metric.plot()
+        assert axes.get_ylim()[0] <= metric.plot_lower_bound
+        plt.close(figure)
+    for figure, _ in grouped.plot():
+        plt.close(figure)

@@ -2,8 +2,10 @@
 
 import math
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
+from torchmetrics import MetricCollection, MetricTracker
 
 from evaluation import (
     BrierScore,
@@ -118,3 +120,37 @@ def test_on_a_gpu(dtype, deterministic):
     assert metric.compute().item() == pytest.approx(expected.item(), abs=1e-9)
     nan = bin_sums(Predictions(torch.full((3, 2), math.nan).cuda(), torch.zeros(3).long().cuda(), True), 5)
     assert nan[1].isnan().any()
+
+
+def test_collections_groups_and_plots():
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(40, 4, generator=generator).softmax(1)
+    labels = torch.randint(4, (40,), generator=generator)
+    metrics = {
+        "l1": CalibrationError(),
+        "l2": CalibrationError(norm="l2"),
+        "five": CalibrationError(n_bins=5),
+        "classwise": ClasswiseCalibrationError(4),
+        "brier": BrierScore(),
+        "nll": NegativeLogLikelihood(),
+    }
+    grouped = MetricCollection({name: metric.clone() for name, metric in metrics.items()})
+    for start in range(0, 40, 10):
+        for each in (grouped, *metrics.values()):
+            each.update(probabilities[start : start + 10], labels[start : start + 10])
+    assert ["l1", "l2"] in grouped.compute_groups.values()  # they share their sums
+    assert len(grouped.compute_groups) == 5
+    values = grouped.compute()
+    for name, metric in metrics.items():
+        assert torch.equal(values[name], metric.compute())
+        figure, axes = metric.plot()
+        assert axes.get_ylim()[0] <= 0
+        metric.plot([metric.compute(), values["l1"]], ax=axes)
+        plt.close(figure)
+    for figure, _ in grouped.plot():
+        plt.close(figure)
+    tracker = MetricTracker(CalibrationError(), maximize=False)
+    for _ in range(2):
+        tracker.increment()
+        tracker.update(probabilities, labels)
+    plt.close(tracker.plot()[0])
