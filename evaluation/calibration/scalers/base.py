@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...checks import Array, as_tensor
 from ..inputs import Predictions, accumulation_dtype, prepare
+from ..proper_scores import negative_log_likelihood
 
 
 class Scaler(nn.Module):
@@ -52,7 +53,9 @@ class Scaler(nn.Module):
         if accumulation_dtype(scores.device) != torch.float64:  # a device without float64
             scores, labels = scores.cpu(), labels.cpu()
         with torch.no_grad():
-            self._fit(Predictions(two_columns(scores), labels, from_logits=True))
+            rows = two_columns(scores)
+            self._fit(Predictions(rows, labels, from_logits=True))
+        self.classes_ = np.arange(rows.shape[1])  # which scikit-learn's scorers read
         return self
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -85,6 +88,14 @@ class Scaler(nn.Module):
         with torch.no_grad():
             p = self(two_columns(scores.to(accumulation_dtype(scores.device)))).softmax(dim=1)
         return p if isinstance(logits, Tensor) else np.asarray(p)
+
+    def predict(self, logits: Array) -> Any:
+        """Return the most probable class of each row, `[N]`."""
+        return self.predict_proba(logits).argmax(1)
+
+    def score(self, logits: Array, labels: Array) -> float:
+        """Return minus the mean negative log-likelihood, which scikit-learn's searches maximise by default."""
+        return -float(negative_log_likelihood(self.predict_proba(logits), labels))
 
     def _fit(self, predictions: Predictions) -> None:
         """Fit to `[N, K]` logits of any floating dtype."""

@@ -13,7 +13,13 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize, minimize_scalar
 from sklearn.base import clone
 from sklearn.calibration import _SigmoidCalibration, _TemperatureScaling
+from sklearn.exceptions import NotFittedError
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.validation import check_is_fitted
 
 from evaluation import (
     CalibratedNetwork,
@@ -367,10 +373,6 @@ def test_on_a_gpu(make):
 
 
 def test_scikit_learn_searches_and_pipelines_take_a_scaler():
-    from sklearn.model_selection import GridSearchCV, cross_val_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
-
     logits, labels = (values.numpy() for values in sample(200))
 
     def score(scaler, logits, labels):
@@ -381,3 +383,24 @@ def test_scikit_learn_searches_and_pipelines_take_a_scaler():
     assert np.isfinite(cross_val_score(TemperatureScaling(), logits, labels, scoring=score, cv=3)).all()
     p = make_pipeline(FunctionTransformer(), TemperatureScaling()).fit(logits, labels).predict_proba(logits)
     np.testing.assert_allclose(p.sum(1), 1)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_every_scaler_in_scikit_learns_tools(cls):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    logits = rng.normal(size=(300, 3)) + 2 * np.eye(3)[labels]
+    with pytest.raises(NotFittedError):
+        check_is_fitted(cls())
+    scaler = cls().fit(logits, labels)
+    check_is_fitted(scaler)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(clone(scaler))
+    chain = make_pipeline(FunctionTransformer(), cls()).fit(logits, labels)
+    np.testing.assert_array_equal(chain.predict(logits), scaler.predict_proba(logits).argmax(1))
+    assert chain.score(logits, labels) == pytest.approx(-log_loss(labels, scaler.predict_proba(logits)))
+    grid = {name: [value] for name, value in cls().get_params().items()}
+    searches = [GridSearchCV(cls(), grid, scoring=name, cv=3, error_score="raise") for name in (None, "neg_log_loss")]
+    first, second = (search.fit(logits, labels).best_score_ for search in searches)
+    assert first == pytest.approx(second)
+    assert cross_val_predict(cls(), logits, labels, method="predict_proba", cv=3).shape == (300, 3)
