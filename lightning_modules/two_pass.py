@@ -166,7 +166,7 @@ class TwoPass:
                 f"{type(optimizer.optimizer).__name__} evaluates a batch more than once, which training_step with the "
                 "argument dataloader_iter does not allow: let it take batch and batch_idx"
             )
-        self.module, self.replaying = module, False
+        self.module, self.optimizer, self.replaying = module, optimizer, False
         self.__wrapped__ = module.training_step  # for whoever inspects the signature
         self._shadowed = vars(module).get("training_step")
         self._window: list[tuple[list[Any], Tensor]] = []
@@ -174,7 +174,8 @@ class TwoPass:
         optimizer.step = functools.partial(self.step, optimizer)  # type: ignore[method-assign]
 
     def remove(self) -> None:
-        """Give the module its own `training_step` back."""
+        """Give the module its own `training_step` back, and the optimizer its `step`."""
+        vars(self.optimizer).pop("step", None)
         del self.module.training_step
         if self._shadowed is not None:
             self.module.training_step = self._shadowed  # type: ignore[method-assign]

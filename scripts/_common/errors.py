@@ -84,5 +84,7 @@ def _union_error(text: str) -> str:
         return reasons[0]
     types = r"Expected a <class '(?!NoneType)([\w.]+)'>|Expected a typing\.Literal\[([^\]]*)\]"
     expected = dict.fromkeys(one or other for one, other in re.findall(types, text))
+    if len(keys) > 1 and len(expected) > 1:  # a name in place of the whole, which the outer option takes too
+        expected.pop("str", None)
     value = re.search(r"Given value: (.+?)(?:\. Got value.*)?$", text, flags=re.MULTILINE)
     return f"{option}: expected {' or '.join(expected) or 'another type'}, found {value[1] if value else 'another one'}"

@@ -511,3 +511,9 @@ class Scripted(Own):
 def test_the_mixin_comes_first() -> None:
     with pytest.raises(TypeError, match="consistent method resolution"):
         type("Wrong", (LightningModule, TwoPassMixin), {})
+
+
+def test_the_optimizer_is_given_back_its_step() -> None:
+    model = Own()
+    fit(model, max_epochs=1)
+    assert "step" not in vars(model.optimizers())  # a search of Lightning's trains again with the same optimizer
