@@ -178,11 +178,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             ValueError: If the file is of another kind.
         """
         parameters, fitted, output = saving.read(path)
-        model = cls(**parameters)
-        model._output = output.available()
-        model._coordinates = engine.Coordinates(model.metric, fitted.pop("offset"), fitted.pop("scale"))
-        model.cluster_centers_ = model._output.convert(fitted.pop("cluster_centers_"))
-        model.labels_ = model._output.convert_labels(fitted.pop("labels_").astype(np.int32))
-        for name, value in fitted.items():
-            setattr(model, name, value)
+        try:
+            model = cls(**parameters)
+            model._output = output.available()
+            model._coordinates = engine.Coordinates(model.metric, fitted["offset"], fitted["scale"])
+            model.cluster_centers_ = model._output.convert(fitted["cluster_centers_"])
+            model.labels_ = model._output.convert_labels(fitted["labels_"].astype(np.int32))
+            for name in ("inertia_", "n_iter_", "n_features_in_"):
+                setattr(model, name, fitted[name])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a file that KMeans.save wrote: {error!r}") from error
         return model

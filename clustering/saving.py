@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from .engine import OutputType, to_numpy
 
 _FORMAT = 1
+_MAX_RATIO = 8  # `write` packs nothing
+_MAX_BYTES = 64 * 2**30
 
 
 def write(path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict[str, Any], output: OutputType) -> None:
@@ -36,11 +39,17 @@ def write(path: str | os.PathLike[str], parameters: dict[str, Any], fitted: dict
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any], OutputType]:
     """Return the parameters, the fitted attributes (arrays in numpy) and the output type of a file."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            size, unpacked = os.path.getsize(path), sum(entry.file_size for entry in archive.infolist())
+        if unpacked > min(_MAX_RATIO * size, _MAX_BYTES):
+            raise ValueError(f"it unpacks from {size:,} to {unpacked:,} bytes")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
         if about["format"] != _FORMAT:
             raise ValueError(f"its format must be {_FORMAT}, found {about['format']}")
+        if about["kind"]["dtype"] not in ("float64", "float32", "float16", "bfloat16"):
+            raise ValueError(f"its type is {about['kind']['dtype']!r:.40}")
         parameters, fitted, output = about["parameters"], about["numbers"], OutputType(**about["kind"])
     except FileNotFoundError:
         raise

@@ -1,9 +1,7 @@
 """Building the classifier's network from whatever the user gives: a name, a factory or a finished module."""
 
 import functools
-import importlib.util
 import inspect
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from . import factories
 from .backbones.named import in_library, named
 from .backbones.timm_model import timm_model
+from .paths import importable
 
 Backbone = factories.BackboneFactory | str | dict[str, Any]
 _SWAP = "swap its activations by activations.replace, and give activation=None"
@@ -136,6 +135,4 @@ def _name(make: Callable[..., Any]) -> str:
 
 def _is_path(name: str) -> bool:
     # timm's names may have a tag after a dot, but the part before the dot is no module.
-    # find_spec refuses some imported modules, such as a script's __main__.
-    module = name.split(".")[0]
-    return "." in name and (module in sys.modules or importlib.util.find_spec(module) is not None)
+    return importable(name)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import sys
 import warnings
@@ -34,6 +35,26 @@ def load(path: str) -> Any:
         if value is not None:
             return value
     return None
+
+
+def importable(path: str) -> bool:
+    """Return whether importing a dotted path would import a module, without running one.
+
+    >>> importable("torch.nn.ReLU"), importable("resnet18.a1_in1k")
+    (True, False)
+    """
+    top, *rest = path.split(".")
+    if not rest or not all(part.isidentifier() for part in (top, *rest)):
+        return False
+    if top in sys.modules:
+        is_folder = getattr(sys.modules[top], "__file__", None) is None and hasattr(sys.modules[top], "__path__")
+    else:
+        spec = importlib.util.find_spec(top)  # which refuses some imported modules, such as a script's __main__
+        if spec is None:
+            return False
+        is_folder = spec.origin is None
+    # Any folder on the search path is a package; what matters is what lies in it.
+    return not is_folder or importlib.util.find_spec(f"{top}.{rest[0]}") is not None
 
 
 def public_path(value: Any) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from pytorch_lightning import LightningModule
+from pytorch_lightning.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 
 from .checkpoint_io import read_checkpoint
 from .trust import check
@@ -42,8 +43,17 @@ class CheckedLoading(LightningModule):
         if hparams_file is not None:
             raise ValueError(f"the checkpoint holds the hyperparameters: leave out hparams_file, found {hparams_file}")
         weights_only = weights_only is not False
-        saved = read_checkpoint(checkpoint_path, weights_only=weights_only).get("hyper_parameters", {})
-        check({name: value for name, value in saved.items() if name not in kwargs}, checkpoint_path, trust)
-        return super().load_from_checkpoint(
-            checkpoint_path, map_location, None, strict, weights_only=weights_only, **kwargs
-        )
+        checkpoint = read_checkpoint(checkpoint_path, weights_only=weights_only)
+        saved = dict.items(checkpoint.get("hyper_parameters", {}))
+        old = [checkpoint.get(key) for key in CHECKPOINT_PAST_HPARAMS_KEYS]  # which Lightning reads too
+        check({name: value for name, value in saved if name not in kwargs}, checkpoint_path, trust)
+        check(old, checkpoint_path, trust)
+        try:
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, None, strict, weights_only=weights_only, **kwargs
+            )
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError) as error:
+            if str(error).startswith("Error(s) in loading state_dict"):
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            raise ValueError(f"{checkpoint_path} cannot be rebuilt: {type(error).__name__}: {reason[:200]}") from error

@@ -1,5 +1,6 @@
 """Checkpoints that are complete or absent: written next to their target, synced, then renamed over it."""
 
+import mmap
 import os
 import zipfile
 from pathlib import Path
@@ -108,15 +109,28 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
         raise ValueError(
             f"{path} is not a Lightning checkpoint (found {content}): give one that a training run has saved"
         )
-    for _ in leaves(checkpoint, path):  # refuses data that are nested too deeply
-        pass
+    for key, kind in {"state_dict": dict, "hyper_parameters": dict, "pytorch-lightning_version": str}.items():
+        if not isinstance(checkpoint.get(key, kind()), kind):
+            found = type(checkpoint[key]).__name__
+            raise ValueError(f"{path} is damaged: its {key} must be a {kind.__name__}, found {found}")
+    for _, value in leaves(checkpoint, path):  # refuses data that are nested too deeply
+        if type(value) is Tensor and value.layout is torch.strided and value.device.type != "meta":
+            size, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+            if size > max(MAX_RATIO * held, 2**20):  # a number, shown as a huge tensor
+                raise ValueError(
+                    f"{path} holds a tensor of {size:,} bytes in {held:,}: it is damaged or made to do harm"
+                )
     return checkpoint
 
 
 def _check_archive(path: Any) -> None:
     """Refuse a zip archive that is larger than it looks, or holds what torch does not write."""
-    if not zipfile.is_zipfile(path):
-        return  # torch's older format, which is not packed
+    with open(path, "rb") as file:  # torch looks at the first bytes, zipfile at the last
+        if file.read(4) != b"PK\x03\x04":  # torch's older format, which is not packed
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(b"bytearray") >= 0:  # whose constructor fills the memory
+                    raise ValueError("it makes a bytearray")
+            return
     with zipfile.ZipFile(path) as archive:
         unpacked, packed = sum(entry.file_size for entry in archive.infolist()), os.path.getsize(path)
         if unpacked > min(MAX_RATIO * packed, MAX_BYTES):
@@ -124,7 +138,7 @@ def _check_archive(path: Any) -> None:
         for name in archive.namelist():
             if ".." in Path(name).parts or Path(name).is_absolute():
                 raise ValueError(f"it holds a file named {name!r}")
-            if name.endswith(".pkl") and b"bytearray" in archive.read(name):  # whose constructor fills the memory
+            if name.endswith(".pkl") and b"bytearray" in archive.read(name):
                 raise ValueError("it makes a bytearray")
 
 

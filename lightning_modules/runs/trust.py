@@ -11,7 +11,6 @@ run its author's code, so every path is looked at first, arguments included. Wit
   imported already.
 """
 
-import importlib.util
 import inspect
 import site
 import sys
@@ -26,7 +25,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..backbones.named import in_library
-from ..paths import OURS, find_path, load, public_path
+from ..paths import OURS, find_path, importable, load, public_path
 
 KINDS = (nn.Module, Optimizer, LRScheduler, LightningDataModule, Callback)
 PACKAGES = (*OURS, "torch.nn", "torch.optim", "torchvision", "timm", "pytorch_lightning.callbacks")
@@ -35,6 +34,7 @@ MAX_DEPTH = 100
 MAX_ENTRIES = 1_000_000
 _OPENS_FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}  # arguments of timm's models
 _FILES = (".csv", ".tsv", ".txt", ".npy", ".npz", ".yaml", ".yml", ".json", ".ckpt", ".pt", ".pth", ".onnx")
+_FACTORIES = {"backbone", "activation", "optimizer", "lr_scheduler", "trainer"}  # where strings are imported
 
 
 def check(data: Any, source: str | Path, trust: Iterable[str] = ()) -> None:
@@ -56,9 +56,16 @@ def check(data: Any, source: str | Path, trust: Iterable[str] = ()) -> None:
     trust = tuple(trust)
     for place, value in leaves(data, source):
         key = next((name for name in reversed(place) if name not in ("class_path", "init_args")), "content")
-        if key in _OPENS_FILES and value is not None:
-            raise ValueError(f"{source} sets {key}, with which timm opens another file: remove it")
-        if _is_refused(place, value, trust, imported=True):
+        opens = next((name for name in place if name in _OPENS_FILES), None)
+        if opens is not None and value is not None:
+            raise ValueError(f"{source} sets {opens}, with which timm opens another file: remove it")
+        try:
+            refused = _is_refused(place, value, trust, imported=True)
+        except Exception as error:  # whatever a trusted module raises
+            raise ValueError(
+                f"{source} names {value!r} ({key}): the import failed: {type(error).__name__}: {error}"
+            ) from error
+        if refused:
             package = _home(value)
             raise ValueError(
                 f"{source} names {value!r} ({key}), which a file may not: if you trust it, add --trust {package} "
@@ -90,7 +97,7 @@ def leaves(data: Any, source: str | Path) -> Iterator[tuple[tuple[str, ...], Any
         if len(place) > MAX_DEPTH:
             raise ValueError(f"{source} holds data nested deeper than {MAX_DEPTH}: it is damaged or made to do harm")
         if isinstance(value, dict):
-            waiting += [((*place, str(name)), item) for name, item in value.items()]
+            waiting += [((*place, str(name)), item) for name, item in dict.items(value)]
         elif isinstance(value, list | tuple | set):
             waiting += [((*place, place[-1] if place else ""), item) for item in value]
         else:
@@ -99,13 +106,15 @@ def leaves(data: Any, source: str | Path) -> Iterator[tuple[tuple[str, ...], Any
 
 
 def _is_refused(place: tuple[str, ...], value: Any, trust: tuple[str, ...], imported: bool) -> bool:
-    if not isinstance(value, str) or not (place[-1:] == ("class_path",) or may_be_imported(value)):
+    if not isinstance(value, str) or "." not in value:  # a short name is looked up in our lists only
         return False
-    if "." not in value:  # a short name, which is looked up in our lists only
+    if place[-1:] != ("class_path",) and not (importable if _FACTORIES & {*place} else may_be_imported)(value):
         return False
     if _within(value, trust):
         tops = [one.split(".")[0] for one in trust]
-        return not (_lies_within(load(value), tops) or _is_listed(load(value)))
+        target = load(value)
+        is_kind = inspect.isclass(target) and issubclass(target, KINDS)
+        return not (is_kind or _lies_within(target, tops) or _is_listed(target))
     if _within(value, PACKAGES):
         target = load(find_path(value))
         return target is not None and not _is_listed(target)
@@ -113,11 +122,8 @@ def _is_refused(place: tuple[str, ...], value: Any, trust: tuple[str, ...], impo
 
 
 def may_be_imported(text: str) -> bool:
-    """Return whether a string may be an import path, without importing anything."""
-    top, _, rest = text.partition(".")
-    if not rest or text.lower().endswith(_FILES) or not all(part.isidentifier() for part in text.split(".")):
-        return False
-    return top in sys.modules or importlib.util.find_spec(top) is not None
+    """Return whether a string may be an import path, and is not a file's name, without importing anything."""
+    return not text.lower().endswith(_FILES) and importable(text)
 
 
 def _is_listed(target: Any) -> bool:
@@ -133,8 +139,10 @@ def _is_listed(target: Any) -> bool:
 def _is_own(target: Any) -> bool:
     """Return whether a class or function was written by the user, in a module that is not installed."""
     name = getattr(target, "__module__", None)
-    file = getattr(sys.modules.get(name or ""), "__file__", None)
-    if name != "__main__" and (file is None or _is_installed(Path(file).resolve())):
+    module = sys.modules.get(name or "")
+    file = getattr(module, "__file__", None)
+    by_hand = module is not None and file is None and getattr(module, "__spec__", None) is None  # such as a notebook's
+    if name != "__main__" and not by_hand and (file is None or _is_installed(Path(file).resolve())):
         return False
     return issubclass(target, KINDS) if inspect.isclass(target) else _makes_a_kind(target, unknown=True)
 
@@ -145,7 +153,7 @@ def _makes_a_kind(function: Any, unknown: bool) -> bool:
         return False
     try:
         made = get_type_hints(function).get("return", KINDS)
-    except NameError:
+    except Exception:  # an annotation may be any text
         made = KINDS
     return unknown if made is KINDS else inspect.isclass(made) and issubclass(made, KINDS)
 

@@ -13,8 +13,11 @@ from jsonargparse import get_loader
 
 from _common.console import print_files, say
 from _common.errors import warn
+from _common.names import full_path
 
 ROOT = "runs"
+MAX_CONFIG = 1_000_000  # bytes
+MAX_ENTRIES = 20_000  # of config.yaml
 
 
 @dataclass(frozen=True)
@@ -100,42 +103,73 @@ def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
     Raises:
         ValueError: If it is not readable, names what it may not, or the folder has links that lead out of it.
     """
-    from lightning_modules.runs.trust import check
+    from lightning_modules.runs.trust import check, leaves
 
     for link in (path for path in folder.rglob("*") if path.is_symlink()):
-        if not link.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                f"{link} is a link out of the run's folder, to {link.resolve()}: put the file in its place"
-            )
+        target = Path(os.path.realpath(link))
+        if not target.is_relative_to(folder.resolve()):
+            raise ValueError(f"{link} is a link out of the run's folder, to {target}: put the file in its place")
     path = folder / "config.yaml"
+    if path.stat().st_size > MAX_CONFIG:
+        raise ValueError(f"{path} is larger than {MAX_CONFIG:,} bytes: give --config FILE instead")
     try:
         config = get_loader("yaml")(path.read_text())
     except Exception as error:  # of the text's encoding, of YAML, or of Python's stack
         raise ValueError(f"cannot read {path}: {str(error).splitlines()[0]}; give --config FILE instead") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold options, found {type(config).__name__}: give --config FILE instead")
-    check(config, path, packages(trust))
-    check(_with_nested_text(config, folder), path, packages(trust))
+    waiting: list[tuple[Any, Path]] = [(config, folder)]
+    seen, entries = set(), 0
+    while waiting:
+        data, at = waiting.pop()
+        for place, value in leaves(data, path):
+            entries += 1
+            if entries > MAX_ENTRIES:
+                raise ValueError(f"{path} holds more than {MAX_ENTRIES:,} entries: it is damaged or made to do harm")
+            if not isinstance(value, str) or (place[-1:], value, at) in seen:
+                continue
+            seen.add((place[-1:], value, at))
+            _check_name(place, value, folder)
+            waiting += [({place[-1]: one} if place else one, there) for one, there in _nested_text(value, at)]
+        check(data, path, packages(trust))
     return config
 
 
-def _with_nested_text(value: Any, folder: Path) -> Any:
-    """Return a configuration with what the parser would read in place of strings that are YAML or name a YAML file."""
-    if isinstance(value, dict):
-        return {key: _with_nested_text(item, folder) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_nested_text(item, folder) for item in value]
-    if not isinstance(value, str):
-        return value
-    files = [path for path in (folder / value, Path(value)) if "\0" not in value and path.is_file()]
+def _check_name(place: tuple[str, ...], value: str, folder: Path) -> None:
+    """Refuse a short name, which the parser would look up among all classes, and a file that a callback overwrites."""
+    key = next((name for name in reversed(place) if name not in ("class_path", "init_args")), "")
+    if place[-1:] in (("class_path",), ("logger",)) and "." not in full_path(key, value):
+        raise ValueError(f"{folder / 'config.yaml'} names {value!r} ({key}): write its full import path")
+    if key == "path" and "callbacks" in place and not Path(value).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{folder / 'config.yaml'} names {value!r}, a file out of the run's folder that a callback writes: "
+            "remove the callback"
+        )
+
+
+def _nested_text(value: str, folder: Path) -> list[tuple[Any, Path]]:
+    """Return what the parser would read in place of a string that is YAML or names a YAML file, and the file's folder.
+
+    Raises:
+        ValueError: If such a file of the folder is too large to be looked at.
+    """
+    texts = [(value, folder)]
+    for file in (folder / value, Path(value)):
+        if not os.path.isfile(file):  # Path.is_file fails for a long text
+            continue
+        if file.stat().st_size <= MAX_CONFIG:
+            texts.append((file.read_text(errors="replace"), file.parent))
+        elif file.suffix in (".yaml", ".yml", ".json"):
+            raise ValueError(f"{file} is larger than {MAX_CONFIG:,} bytes: give --config FILE instead")
     found = []
-    for text in [value, *(path.read_text(errors="replace") for path in files if path.stat().st_size < 1e6)]:
+    for text, there in texts:
         try:
-            found.append(get_loader("yaml")(text))
+            one = get_loader("yaml")(text)
         except Exception:  # the parser cannot read it either
             continue
-    nested = [one for one in found if isinstance(one, dict | list)]
-    return _with_nested_text(nested, folder) if nested else value
+        if isinstance(one, dict | list) or (isinstance(one, str) and one != value):
+            found.append((one, there))
+    return found
 
 
 def packages(trust: str | None) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import get_loader
+from jsonargparse import get_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
@@ -49,6 +49,7 @@ TITLES = {
     "trainer": "Lightning's Trainer",
 }
 DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
+set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning's: a string may be a file on any server
 register_type(torch.device)  # the default of Lightning's averaging callbacks, written as its name
 
 

@@ -129,6 +129,24 @@ def test_files_of_another_kind(tmp_path):
         KMeans.load(tmp_path / "missing.npz")
 
 
+@pytest.mark.parametrize("change", ["bomb", "missing", "type", "parameter"])
+def test_hostile_files_end_in_one_line(rows, tmp_path, change):
+    fitted(rows).save(tmp_path / "model.npz")
+    arrays = dict(np.load(tmp_path / "model.npz"))
+    about = json.loads(str(arrays["about"]))
+    if change == "bomb":
+        np.savez_compressed(tmp_path / "model.npz", **arrays, zeros=np.zeros(10**6))
+    else:
+        if change == "missing":
+            del arrays["labels_"]
+        about["kind"]["dtype"] = "U100000000" if change == "type" else about["kind"]["dtype"]
+        about["parameters"] |= {"a": 1} if change == "parameter" else {}
+        np.savez(tmp_path / "model.npz", **(arrays | {"about": np.array(json.dumps(about))}))
+    with pytest.raises(ValueError, match=r"is not a file that KMeans\.save wrote") as error:
+        KMeans.load(tmp_path / "model.npz")
+    assert "\n" not in str(error.value)
+
+
 LARGE = """
 import resource, sys, numpy as np
 from clustering import KMeans

@@ -166,6 +166,28 @@ HOSTILE = {
         }
     },
     "another configuration": {"config": "beside.yaml"},
+    "a file of a folder": {"model": {"backbone": "inner/first.yaml"}},
+    "a file by its address": {"data": "file://RUN/beside.yaml"},
+    "a text in quotes": {"optimizer": "'evil_module.Thing'"},
+    "a name like a file's": {"optimizer": "evil_module.json"},
+    "trust": {"trust": "evil_module", "data": EVIL},
+    "a short name": {"trainer": {"logger": {"class_path": "evil_module_Logger"}}},
+    "a short name alone": {"trainer": {"logger": "evil_module_Logger"}},
+    "a file that is overwritten": {
+        "trainer": {
+            "callbacks": [
+                {
+                    "class_path": "lightning_modules.callbacks.prediction_csv.PredictionCSV",
+                    "init_args": {"path": "../evil_module.py", "classes": ["a"]},
+                }
+            ]
+        }
+    },
+    "a bomb in a text": {
+        "optimizer": "a0: &a0 [evil_module.x, x]\n"
+        + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+    },
+    "a circle in a text": {"optimizer": "&a [evil_module.Thing, *a]"},
 }
 
 
@@ -180,16 +202,19 @@ def test_a_hostile_config_runs_nothing(change, trained, tmp_path, monkeypatch, c
     config |= {"model": {"backbone": "MLP"}, "data": {"class_path": "datamodules.DigitsDataModule"}}
     for key, value in change.items():
         config[key] = {**config[key], **value} if key == "trainer" else value
-    (copied / "config.yaml").write_text(yaml.safe_dump(config))
+    (copied / "config.yaml").write_text(yaml.safe_dump(config).replace("RUN", str(copied)))
     (copied / "beside.yaml").write_text(yaml.safe_dump(EVIL))
     (tmp_path / "evil_module.py").write_text("open('mark', 'w').close()\nclass Thing: pass\ndef thing(*_): pass\n")
     shutil.copy(copied / "beside.yaml", tmp_path)
+    (copied / "inner").mkdir()
+    (copied / "inner" / "first.yaml").write_text("{class_path: MLP, init_args: {activation: second.yaml}}")
+    (copied / "inner" / "second.yaml").write_text(yaml.safe_dump(EVIL))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SystemExit):
         train.main(["test", "--ckpt_path", str(copied / "checkpoints" / "best.ckpt")])
     (line,) = capsys.readouterr().err.splitlines()
-    assert "evil_module" in line
+    assert "evil_module" in line or str(copied) in line
     assert not (tmp_path / "mark").exists()
 
 
@@ -202,6 +227,7 @@ def test_links_out_of_a_run_and_unreadable_configurations(trained, tmp_path, cap
         "bomb": lambda run: (run / "config.yaml").write_text(
             "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
         ),
+        "large": lambda run: (run / "config.yaml").write_text("#" * 2_000_000),
         "list": lambda run: (run / "config.yaml").write_text("[1, 2]"),
         "bytes": lambda run: (run / "config.yaml").write_bytes(b"\xff\xfe\x00"),
     }.items():

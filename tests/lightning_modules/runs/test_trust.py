@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ ALLOWED = [
     f"{__name__}.own_net",
     "GELU",
     "resnet18.a1_in1k",
-    "train.csv",
+    "os.csv",
 ]
 REFUSED = [
     "os.system",
@@ -90,7 +91,9 @@ REFUSED = [
 
 @pytest.mark.parametrize("path", ALLOWED)
 def test_allowed(path):
-    check({"backbone": path, "nested": [{"init_args": {"a": path}}]}, "net.ckpt")
+    check({"data": path, "nested": [{"init_args": {"a": path}}]}, "net.ckpt")
+    if path != "os.csv":
+        check({"backbone": path}, "net.ckpt")
 
 
 @pytest.mark.parametrize("path", REFUSED)
@@ -113,6 +116,47 @@ def test_trust_is_for_a_package_and_not_for_what_it_imports(tmp_path, monkeypatc
     for path in ("trusted_package.os.system", "trusted_package_2.Net"):
         with pytest.raises(ValueError, match="names"):
             check({"class_path": path}, "net.ckpt", ["trusted_package"])
+
+
+@pytest.mark.parametrize("name", ["json", "pt", "csv"])
+def test_a_module_whose_function_is_named_like_a_file_is_refused_where_it_is_imported(name, tmp_path, monkeypatch):
+    (tmp_path / "file_like.py").write_text(code(tmp_path / "mark"))
+    monkeypatch.syspath_prepend(tmp_path)
+    for key in ("backbone", "activation", "optimizer", "lr_scheduler"):
+        torch.save(whole(**{key: f"file_like.{name}"}), tmp_path / "evil.ckpt")
+        with pytest.raises(ValueError, match="--trust file_like"):
+            ImageClassifier.load_from_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_folders_are_no_modules(tmp_path, monkeypatch):
+    for name in ("resnet18", "dataset"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dataset" / "code.py").write_text("class Net: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):  # looking has imported the folders
+        check({"backbone": "resnet18.a1_in1k", "data": {"root": "dataset.v2"}}, "net.ckpt")
+        with pytest.raises(ValueError, match=r"--trust dataset\.code"):
+            check({"backbone": "dataset.code.Net"}, "net.ckpt")
+    assert ImageClassifier("resnet18.a1_in1k", 3, (3, 32, 32)).hparams.backbone == "resnet18.a1_in1k"
+
+
+def test_a_trusted_package_may_hold_its_class_elsewhere_and_an_import_that_fails_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "front.py").write_text("from _behind_it import Net\n")
+    (tmp_path / "_behind_it.py").write_text("from torch import nn\nclass Net(nn.Module): pass\n")
+    (tmp_path / "fails.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    check({"backbone": "front.Net"}, "net.ckpt", ["front"])
+    with pytest.raises(ValueError, match=r"net.ckpt names 'fails.Net' .*ZeroDivisionError"):
+        check({"backbone": "fails.Net"}, "net.ckpt", ["fails"])
+
+
+def test_a_class_of_a_module_without_a_file_is_ones_own(monkeypatch):
+    cell = types.ModuleType("cell_of_a_notebook")
+    exec("from torch import nn\nclass Net(nn.Module): pass\ndef bad() -> 'no type here': pass", cell.__dict__)
+    monkeypatch.setitem(sys.modules, cell.__name__, cell)
+    check({"backbone": "cell_of_a_notebook.Net"}, "net.ckpt")
+    check({"backbone": "cell_of_a_notebook.bad"}, "net.ckpt")
 
 
 def test_an_own_class_needs_no_trust_in_the_program_that_has_it(tmp_path):
@@ -153,6 +197,14 @@ def code(mark: Path) -> str:
 def fx(mark: Path) -> dict[str, Any]:
     path = "torch.fx.graph_module.reduce_graph_module"
     return {"class_path": path, "init_args": {"body": {"_code": "forward=0"}, "import_block": code(mark)}}
+
+
+class Hidden(collections.OrderedDict):
+    """A dictionary whose `items` is another function, for whoever asks it."""
+
+    def __reduce__(self) -> Any:
+        items = iter(list(dict.items(self)))
+        return collections.OrderedDict, (), {"items": collections.OrderedDict}, None, items
 
 
 def nested(depth: int) -> Any:
@@ -238,6 +290,35 @@ HOSTILE: dict[str, Callable[[Path, Path], object]] = {
     "an absolute name": lambda path, mark: rewrite(path, lambda bad: bad.writestr(str(mark), b"0")),
     "a huge bytearray": lambda path, mark: replaced_pickle(
         path, b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."
+    ),
+    "a huge bytearray in the old format": lambda path, mark: path.write_bytes(
+        b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."
+    ),
+    "arguments under Lightning's old key": lambda path, mark: torch.save(
+        {key: value for key, value in whole().items() if key != "hyper_parameters"}
+        | {"hparams": dict(whole(backbone=fx(mark))["hyper_parameters"])},
+        path,
+    ),
+    "arguments that hide": lambda path, mark: torch.save(
+        whole() | {"hyper_parameters": Hidden(whole(backbone=fx(mark))["hyper_parameters"])}, path
+    ),
+    "arguments that hide in arguments": lambda path, mark: torch.save(
+        whole(backbone=Hidden(class_path="lightning_modules.backbones.MLP", init_args=Hidden(activation=fx(mark)))),
+        path,
+    ),
+    "weights that timm opens, in a dictionary": lambda path, mark: torch.save(
+        whole(backbone={"class_path": "timm.models.resnet18", "init_args": {"pretrained_cfg": {"file": "evil.pth"}}}),
+        path,
+    ),
+    "a number as a huge tensor": lambda path, mark: torch.save(
+        whole() | {"optimizer_states": [torch.zeros(1).expand(10**6, 10**6)]}, path
+    ),
+    "a huge network": lambda path, mark: torch.save(whole(num_classes=10**15), path),
+    "arguments that are a list": lambda path, mark: torch.save(whole() | {"hyper_parameters": [1]}, path),
+    "weights that are a number": lambda path, mark: torch.save(whole() | {"state_dict": 1}, path),
+    "a version that is a number": lambda path, mark: torch.save(whole() | {"pytorch-lightning_version": 2}, path),
+    "an unknown argument": lambda path, mark: torch.save(
+        whole(backbone={"class_path": "torch.nn.ReLU", "init_args": {"a": 1}}), path
     ),
     "an empty pickle": lambda path, mark: replaced_pickle(path, b""),
     "a stack that is empty": lambda path, mark: replaced_pickle(path, b"\x80\x02RRRR."),
