@@ -35,6 +35,8 @@ def size(name: str, value: int | float | None) -> int | float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ValueError(f"{name} must be a count of examples or a fraction between 0 and 1, found {value!r}")
+    if isinstance(value, float) and value > 1 and value.is_integer():
+        return int(value)  # jsonargparse reads a count as a float if another module has used the union the other way
     if isinstance(value, float) and value > 1:
         raise ValueError(f"{name} must be between 0 and 1 as a fraction, found {value!r}; give a count as an integer")
     return value

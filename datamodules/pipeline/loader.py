@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from .augment import Augmentation, Plan, draw_plan
 
@@ -105,7 +105,7 @@ class BatchLoader:
     @property
     def sampler(self) -> "PartSampler":
         """Return the positions in `dataset` that this process takes."""
-        return PartSampler(self)
+        return PartSampler(self) if self.shuffle else InOrder(self)
 
     @property
     def num_workers(self) -> int:
@@ -196,6 +196,10 @@ class PartSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Start the loader's next iteration with this epoch."""
         self._loader.set_epoch(epoch)
+
+
+class InOrder(PartSampler, SequentialSampler):
+    """The positions of a loader that does not shuffle, which Lightning recognises by its type."""
 
 
 def shares(total: int, batch_size: int, rank: int, world_size: int, drop_last: bool = False) -> list[tuple[int, int]]:

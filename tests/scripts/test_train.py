@@ -219,7 +219,7 @@ def test_without_validation_the_last_weights_are_tested(tmp_path, capsys):
 
 MISTAKES = {
     "unknown optimizer": (["--optimizer", "Adamm"], "unknown optimizer 'Adamm': the nearest are Adam"),
-    "unknown activation": (["--model.activation", "Relu7"], "unknown activation 'Relu7'"),
+    "unknown activation": (["--model.activation", "Relu7"], "no activation 'Relu7'"),
     "unknown data": (["--data", "MNIST"], "unknown data module 'MNIST': the nearest are MNISTDataModule"),
     "unknown backbone": (["--model.backbone", "resnet21"], "unknown backbone 'resnet21'"),
     "unknown option": (["--optimizer", "AdamW", "--optimizer.lrr", "1"], "--optimizer has no option 'lrr'"),
