@@ -102,7 +102,7 @@ def plain(value: Any, where: str, product: type | tuple[type, ...] = _PRODUCTS) 
 
 def callable_of(value: Any, spec: Plain, where: str) -> Callable[..., Any]:
     """Return the factory that `spec`, the result of `plain(value)`, describes, with `value` where that is unsaved."""
-    return Given(value, where) if "unsaved" in spec and isinstance(spec, dict) else factory(spec, where)
+    return Given(value, where) if isinstance(spec, dict) and "unsaved" in spec else factory(spec, where)
 
 
 def factory(spec: Plain, where: str) -> Callable[..., Any]:
@@ -130,8 +130,9 @@ def factory(spec: Plain, where: str) -> Callable[..., Any]:
 def _written(value: Any, where: str, product: type | tuple[type, ...]) -> Plain:
     if isinstance(value, str):
         path = _full_path(value, where, product)
-        _check(_import(path, where), path, where, product)
-        return min(public_path(_import(path, where)) or path, path, key=lambda one: one.count("."))
+        target = _import(path, where)
+        _check(target, path, where, product)
+        return min(public_path(target) or path, path, key=lambda one: one.count("."))
     if isinstance(value, Mapping):
         return _written_mapping(value, where, product)
     if isinstance(value, functools.partial):

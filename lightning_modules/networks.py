@@ -24,7 +24,8 @@ def plain_backbone(backbone: Backbone) -> factories.Plain:
     Raises:
         ValueError: If it is unknown or makes no module.
     """
-    if isinstance(backbone, str) and not _is_path(backbone):
+    # timm's names may have a tag after a dot, but the part before it is no module.
+    if isinstance(backbone, str) and not importable(backbone):
         named(backbone)
         return backbone
     return factories.plain(backbone, "backbone", nn.Module)
@@ -32,7 +33,7 @@ def plain_backbone(backbone: Backbone) -> factories.Plain:
 
 def backbone_factory(backbone: Backbone, spec: factories.Plain) -> Callable[..., nn.Module] | nn.Module:
     """Return what `build` takes for `plain_backbone(backbone)`: the factory, or the module that was given."""
-    if isinstance(spec, str) and not _is_path(spec):
+    if isinstance(spec, str) and not importable(spec):
         return named(spec)
     make = factories.callable_of(backbone, spec, "backbone")
     if isinstance(make, factories.Given):
@@ -131,8 +132,3 @@ def _unbound(make: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, An
 def _name(make: Callable[..., Any]) -> str:
     target, _ = _unbound(make)
     return getattr(target, "__qualname__", type(target).__name__)
-
-
-def _is_path(name: str) -> bool:
-    # timm's names may have a tag after a dot, but the part before the dot is no module.
-    return importable(name)

@@ -53,7 +53,7 @@ def importable(path: str) -> bool:
         if spec is None:
             return False
         is_folder = spec.origin is None
-    # Any folder on the search path is a package; what matters is what lies in it.
+    # Any folder on the search path counts as a package, so its content decides.
     return not is_folder or importlib.util.find_spec(f"{top}.{rest[0]}") is not None
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation of a batch leaves behind in a module, taken back."""
+"""Restoring a module's state after a batch has been evaluated again."""
 
 import copy
 import functools

@@ -53,8 +53,8 @@ class TwoPassMixin(LightningModule):
     called again with the batches whose gradients were accumulated. Such a replay leaves only gradients behind: nothing
     is logged by `self.log`, and buffers, torchmetrics objects and the numbers, tensors, lists, dictionaries and sets
     that are attributes of the module are restored. Any other side effect of `training_step` belongs under
-    `if not self.replaying`. As in a hand-written loop, dropout draws anew, and clipping acts on the gradient of the
-    descent. If the gradient of any process is not finite, all processes skip the step.
+    `if not self.replaying`. As in a hand-written loop, dropout draws new masks, and clipping acts on the descent's
+    gradient. If the gradient of any process is not finite, all processes skip the step.
 
     The last window of an epoch may have fewer than `accumulate_grad_batches` batches. As with any other optimizer,
     Lightning divides their gradient by `accumulate_grad_batches`.
@@ -170,15 +170,15 @@ class TwoPass:
         self.__wrapped__ = module.training_step  # for whoever inspects the signature
         self._shadowed = vars(module).get("training_step")
         self._window: list[tuple[list[Any], Tensor]] = []
-        module.training_step = self  # type: ignore[method-assign]
-        optimizer.step = functools.partial(self.step, optimizer)  # type: ignore[method-assign]
+        module.training_step = self  # type: ignore[method-assign]  # until `remove`
+        optimizer.step = functools.partial(self.step, optimizer)  # type: ignore[method-assign]  # until `remove`
 
     def remove(self) -> None:
         """Give the module its own `training_step` back, and the optimizer its `step`."""
         vars(self.optimizer).pop("step", None)
         del self.module.training_step
         if self._shadowed is not None:
-            self.module.training_step = self._shadowed  # type: ignore[method-assign]
+            self.module.training_step = self._shadowed  # type: ignore[method-assign]  # as it was
 
     def __call__(self, *args: Any) -> Any:
         """Evaluate a batch; unless it is a replay, keep it when its gradient is accumulated."""

@@ -1,4 +1,4 @@
-"""How far a step of SAM has come: the way to the worst nearby point and back."""
+"""A step of SAM: its state, and the way to the worst nearby point and back."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from ._layout import chunks
 
 @dataclass
 class Progress:
-    """What a step of SAM changes besides the base optimizer.
+    """State of a step of SAM, besides that of the base optimizer.
 
     One object, because Lightning and Fabric wrap an optimizer in an object that has its methods, but attributes of its
     own. The first three attributes are SAM's.

@@ -27,7 +27,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from _common.console import print_rows, say
 from _common.errors import one_line_errors, quiet_lightning
-from _common.run import Run, flatten, run_of, shell, trusting, write_json
+from _common.run import Run, flatten, run_of, shell, write_json
+from _common.trust import trusting
 from _train.command_line import NO_CHECKPOINT, TrainCLI
 from _train.export import check_exporter, export_onnx
 from lightning_modules.callbacks.training_monitor import TrainingMonitor

@@ -1,5 +1,6 @@
 """A torchmetrics `Metric` whose sums stay float64: the one file here with private names of torch and torchmetrics."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -29,11 +30,13 @@ class SumMetric(Metric):
         self.from_logits = from_logits
         self.add_state("sums", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
+    @abstractmethod
     def _batch_sums(self, predictions: Predictions) -> Tensor:
-        raise NotImplementedError
+        """Return the sums of a batch."""
 
+    @abstractmethod
     def _value(self, sums: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the metric of the sums."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch: `preds` `[N, K]` or `[N]`, `target` `[N]`."""

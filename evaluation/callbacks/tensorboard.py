@@ -1,5 +1,6 @@
 """A base of the callbacks that use the outputs of steps, and images for TensorBoard."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ SPLITS = ("val", "test")
 """The splits of the first and of the second validation loader."""
 
 
-class StepCallback(pl.Callback):
+class StepCallback(pl.Callback, ABC):
     """Base of the callbacks that use the batches of an evaluation, except those of the sanity check."""
 
+    @abstractmethod
     def _add(self, outputs: Any, batch: Any, split: int) -> None:
         """Use a batch of a split, an index of `SPLITS`, and the outputs of its step."""
-        raise NotImplementedError
 
     def on_validation_batch_end(
         self,

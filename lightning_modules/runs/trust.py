@@ -1,4 +1,4 @@
-"""What a file may name.
+"""The import paths that a file may name.
 
 A checkpoint, and the config.yaml beside it, hold import paths. Importing or calling what an unknown file names would
 run its author's code, so every path is looked at first, arguments included. Without being trusted, a file may name
@@ -114,7 +114,7 @@ def _is_refused(place: tuple[str, ...], value: Any, trust: tuple[str, ...], impo
         tops = [one.split(".")[0] for one in trust]
         target = load(value)
         is_kind = inspect.isclass(target) and issubclass(target, KINDS)
-        return not (is_kind or _lies_within(target, tops) or _is_listed(target))
+        return not (is_kind or _is_defined_in(target, tops) or _is_listed(target))
     if _within(value, PACKAGES):
         target = load(find_path(value))
         return target is not None and not _is_listed(target)
@@ -129,15 +129,15 @@ def may_be_imported(text: str) -> bool:
 def _is_listed(target: Any) -> bool:
     """Return whether a class or function is one that every file may name."""
     if inspect.isclass(target):
-        return issubclass(target, KINDS) and _lies_within(target, PACKAGES)
+        return issubclass(target, KINDS) and _is_defined_in(target, PACKAGES)
     if in_library("torchvision", target) or in_library("timm", target):
         return True
     home = sys.modules.get((public_path(target) or "").rpartition(".")[0])
-    return _lies_within(target, OURS) and hasattr(home, "__path__") and _makes_a_kind(target, unknown=False)
+    return _is_defined_in(target, OURS) and hasattr(home, "__path__") and _makes_a_kind(target, unknown=False)
 
 
 def _is_own(target: Any) -> bool:
-    """Return whether a class or function was written by the user, in a module that is not installed."""
+    """Return whether a class or function is the user's own, from a module that is not installed."""
     name = getattr(target, "__module__", None)
     module = sys.modules.get(name or "")
     file = getattr(module, "__file__", None)
@@ -177,7 +177,7 @@ def _imported(path: str) -> Any:
     return None
 
 
-def _lies_within(target: Any, packages: Iterable[str]) -> bool:
+def _is_defined_in(target: Any, packages: Iterable[str]) -> bool:
     return _within(getattr(target, "__module__", None) or "", packages)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from _common.errors import hush
 from _common.names import classifier_path, read_config
-from _common.run import ROOT, checked_config, packages, run_of
+from _common.run import ROOT, run_of
+from _common.trust import checked_config, packages
 from lightning_modules import ImageClassifier
 from lightning_modules.paths import load, public_path
 from lightning_modules.runs.checkpoint_io import read_checkpoint

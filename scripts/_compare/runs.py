@@ -17,7 +17,8 @@ import torch
 
 import train
 from _common.errors import one_line
-from _common.run import find_last, trusting, write_json
+from _common.run import find_last, write_json
+from _common.trust import trusting
 from _compare.folder import only_one
 
 OUTCOME = "outcome.json"

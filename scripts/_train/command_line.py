@@ -21,7 +21,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSched
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
 from _common.names import YAML_WITH_NAMES, classifier_path, known
 from _common.rebuild import classifier_class, imported, with_classifier
-from _common.run import ROOT, Run, checked_config, find_last, run_of
+from _common.run import ROOT, Run, find_last, run_of
+from _common.trust import checked_config
 from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.prediction_csv import PredictionCSV

@@ -55,7 +55,7 @@ def lbfgs(params: Any) -> LBFGS:
 
 
 class Own(TwoPassMixin, LightningModule):
-    """What a user writes."""
+    """A user's module."""
 
     def __init__(self, make: Any = sam) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def state(module: nn.Module) -> list[Tensor]:
 
 @functools.cache
 def expected(make: Any = sam, **options: Any) -> list[Tensor]:
-    """What ImageClassifier, which test_two_pass compares with the slow twin, ends with."""
+    """Return the final weights of ImageClassifier, which test_two_pass compares with the slow reference."""
     model = ImageClassifier(network, CLASSES, SHAPE, optimizer=make)
     fit(model, **options)
     return state(model.backbone)

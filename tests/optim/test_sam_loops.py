@@ -52,18 +52,19 @@ def step(optimizer: Any, backward: Callable[[], Any], by_hand: bool) -> None:
         optimizer.step(backward)
 
 
+def evaluate(model: nn.Module, optimizer: SAM, x: Tensor, y: Tensor) -> Tensor:
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    return loss
+
+
 @functools.cache
 def plain() -> Tensor:
     model = network()
     optimizer = sam(model.parameters())
     for x, y in Batches():
-
-        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
+        closure = functools.partial(evaluate, model, optimizer, x, y)
         optimizer.step(closure)
     return weights(model)
 
@@ -88,13 +89,7 @@ def test_a_compiled_step(by_hand: bool) -> None:
     halves = [torch.compile(half, backend="eager") for half in (optimizer.first_step, optimizer.second_step)]
     compiled = torch.compile(optimizer.step, backend="eager")
     for x, y in Batches():
-
-        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
+        closure = functools.partial(evaluate, model, optimizer, x, y)
         if by_hand:
             for half in halves:
                 closure()
