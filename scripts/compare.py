@@ -19,7 +19,7 @@ from _common.console import print_files
 from _common.errors import fail, one_line_errors, quiet_lightning
 from _common.run import Run, shell
 from _compare.engines import Processes
-from _compare.folder import definition, find_folder, only_one, run_folders
+from _compare.folder import definition, find_folder, only_one_comparison, run_folders
 from _compare.grid import Axis, make_grid, parse
 from _compare.progress import make_runs, print_results
 from _compare.ray import Ray
@@ -77,7 +77,7 @@ def compare(
     chosen = range(seed, seed + seeds)
     executor = Ray(ray_address, threads, ray_gpus) if engine == "ray" else Processes(jobs)
     folder = find_folder(output, definition(combinations, threads), chosen, command).absolute()
-    with only_one(folder):
+    with only_one_comparison(folder):
         words = {one.name: one.words for one in combinations}
         tasks = [
             Task(name, run_seed, folder / place, words[name], threads, Path.cwd())

@@ -16,7 +16,7 @@ Commands: fit (the default: train, test the best checkpoint, write results.json)
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,31 +53,29 @@ def main(args: list[str] | None = None) -> TrainCLI:
         raise SystemExit(0)
     with one_line_errors(), quiet_lightning(*EXPECTED):
         cli = TrainCLI(words)  # parses
-        cli.build(find_run(cli))  # builds data, network and trainer
-        if cli.command == "fit":
-            fit(cli)
-        elif cli.command == "predict":
-            cli.trainer.predict(
-                cli.model, cli.datamodule, return_predictions=False, ckpt_path=cli.config.ckpt_path, weights_only=True
-            )
-            rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
-        else:
-            metrics = evaluate(cli, cli.command, cli.config.ckpt_path)
-            rank_zero_only(write_json)(cli.run.folder / f"{cli.command}.json", metrics)
-            rank_zero_only(print_metrics)(cli.config.ckpt_path, metrics)
+        run = find_run(cli)
+        with ending(run), run.only_trainer() if cli.command == "fit" and first_process() else nullcontext():
+            cli.build(run)  # builds data, network and trainer
+            if cli.command == "fit":
+                fit(cli)
+            elif cli.command == "predict":
+                predict(cli)
+            else:
+                metrics = evaluate(cli, cli.command, cli.config.ckpt_path)
+                rank_zero_only(write_json)(run.folder / f"{cli.command}.json", metrics)
+                rank_zero_only(print_metrics)(cli.config.ckpt_path, metrics)
         return cli
 
 
 def fit(cli: TrainCLI) -> None:
     """Train, test the best weights, and write the results."""
-    with ending(cli.run):
-        rank_zero_only(cli.run.save_config)(cli.config_text())
-        if cli.config.init_from is not None and cli.config.ckpt_path is None:
-            skipped = load_matching(cli.model, read_checkpoint(cli.config.init_from)["state_dict"])
-            rank_zero_only(say)(
-                f"weights from {cli.config.init_from}" + (f", except {', '.join(skipped)}" if skipped else "")
-            )
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    rank_zero_only(cli.run.save_config)(cli.config_text())
+    if cli.config.init_from is not None and cli.config.ckpt_path is None:
+        skipped = load_matching(cli.model, read_checkpoint(cli.config.init_from)["state_dict"])
+        rank_zero_only(say)(
+            f"weights from {cli.config.init_from}" + (f", except {', '.join(skipped)}" if skipped else "")
+        )
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if cli.config.trainer.fast_dev_run:
         return
     best = next((c.best_model_path for c in cli.callbacks if isinstance(c, ModelCheckpoint)), "")
@@ -89,12 +87,25 @@ def fit(cli: TrainCLI) -> None:
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
     results["train/examples_per_second"] = speed
     results["parameters"] = sum(p.numel() for p in cli.model.parameters())
-    if cli.config.export == "onnx":
+    if cli.config.export == "onnx" and first_process():
         export_onnx(cli.model, cli.run.folder / "model.onnx")
     write_results(cli, results, loggers, best)
     failed = [f"{path} is not the newest: {reason}" for path, reason in cli.checkpoint_io.failed.items()]
     if failed:
         raise OSError("; ".join(failed))
+
+
+def predict(cli: TrainCLI) -> None:
+    """Write the predictions of the network for every example."""
+    cli.trainer.predict(
+        cli.model, cli.datamodule, return_predictions=False, ckpt_path=cli.config.ckpt_path, weights_only=True
+    )
+    rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
+
+
+def first_process() -> bool:
+    """Return whether this process, of several, writes the files of the run."""
+    return int(vars(rank_zero_only)["rank"]) == 0  # which Lightning has read from the environment
 
 
 def find_run(cli: TrainCLI) -> Run:
@@ -103,12 +114,13 @@ def find_run(cli: TrainCLI) -> Run:
     if cli.command != "fit":
         if checkpoint is None:
             raise ValueError(NO_CHECKPOINT.format(cli.command))
-        return Run(run_of(checkpoint) or Run.to_train(root, None).folder)
+        folder = run_of(checkpoint)
+        return Run.to_train(root, None, first_process()) if folder is None else Run(folder)
     if cli.config.init_from is not None:
         read_checkpoint(cli.config.init_from)
     if cli.config.export is not None:
         check_exporter()
-    return Run.to_train(root, checkpoint)
+    return Run.to_train(root, checkpoint, first_process())
 
 
 @contextmanager

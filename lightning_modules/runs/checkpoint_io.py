@@ -1,8 +1,7 @@
 """Checkpoints that are complete or absent: written next to their target, synced, then renamed over it."""
 
-import mmap
 import os
-import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from .trust import leaves
-
-MAX_RATIO = 8  # torch packs nothing, so that an honest archive is as large as its content
-MAX_BYTES = 64 * 2**30
+from .reading import read_checkpoint as read_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -42,6 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def __init__(self) -> None:
         super().__init__()
         self.failed: dict[Path, str] = {}
+        self._refused: Path | None = None  # the newest save, if it failed and there is no such file
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save `checkpoint` at `path`; if the disk refuses, keep the existing file and warn.
@@ -54,23 +51,44 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"AtomicCheckpointIO writes local files and takes no storage_options, found {storage_options}"
             )
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             _write_synced(checkpoint, partial)
             os.replace(partial, target)
             _sync_folder(target.parent)
         except OSError as error:
             self.failed[target] = error.strerror or str(error)
             kept = "the previous checkpoint there is kept" if target.exists() else "there is no earlier one"
+            self._refused = None if target.exists() else target
             reason = self.failed[target]
             rank_zero_warn(
                 f"checkpoint {target} was not saved: {reason}; {kept}, training continues: make room on the disk"
             )
         else:
             self.failed.pop(target, None)
+            self._refused = None
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder gone read-only
+                partial.unlink(missing_ok=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint, unless it is kept in place of a newer one that the disk refused.
+
+        ModelCheckpoint removes the file that a better one replaces. If that one was refused, its name becomes a link to
+        this file, so that there is a best checkpoint and its name shows which one it is.
+        """
+        unwanted, kept = Path(path), Path(path).resolve()
+        try:
+            if self._refused is not None and self._refused.parent == unwanted.parent and kept.exists():
+                self._refused.symlink_to(kept.name)
+            else:
+                super().remove_checkpoint(kept)
+            if unwanted.is_symlink():
+                unwanted.unlink()
+        except OSError as error:
+            rank_zero_warn(f"checkpoint {unwanted} was not removed: {error.strerror or error}")
+        self.failed.pop(unwanted, None)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = None
@@ -82,64 +100,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ValueError: If the file is truncated, or is not a Lightning checkpoint.
         """
         return read_checkpoint(path, map_location, weights_only=weights_only is not False)
-
-
-def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only: bool = True) -> dict[str, Any]:
-    """Read a Lightning checkpoint.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, is not a Lightning checkpoint, or unpacks to far more than its size.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: check the path")
-    try:
-        _check_archive(path)
-        checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
-    except Exception as error:  # damaged bytes fail in any way
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"cannot read the checkpoint {path}: it is truncated or not a checkpoint ({reason[:120]}); "
-            "take another one, or start without --ckpt_path"
-        ) from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
-        content = (
-            f"keys {sorted(map(str, checkpoint))[:5]}" if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        )
-        raise ValueError(
-            f"{path} is not a Lightning checkpoint (found {content}): give one that a training run has saved"
-        )
-    for key, kind in {"state_dict": dict, "hyper_parameters": dict, "pytorch-lightning_version": str}.items():
-        if not isinstance(checkpoint.get(key, kind()), kind):
-            found = type(checkpoint[key]).__name__
-            raise ValueError(f"{path} is damaged: its {key} must be a {kind.__name__}, found {found}")
-    for _, value in leaves(checkpoint, path):  # refuses data that are nested too deeply
-        if type(value) is Tensor and value.layout is torch.strided and value.device.type != "meta":
-            size, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
-            if size > max(MAX_RATIO * held, 2**20):  # a number, shown as a huge tensor
-                raise ValueError(
-                    f"{path} holds a tensor of {size:,} bytes in {held:,}: it is damaged or made to do harm"
-                )
-    return checkpoint
-
-
-def _check_archive(path: Any) -> None:
-    """Refuse a zip archive that is larger than it looks, or holds what torch does not write."""
-    with open(path, "rb") as file:  # torch looks at the first bytes, zipfile at the last
-        if file.read(4) != b"PK\x03\x04":  # torch's older format, which is not packed
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content.find(b"bytearray") >= 0:  # whose constructor fills the memory
-                    raise ValueError("it makes a bytearray")
-            return
-    with zipfile.ZipFile(path) as archive:
-        unpacked, packed = sum(entry.file_size for entry in archive.infolist()), os.path.getsize(path)
-        if unpacked > min(MAX_RATIO * packed, MAX_BYTES):
-            raise ValueError(f"it unpacks from {packed:,} to {unpacked:,} bytes")
-        for name in archive.namelist():
-            if ".." in Path(name).parts or Path(name).is_absolute():
-                raise ValueError(f"it holds a file named {name!r}")
-            if name.endswith(".pkl") and b"bytearray" in archive.read(name):
-                raise ValueError("it makes a bytearray")
 
 
 def _write_synced(checkpoint: dict[str, Any], path: Path) -> None:

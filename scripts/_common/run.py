@@ -1,18 +1,24 @@
 """A run: a folder `runs/<time>/` with config.yaml, checkpoints/, tensorboard/, metrics.csv and results.json."""
 
+import itertools
 import json
 import os
 import shlex
 import shutil
 import time
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from _common.console import print_files, say
 from _common.errors import warn
+from _common.lock import only_one
 
 ROOT = "runs"
+STARTED = "# started "
+"""How the first line of a config.yaml begins."""
 
 
 @dataclass(frozen=True)
@@ -21,21 +27,32 @@ class Run:
 
     folder: Path
     resumed: bool = False  # whether a training that stopped continues here
+    new: bool = False  # whether this process has made the folder
 
     @classmethod
     def at(cls, output: str | Path | None) -> "Run":
         """Return the run in the folder `output`, or a new one under runs/, after making the folder."""
-        run = cls(Path(output) if output is not None else new_run())
+        run = cls(Path(output)) if output is not None else cls(new_run(), new=True)
         run.folder.mkdir(parents=True, exist_ok=True)
         return run
 
     @classmethod
-    def to_train(cls, root: str | Path, checkpoint: str | Path | None) -> "Run":
-        """Apply the resume rule: a `last.ckpt` continues in its own folder, anything else starts a new run."""
+    def to_train(cls, root: str | Path, checkpoint: str | Path | None, make: bool = True) -> "Run":
+        """Apply the resume rule: a `last.ckpt` continues in its own folder, anything else starts a new run.
+
+        Only the first of several processes may `make` the folder.
+        """
         folder = run_of(checkpoint) if checkpoint is not None else None
         if folder is not None and Path(str(checkpoint)).name == "last.ckpt":
             return cls(folder, resumed=True)
-        return cls(new_run(root))
+        return cls(new_run(root), new=True) if make else cls(Path(root) / "of another process")
+
+    def only_trainer(self) -> AbstractContextManager[None]:
+        """Refuse a second process that trains in this folder while the first one is alive."""
+        last = shell(self.checkpoint("last"))
+        return only_one(
+            self.folder, f"--ckpt_path {last}: the run is being trained; wait for its end, or stop it first"
+        )
 
     def checkpoint(self, name: str) -> Path:
         """Return the path of `best` or `last`."""
@@ -54,7 +71,7 @@ class Run:
         path = self.folder / "config.yaml"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(f"{STARTED}{datetime.now().isoformat()}\n{text}")
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write results.json, print where every file of `results["files"]` is, and return the results."""
@@ -63,8 +80,8 @@ class Run:
         return results
 
     def remove_if_empty(self) -> None:
-        """Remove a run that stopped before its first checkpoint."""
-        if not self.resumed and not any(self.folder.glob("checkpoints/*.ckpt")):
+        """Remove a new run that stopped before its first checkpoint."""
+        if self.new and not any(self.folder.glob("checkpoints/*.ckpt")):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def watch(self, folder: Path | None = None, tab: str = "") -> None:
@@ -74,10 +91,15 @@ class Run:
 
 
 def new_run(root: str | Path = ROOT) -> Path:
-    """Return an unused folder name under `root`, made of the time."""
+    """Make a folder under `root`, named after the time, that no other process has, and return it."""
     name = time.strftime("%Y%m%d-%H%M%S")
-    candidates = (Path(root) / (f"{name}-{number}" if number else name) for number in range(1000))
-    return next(folder for folder in candidates if not folder.exists())
+    Path(root).mkdir(parents=True, exist_ok=True)
+    for number in itertools.count():
+        folder = Path(root) / (f"{name}-{number}" if number else name)
+        with suppress(FileExistsError):  # of a run that started in the same second
+            folder.mkdir()
+            break
+    return folder
 
 
 def run_of(checkpoint: str | Path) -> Path | None:
@@ -91,7 +113,7 @@ def find_last(root: str | Path) -> Path:
     from lightning_modules.runs.checkpoint_io import read_checkpoint
 
     checkpoints = Path(root).glob("*/checkpoints/last.ckpt")
-    for checkpoint in sorted(checkpoints, key=lambda path: path.parent.parent.name, reverse=True):
+    for checkpoint in sorted(checkpoints, key=lambda path: started(path.parents[1]), reverse=True):
         try:
             read_checkpoint(checkpoint)
         except ValueError as error:
@@ -102,6 +124,20 @@ def find_last(root: str | Path) -> Path:
         f"--ckpt_path last: no run under {root} has a readable checkpoints/last.ckpt; "
         "start without --ckpt_path, or name the folder of the runs by --trainer.default_root_dir"
     )
+
+
+def started(folder: Path) -> str:
+    """Return the time at which a run was started, which a renamed or moved folder keeps in its config.yaml.
+
+    Without it, that is the time in the folder's name, otherwise that of its newest file.
+    """
+    with suppress(OSError, UnicodeDecodeError), open(folder / "config.yaml") as file:
+        line = file.readline(100)
+        if line.startswith(STARTED):
+            return line.removeprefix(STARTED).strip()
+    with suppress(ValueError):
+        return datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").isoformat() + folder.name[15:]
+    return datetime.fromtimestamp(folder.stat().st_mtime).isoformat()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

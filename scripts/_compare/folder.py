@@ -1,13 +1,13 @@
-"""Locating, identifying and locking the folder of a comparison."""
+"""Locating and identifying the folder of a comparison."""
 
-import fcntl
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from _common.lock import only_one
 from _common.run import ROOT, new_run, write_json
 from _compare.grid import Combination
 
@@ -55,18 +55,9 @@ def _unfinished(root: Path, defined: dict[str, Any], seeds: Sequence[int]) -> Pa
     return None
 
 
-@contextmanager
-def only_one(folder: Path, wait: bool = False) -> Iterator[None]:
+def only_one_comparison(folder: Path, wait: bool = False) -> AbstractContextManager[None]:
     """Keep a second comparison, or a second process of a run, out of the folder: refuse it, or let it `wait`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise ValueError(
-                f"another comparison is running in {folder}: wait for it, or give another --output"
-            ) from error
-        yield
+    return only_one(folder, f"another comparison is running in {folder}: wait for it, or give another --output", wait)
 
 
 def run_folders(combinations: Sequence[Combination], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:

@@ -19,7 +19,7 @@ import train
 from _common.errors import one_line
 from _common.run import find_last, write_json
 from _common.trust import trusting
-from _compare.folder import only_one
+from _compare.folder import only_one_comparison
 
 OUTCOME = "outcome.json"
 
@@ -60,7 +60,7 @@ def execute(task: Task) -> None:
     if task.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
     torch.set_num_threads(task.threads)
-    with only_one(task.folder, wait=True):  # a process of a killed comparison may still be ending
+    with only_one_comparison(task.folder, wait=True):  # a process of a killed comparison may still be ending
         if outcome(task.folder) is None:  # or may have finished the run
             _train(task)
     sys.stdout.flush()

@@ -29,7 +29,8 @@ from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.hooks import Unprofiled, skip_unused_hooks
-from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.runs.reading import check_resumable, read_checkpoint
 from lightning_modules.runs.trust import may_be_imported
 
 FACTORIES = ("optimizer", "lr_scheduler", "model.backbone", "model.activation")
@@ -234,7 +235,10 @@ def complete(command: str, words: list[str]) -> list[str]:
     if given is not None:
         root = value_of("trainer.default_root_dir", options) or ROOT
         checkpoint = find_last(root) if given == "last" else Path(given)
-        read_checkpoint(checkpoint)
+        if command == "fit":
+            check_resumable(read_checkpoint(checkpoint), checkpoint)
+        else:
+            read_checkpoint(checkpoint)
         options = replace("ckpt_path", str(checkpoint), options)
         run = run_of(checkpoint)
         if run is not None and value_of("config", options) is None:

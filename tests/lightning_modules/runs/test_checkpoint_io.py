@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from lightning_modules.runs.reading import check_resumable
 
 CHECKPOINT = {"state_dict": {"w": torch.arange(1000.0)}, "pytorch-lightning_version": "2.6.6"}
 
@@ -93,6 +95,74 @@ def test_unreadable_checkpoints_are_named(tmp_path):
         torch.save(foreign, path)
         with pytest.raises(ValueError, match=f"not a Lightning checkpoint .found {found}"):
             read_checkpoint(path)
+
+
+def test_flipped_bits_are_found(tmp_path):
+    """Each is refused, or is in a byte that holds nothing."""
+    path, draw = tmp_path / "last.ckpt", random.Random(0)
+    AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            read = read_checkpoint(path)
+        except ValueError as error:
+            assert "cannot read the checkpoint" in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert torch.equal(read.pop("state_dict")["w"], CHECKPOINT["state_dict"]["w"])
+            assert read == {"pytorch-lightning_version": "2.6.6"}
+    assert refused > 150
+    path.write_bytes(whole[:3000] + bytes([whole[3000] ^ 4]) + whole[3001:])
+    with pytest.raises(ValueError, match=r"it is damaged .*/data/0 does not match its checksum"):
+        read_checkpoint(path)
+
+
+def test_the_error_names_the_newest_good_checkpoint_beside(tmp_path):
+    for age, name in enumerate(("last", "worse", "best", "old")):
+        AtomicCheckpointIO().save_checkpoint(CHECKPOINT, tmp_path / f"{name}.ckpt")
+        os.utime(tmp_path / f"{name}.ckpt", (1e9 - age, 1e9 - age))
+    for name in ("last", "worse"):
+        (tmp_path / f"{name}.ckpt").write_bytes((tmp_path / f"{name}.ckpt").read_bytes()[:-100])
+    (tmp_path / ".last.ckpt.1.partial").write_bytes(b"half")
+    with pytest.raises(
+        ValueError, match=r"last\.ckpt: it is truncated .* good one beside it is .*best\.ckpt, or start"
+    ):
+        read_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_weights_alone_are_not_resumed(tmp_path):
+    with pytest.raises(ValueError, match=r"holds weights only .no loops, .* --init_from best\.ckpt"):
+        check_resumable(CHECKPOINT, "best.ckpt")
+    check_resumable(dict.fromkeys(("loops", "optimizer_states", "lr_schedulers", "callbacks")), "best.ckpt")
+
+
+def test_a_full_disk_keeps_a_best_checkpoint_of_lightnings(tmp_path, monkeypatch):
+    """ModelCheckpoint removes the file that it takes a refused one for a better one than."""
+    io, names, fsync = AtomicCheckpointIO(), [tmp_path / f"{epoch}.ckpt" for epoch in range(5)], os.fsync
+
+    def save(epoch):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            io.save_checkpoint(CHECKPOINT | {"epoch": epoch}, names[epoch])
+            io.remove_checkpoint(names[epoch - 1])
+
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    io.save_checkpoint(CHECKPOINT | {"epoch": 0}, names[0])
+    monkeypatch.setattr(os, "fsync", refuse)
+    for epoch in (1, 2):
+        save(epoch)
+        assert read_checkpoint(names[epoch])["epoch"] == 0
+        assert names[epoch].resolve() == names[0].resolve()
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(3)
+    save(4)
+    assert [file.name for file in tmp_path.iterdir()] == ["4.ckpt"]
+    assert io.failed == {}
 
 
 class Sneaky:

@@ -1,0 +1,86 @@
+"""Folders of runs: one for each run, one process in each, and which run is the last."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from _common import run as runs
+from _common.lock import only_one
+from _common.run import Run, find_last, new_run
+from lightning_modules.runs import checkpoint_io, reading
+
+HOLD = """
+import sys
+from pathlib import Path
+from _common.lock import only_one
+with only_one(Path(sys.argv[1]), "busy"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_runs_of_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "20260101-000000")
+    folders = [new_run(tmp_path / "runs") for _ in range(12)]
+    assert len(set(folders)) == 12
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_one_process_in_a_folder(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        told = rf"last\.ckpt: the run is being trained.*found process {holder.pid} on"
+        with pytest.raises(ValueError, match=told), Run(tmp_path).only_trainer():
+            pass
+        holder.kill()  # nothing is left locked
+        holder.wait()
+        with Run(tmp_path).only_trainer():
+            assert (tmp_path / ".lock").exists()
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        holder.kill()
+
+
+def test_a_folder_that_cannot_be_locked_is_used_all_the_same(tmp_path):
+    with only_one(tmp_path / "absent", "busy"):
+        pass
+
+
+def make(folder, text=None):
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"")
+    if text is not None:
+        Run(folder).save_config(text)
+    return folder
+
+
+def test_renamed_and_moved_runs_keep_their_age(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(reading, "read_checkpoint", read.append)
+    monkeypatch.setattr(checkpoint_io, "read_checkpoint", read.append)
+    first, second = make(tmp_path / "20260101-000000", "a: 1\n"), make(tmp_path / "20260101-000001", "a: 2\n")
+    assert find_last(tmp_path) == second / "checkpoints" / "last.ckpt"
+    first.rename(tmp_path / "zzz")
+    (tmp_path / "zzz" / "checkpoints" / "last.ckpt").write_bytes(b"a longer training")
+    second.rename(tmp_path / "19990101-000000")
+    for number in range(1, 500):  # of which none needs to be opened
+        make(tmp_path / f"19990101-{number // 60:04d}{number % 60:02d}")
+    assert find_last(tmp_path) == tmp_path / "19990101-000000" / "checkpoints" / "last.ckpt"
+    assert len(read) == 2
+    assert (tmp_path / "zzz" / "config.yaml").read_text().splitlines()[1:] == ["a: 1"]
+    assert runs.started(tmp_path / "zzz") < runs.started(tmp_path / "19990101-000000")
+
+
+def test_without_a_time_in_it_the_name_or_the_folder_tells_the_age(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "read_checkpoint", lambda path: None)
+    monkeypatch.setattr(checkpoint_io, "read_checkpoint", lambda path: None)
+    make(tmp_path / "mine")
+    assert find_last(tmp_path).parents[1].name == "mine"
+    make(tmp_path / "99990101-000000")
+    make(tmp_path / "99990101-000000-1")
+    assert find_last(tmp_path).parents[1].name == "99990101-000000-1"
