@@ -1,0 +1,146 @@
+"""The command line of `gpu.py`: run the parts one after the other, each with a time cap, and keep what they measure."""
+
+import argparse
+import contextlib
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .checkout import commit, slug
+from .processes import run_capped
+from .report import tables
+from .rows import Bench, read
+
+ROOT = Path(__file__).resolve().parents[2]
+CAPS = {"step": 190, "optimizers": 80, "compiled": 110}
+"""Seconds after which each part is killed, in the order in which they run."""
+ENVIRONMENT_CAP = 100
+LOG = 6000
+"""Characters of what a part printed that are kept if something failed."""
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command line `words` (the process's own by default); return the exit status."""
+    options = parse(words)
+    if options.part is not None:
+        return run_part(options)
+    began = time.monotonic()
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    results = Results(output, options)
+    left = lambda: 60 * options.minutes - (time.monotonic() - began)  # noqa: E731
+    results.run("environment", min(ENVIRONMENT_CAP, left()))
+    if results.parts["environment"]["ended"].startswith("exit") and results.environment["device"] == "unknown":
+        return 1  # no such device, or no torch
+    if options.data and "count" not in results.environment.get("images", {}):
+        print(f"{options.data} could not be decoded: random images are used", flush=True)
+        options.data = None
+    for part in CAPS:
+        if part in options.only:
+            cap = min(options.cap or CAPS[part], left())
+            if cap < 10:
+                print(f"{part}: no time left", flush=True)
+            else:
+                results.run(part, cap)
+    print(f"{results.path} after {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(prog="benchmarks/gpu.py", description=sys.modules["__main__"].__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--only", nargs="+", choices=list(CAPS), default=list(CAPS), help="Parts to run.")
+    parser.add_argument("--minutes", type=float, default=8.0, help="When the last part is killed.")
+    parser.add_argument("--cap", type=float, help="Seconds for each part, in place of its own cap.")
+    parser.add_argument("--output", default=str(ROOT / "results"), help="Folder of the results.")
+    parser.add_argument("--data", default=os.environ.get("CIFAR"), help="Folder of images (environment: CIFAR).")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="What is measured.")
+    parser.add_argument("--quick", action="store_true", help="Tiny sizes and few rounds: whether it runs.")
+    parser.add_argument("--commit", help="What is measured, where there is no git.")
+    for name in ("--part", "--rows", "--seconds"):  # of the process of one part
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    return parser.parse_args(words)
+
+
+def run_part(options: argparse.Namespace) -> int:
+    """Measure one part in this process."""
+    faulthandler.enable()
+    data = Path(options.data) if options.data else None
+    bench = Bench(Path(options.rows), options.device, options.quick, data, float(options.seconds))
+    # Where it hangs, if it does, in the log.
+    faulthandler.dump_traceback_later(max(0.97 * bench.seconds - 1, 1))
+    name = ".environment" if options.part == "environment" else f".parts.{options.part}"
+    importlib.import_module(name, __package__).run(bench)
+    return 0
+
+
+class Results:
+    """The results file, written anew whenever a part has appended rows."""
+
+    def __init__(self, output: Path, options: argparse.Namespace) -> None:
+        self.output, self.options = output, options
+        self.environment: dict[str, Any] = {"device": "unknown", "commit": options.commit or commit(ROOT)}
+        self.parts: dict[str, Any] = {}
+
+    @property
+    def path(self) -> Path:
+        """Return the file, named after the device."""
+        return self.output / f"gpu-{slug(self.environment['device'])}.json"
+
+    def run(self, part: str, cap: float) -> None:
+        """Run a part in a process of its own, and print its tables."""
+        began, sizes = time.monotonic(), [0]
+        with tempfile.TemporaryDirectory() as folder:
+            rows, log = Path(folder, "rows.jsonl"), Path(folder, "log.txt")
+            rows.touch()
+
+            def poll() -> None:
+                if rows.stat().st_size != sizes[-1]:
+                    sizes.append(rows.stat().st_size)
+                    self.take(part, {"rows": read(rows.read_text().splitlines(keepends=True))})
+
+            ended = run_capped(self.words(part, rows, cap), cap, log, poll)
+            printed = log.read_text(errors="replace")
+        self.take(part, {"ended": ended, "seconds": round(time.monotonic() - began, 1), "cap": round(cap)})
+        failed = ended != "finished" or any("error" in row for row in self.parts[part]["rows"])
+        if failed:
+            self.take(part, {"log": printed[-LOG:]})
+        console = Console(width=150)
+        console.print(*tables(part, self.parts[part]), f"{part}: {ended}, {self.parts[part]['seconds']} s", sep="\n")
+        if ended != "finished":
+            print(printed[-1500:], flush=True)
+
+    def take(self, part: str, values: dict[str, Any]) -> None:
+        """Add what is known of a part, and write the file."""
+        own = self.parts.setdefault(part, {"rows": []})
+        own.update(values)
+        if part == "environment":
+            for row in own["rows"]:
+                values = {name: value for name, value in row.items() if name not in ("case", "name")}
+                self.environment |= values if row["name"] == "environment" else {row["name"]: values}
+        else:  # parts of one file may come from different runs
+            own["environment"] = self.environment
+        content: dict[str, Any] = {"device": self.environment["device"], "parts": {}}
+        with contextlib.suppress(OSError, ValueError, KeyError):  # none yet, or a broken one
+            content["parts"] = dict(json.loads(self.path.read_text())["parts"])
+        content["parts"] |= self.parts
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(partial, self.path)
+
+    def words(self, part: str, rows: Path, cap: float) -> list[str]:
+        """Return the command of a part's process."""
+        options = self.options
+        words = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--part", part, "--rows", str(rows)]
+        words += ["--seconds", f"{cap:.0f}", "--device", options.device]
+        words += ["--quick"] if options.quick else []
+        return words + (["--data", str(options.data)] if options.data else [])

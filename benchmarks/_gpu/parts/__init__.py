@@ -1,0 +1,1 @@
+"""One part of the measurements a file, each with a function `run(bench)`."""

@@ -1,0 +1,28 @@
+"""What this project costs on a graphics card: one command, at most eight minutes.
+
+    python benchmarks/gpu.py                                   # every part
+    python benchmarks/gpu.py --only step optimizers --minutes 5
+    python benchmarks/gpu.py --data FOLDER                     # images of class folders instead of random ones
+    python benchmarks/gpu.py --device cpu --quick              # tiny sizes: only whether it runs
+
+Parts: step (a training step of resnet20: hand-written, captured, scripts/train.py with each optimizer, the usual
+Lightning idiom), optimizers, compiled (torch.compile of a step).
+
+Each part is a process of its own that is killed, with all its children, when its time is over. Its rows are written
+to `results/gpu-<device>.json` while it runs, so that what was measured stays; a row that fails holds its error, and the
+part goes on. Nothing is downloaded, and the project need not be installed.
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# Not this folder, whose files have the packages' names; it comes last, for `_gpu`.
+sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != HERE]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "scripts")]
+sys.path.append(str(HERE))
+
+from _gpu.driver import main
+
+if __name__ == "__main__":
+    sys.exit(main())

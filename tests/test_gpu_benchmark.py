@@ -1,0 +1,141 @@
+"""`benchmarks/gpu.py`: each part with tiny sizes on a CPU, and what happens to a part that fails or hangs."""
+
+import argparse
+import importlib
+import json
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
+
+
+def module(name):
+    return importlib.import_module(f"_gpu.{name}")
+
+
+def measured(part, tmp_path, **options):
+    rows = module("rows")
+    bench = rows.Bench(tmp_path / "rows.jsonl", "cpu", quick=True, **options)
+    bench.rows.touch()
+    module(f"parts.{part}").run(bench)
+    return {row["name"]: row for row in rows.read(bench.rows.read_text().splitlines(keepends=True))}
+
+
+def test_a_step_by_hand_by_train_and_by_the_usual_idiom(tmp_path):
+    rows = measured("step", tmp_path)
+    assert {name for name, row in rows.items() if "error" in row or "trace_error" in row} == set()
+    for name in ("by hand, eager", "train.py, SGD", "usual idiom, DataLoader"):
+        assert rows[name]["ms"]["median"] > 0
+        assert rows[name]["rate"] == pytest.approx(8e3 / rows[name]["ms"]["median"])
+    assert rows["by hand, captured"] == {
+        "case": "TwoLayerNet, batch 8, float32",
+        "name": "by hand, captured",
+        "skipped": "needs CUDA",
+    }
+    assert rows["train.py, SGD"]["items"] == 0
+    assert rows["usual idiom, DataLoader"]["items"] > 0
+
+
+def test_optimizers_are_ratios_to_fused_adam_and_name_the_missing_peers(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "parameterfree", None)
+    rows = measured("optimizers", tmp_path)
+    assert {name for name, row in rows.items() if "error" in row or "trace_error" in row} == set()
+    assert rows["Adam(fused)"]["wall_ratio"]["median"] == 1
+    assert {"LAMB()", "COCOB()", "SAM's own work", "EMA (WeightAverage)", "timm Lamb"} <= set(rows)
+    assert "not installed" in rows["parameterfree COCOB"]["skipped"]
+
+
+def test_one_failing_contender_is_left_out_and_named(tmp_path):
+    rows, timing = module("rows"), module("timing")
+    bench = rows.Bench(tmp_path / "rows.jsonl", "cpu")
+    calls = []
+
+    def breaks():
+        calls.append(1)
+        raise RuntimeError("out of\nmemory")
+
+    timing.interleaved(bench, "case", {"good": lambda: timing.Sample(2.0, 1.0, 2.0), "bad": breaks}, 3, "good", 60)
+    good, bad = sorted(rows.read(bench.rows.read_text().splitlines(keepends=True)), key=lambda row: "error" in row)
+    assert good["wall"] == {"median": 2.0, "low": 2.0, "high": 2.0, "count": 3}
+    assert bad["error"] == "RuntimeError: out of memory"
+    assert len(calls) == 1
+
+
+def test_counts_of_a_trace():
+    launch = {"cat": "cuda_runtime", "name": "cudaLaunchKernel"}
+    events = [
+        *({**launch, "args": {"correlation": number}} for number in (1, 2, 2)),  # reported by two interfaces
+        {"cat": "cuda_driver", "name": "cuLaunchKernelEx", "args": {"correlation": 3}},
+        {"cat": "cuda_runtime", "name": "cudaGraphLaunch", "args": {"correlation": 4}},
+        {"cat": "cuda_runtime", "name": "cudaStreamSynchronize"},
+        {"cat": "cuda_runtime", "name": "cudaDeviceSynchronize"},  # the profile's own
+        {"cat": "kernel", "name": "gemm", "dur": 30},
+        {"cat": "gpu_memset", "name": "Memset (Device)", "dur": 1},
+        {"cat": "gpu_memcpy", "name": "Memcpy HtoD (Pageable -> Device)", "dur": 4},
+        {"cat": "gpu_memcpy", "name": "Memcpy DtoH (Device -> Pageable)", "dur": 5},
+        {"cat": "gpu_user_annotation", "name": "Optimizer.step#SGD.step", "dur": 1000},  # spans kernels
+        {"cat": "cpu_op", "name": "aten::_local_scalar_dense"},
+        {"ph": "M", "name": "process_name"},
+    ]
+    counts = module("trace").count(events, 2, "cuda")
+    assert counts == {
+        "items": 0.5, "launches": 2.0, "kernels": 0.5, "waits": 0.5, "to_host": 0.5, "from_host": 0.5, "busy_ms": 0.02,
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="saw no kernel"):
+        module("trace").count([], 1, "cuda")
+
+
+def test_item_calls_are_counted():
+    counts = module("trace").traced(lambda: torch.ones(3).sum().item(), "cpu", 4)
+    assert counts == {"items": 1.0}
+
+
+def test_a_part_that_hangs_is_killed_with_its_children_and_its_rows_stay(tmp_path):
+    rows, processes = module("rows"), module("processes")
+    program = f"""
+        import subprocess, sys, time
+        open({str(tmp_path / "rows")!r}, "w").write('{{"case": "a", "name": "b", "x": 1}}\\n{{"case": ')
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        print(child.pid, flush=True)
+        time.sleep(60)
+    """
+    began, polls = time.monotonic(), []
+    words = [sys.executable, "-c", textwrap.dedent(program)]
+    ended = processes.run_capped(words, 3, tmp_path / "log", lambda: polls.append(1))
+    assert ended == "killed after 3 s"
+    assert time.monotonic() - began < 10
+    assert rows.read((tmp_path / "rows").read_text().splitlines(keepends=True)) == [{"case": "a", "name": "b", "x": 1}]
+    status = Path("/proc", (tmp_path / "log").read_text().strip(), "stat")
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() - began < 15
+        time.sleep(0.05)
+    assert processes.run_capped([sys.executable, "-c", "raise SystemExit(3)"], 30, tmp_path / "log", int) == (
+        "exit code 3"
+    )
+
+
+def test_a_new_run_of_one_part_keeps_the_others(tmp_path):
+    driver = module("driver")
+    for part, value in (("step", 1), ("kmeans", 2), ("step", 3)):
+        results = driver.Results(tmp_path, argparse.Namespace(commit="abc"))
+        results.take("environment", {"rows": [{"case": "environment", "name": "environment", "device": "Card 1"}]})
+        results.take(part, {"rows": [{"case": "a", "name": "b", "ms": value}]})
+    content = json.loads((tmp_path / "gpu-card-1.json").read_text())
+    assert [content["parts"][part]["rows"][0]["ms"] for part in ("step", "kmeans")] == [3, 2]
+    assert content["parts"]["step"]["environment"] == {"device": "Card 1", "commit": "abc"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_without_a_card_it_says_so(tmp_path):
+    with pytest.raises(SystemExit, match="no CUDA device was found: measure a CPU with --device cpu"):
+        module("environment").run(module("rows").Bench(tmp_path / "rows", "cuda"))
