@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer
 
 from ._layout import flat, memory_order
+from ._table import Plan, has_kernels
 
 # A CPU sums the squares of a norm in few float32 accumulators: the norm is too small by a relative 2e-5 at this number
 # of elements, by 4e-3 at 32 times as many.
@@ -82,6 +83,22 @@ def dense_gradient(optimizer: str, p: Tensor) -> Tensor | None:
     return p.grad
 
 
+@functools.cache
+def launches() -> Any:
+    """Return the module of the kernels' launches, or None without Triton."""
+    try:
+        from . import _launches
+    except ImportError:
+        return None
+    return _launches
+
+
+def takes_kernels(group: dict[str, Any], p: Tensor) -> bool:
+    """Return whether a kernel steps a parameter, if it has no gaps: on CUDA, unless the flags name another way."""
+    wanted = group["fused"] or (group["fused"] is None and (group["capturable"] or group["foreach"] is None))
+    return bool(wanted) and not group["differentiable"] and has_kernels(p) and launches() is not None
+
+
 class GroupOptimizer(Optimizer):
     """Optimizer that steps all tensors of a parameter group together, as torch's own do.
 
@@ -91,6 +108,12 @@ class GroupOptimizer(Optimizer):
     """
 
     STATE: ClassVar[tuple[str, ...]]
+    _plans: dict[tuple[Any, ...], Plan]  # by the group's id and what else they depend on
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled or loaded optimizer, whose tensors are others than before."""
+        super().__setstate__(state)
+        self._plans = {}
 
     def _check(self, group: dict[str, Any]) -> None: ...
 
@@ -120,6 +143,21 @@ class GroupOptimizer(Optimizer):
             of_params.append(state)
         for values, name in zip(states, self.STATE, strict=True):
             values += [state[name] for state in of_params]
+
+    def _plan(
+        self,
+        group: dict[str, Any],
+        lists: Sequence[list[Tensor]],
+        scalars: Sequence[list[Tensor]],
+        make: Callable[[list[list[Tensor]]], Any],
+        *keys: Any,
+    ) -> Plan:
+        """Return the launches that step a group, those of the step before unless a tensor or a key has changed."""
+        key = (id(group), *keys)
+        plan = self._plans.get(key)
+        if plan is None or not plan.matches(*lists, *scalars):
+            plan = self._plans[key] = Plan(lists, scalars, make)
+        return plan
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; return the closure's result, or None without a closure.

@@ -1,13 +1,16 @@
 """A step of SAM: its state, and the way to the worst nearby point and back."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._common import batches, local, norms
+from ._climb import Climb, Groups
+from ._common import batches, launches, local, norms
 from ._layout import chunks
+from ._table import has_kernels
 
 
 @dataclass
@@ -26,15 +29,54 @@ class Progress:
     checks: bool = False  # and is skipped if its gradient is not finite
     _perturbed: list[Tensor] = field(default_factory=list)
     _copies: dict[Tensor, Tensor] = field(default_factory=dict)  # of the weights, allocated once
+    _climb: Climb | None = None  # of the last step that kernels took
+    _is_open: bool = False  # whether its gradient is finite is not known yet
+
+    def climb(self, groups: Groups, wait: bool) -> None:
+        """Move the weights to the worst nearby point; see `SAM.first_step`."""
+        self.sharpness, self.skips, self._perturbed = None, False, []
+        params = [p for _, params in groups for p in params]
+        if params and all(map(has_kernels, params)) and launches() is not None:
+            self._copies_of(params)
+            if self._climb is None or not self._climb.matches(groups, self._copies):
+                self._climb = Climb(groups, self._copies)
+            if self._climb.fits:
+                self._climb.start(groups, [_gradients(params) for _, params in groups])
+                self.is_perturbed = self._is_open = True
+                if wait:
+                    self.is_perturbed = not self.settle()
+                else:
+                    self._climb.ask()
+                return
+        self._climb = None
+        squared = squared_norm(groups)
+        self._skip(not math.isfinite(squared))
+        self.is_perturbed = not self.skips
+        for group, of_group in groups if self.is_perturbed else ():
+            if squared > 0 and group["rho"] > 0 and of_group:
+                self.perturb(group, of_group, group["rho"] / math.sqrt(squared))
+
+    def settle(self) -> bool:
+        """Return whether the step is to be skipped; wait for the device if that is not known yet."""
+        if self._is_open and self._climb is not None:
+            self._skip(not self._climb.is_finite())
+        self._is_open = False
+        return self.skips
+
+    def _skip(self, skips: bool) -> None:
+        self.skips = skips
+        self.skipped_steps += skips
+
+    def _copies_of(self, params: list[Tensor]) -> list[Tensor]:
+        for p in params:
+            w, copy = local(p), self._copies.get(p)
+            if copy is None or (copy.shape, copy.dtype, copy.device) != (w.shape, w.dtype, w.device):
+                self._copies[p] = torch.empty_like(w)
+        return [self._copies[p] for p in params]
 
     def perturb(self, group: dict[str, Any], params: list[Tensor], scale: float) -> None:
         """Add `scale` g (`scale` T² g in an adaptive group) to parameters with gradients g."""
-        w, grads = [local(p) for p in params], _gradients(params)
-        for p, w_i in zip(params, w, strict=True):
-            copy = self._copies.get(p)
-            if copy is None or (copy.shape, copy.dtype, copy.device) != (w_i.shape, w_i.dtype, w_i.device):
-                self._copies[p] = torch.empty_like(w_i)
-        copies = [self._copies[p] for p in params]
+        w, grads, copies = [local(p) for p in params], _gradients(params), self._copies_of(params)
         self._perturbed += params
         scale = -scale if group.get("maximize", False) else scale  # then the worst point is the lowest one
         if group["adaptive"]:
@@ -51,7 +93,9 @@ class Progress:
         """Copy the weights back; a RuntimeError if they are not perturbed."""
         if not self.is_perturbed:
             raise RuntimeError("the weights are not perturbed: call first_step before")
-        if self._perturbed:
+        if self._climb is not None:
+            self._climb.restore()
+        elif self._perturbed:
             torch._foreach_copy_([local(p) for p in self._perturbed], [self._copies[p] for p in self._perturbed])
         self._perturbed, self.is_perturbed = [], False
 

@@ -12,7 +12,16 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import ParamsT
 
-from ._common import GroupOptimizer, batches, check_flags, check_not_negative, check_parameters, local_lists
+from ._common import (
+    GroupOptimizer,
+    batches,
+    check_flags,
+    check_not_negative,
+    check_parameters,
+    launches,
+    local_lists,
+    takes_kernels,
+)
 from ._layout import chunks, contiguous, cut
 
 WRITTEN = (0, 3, 4, 5, 6)  # of (w, gradient, *COCOB.STATE)
@@ -72,8 +81,9 @@ class COCOB(GroupOptimizer):
         foreach: True steps all tensors at once, False one at a time, None whichever suits the device.
         capturable: Has no effect, as a CUDA graph can always capture the step; accepted as in torch.
         differentiable: Let autograd differentiate through the step.
-        fused: Step tensors of more than 16,384 elements on a CPU with `torch.compile`, which compiles in the first
-            step; without a compiler a warning is given. Has no effect on other devices.
+        fused: True steps tensors of more than 16,384 elements on a CPU with `torch.compile`, which compiles in the
+            first step; without a compiler a warning is given. True and None step a group on CUDA in one launch of a
+            Triton kernel (float32 and bfloat16; without Triton in lists).
 
     Memory: the state holds five tensors for each parameter: w_1, theta, G, L and R.
 
@@ -108,6 +118,7 @@ class COCOB(GroupOptimizer):
     ) -> None:
         options = {"alpha": alpha, "weight_decay": weight_decay, "maximize": maximize}
         flags = {"foreach": foreach, "capturable": capturable, "differentiable": differentiable, "fused": fused}
+        self._plans = {}
         super().__init__(params, {**options, **flags})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -149,10 +160,16 @@ class COCOB(GroupOptimizer):
         return torch.stack([size.to(sizes[0].device) for size in sizes]) if sizes else torch.empty(0)
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: Any) -> None:
-        if group["maximize"]:
-            grads = list(torch._foreach_neg(grads))
         # No element depends on another one, so that a shard of a DTensor can be stepped by itself.
-        for batch in batches(local_lists((params, grads, *states))):
+        params, grads, *tensors = local_lists((params, grads, *states))
+        if not torch.compiler.is_compiling() and any(takes_kernels(group, p) for p in params):
+            plan = self._plan(group, (params, *tensors), (), lambda lists: launches().CocobLists(lists))
+            for part, index in plan.parts:
+                part.step(group, [grads[i] for i in index])
+            params, grads, *tensors = ([values[i] for i in plan.others] for values in (params, grads, *tensors))
+        if group["maximize"] and grads:
+            grads = list(torch._foreach_neg(grads))
+        for batch in batches((params, grads, *tensors)):
             if group["differentiable"] or torch.compiler.is_compiling():
                 _single_tensor_cocob(group, batch)
             elif group["fused"] and batch[0][0].is_cpu:

@@ -9,7 +9,17 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import ParamsT
 
-from ._common import GroupOptimizer, batches, check_flags, check_not_negative, check_parameters, local_lists, norms
+from ._common import (
+    GroupOptimizer,
+    batches,
+    check_flags,
+    check_not_negative,
+    check_parameters,
+    launches,
+    local_lists,
+    norms,
+    takes_kernels,
+)
 from ._layout import chunks, contiguous, scaled
 
 WRITTEN = (0, 2, 3)  # of (w, gradient, m, v)
@@ -65,12 +75,13 @@ class LAMB(GroupOptimizer):
         exclude_1d: Apply neither weight decay nor trust ratio to tensors of at most one dimension (norm scales,
             biases).
         maximize: Ascend instead of descending.
-        foreach: True steps all tensors at once, False one at a time. None is True on an accelerator, and
-            `fused=True` on a CPU.
+        foreach: True steps all tensors at once, False one at a time. None leaves the choice to `fused`.
         capturable: Keep the step counts on the parameters' device, so that a CUDA graph can capture the step. A
             learning rate that is a tensor must then be on that device.
         differentiable: Let autograd differentiate through the step.
-        fused: Compute the direction with the kernel of torch's fused Adam.
+        fused: True steps a group on CUDA in two launches of Triton kernels (float32 and bfloat16, but no
+            DTensor; without Triton as elsewhere), and elsewhere computes the direction with the kernel of torch's fused
+            Adam. None is True, but `foreach=True` on CUDA for tensors that have no Triton kernel.
 
     Memory: the state holds two tensors for each parameter. On a CPU a buffer as large as the largest tensor is kept.
 
@@ -109,6 +120,7 @@ class LAMB(GroupOptimizer):
         options: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         options |= {"bias_correction": bias_correction, "norm_bounds": norm_bounds, "exclude_1d": exclude_1d}
         flags = {"foreach": foreach, "capturable": capturable, "differentiable": differentiable, "fused": fused}
+        self._plans = {}
         self._ratios: list[tuple[list[Tensor], Tensor]] = []
         self._buffers: dict[torch.dtype, Tensor] = {}
         super().__init__(params, {**options, "maximize": maximize, **flags})
@@ -117,6 +129,10 @@ class LAMB(GroupOptimizer):
         """Restore a pickled optimizer, without the last step's trust ratios."""
         super().__setstate__(state)
         self._ratios, self._buffers = [], {}
+        for group in self.param_groups:  # a loaded step count may be on another device, to be waited for at each step
+            for p in group["params"]:
+                if "step" in self.state.get(p, {}):
+                    self.state[p]["step"] = self.state[p]["step"].to(_step_device(group, p), torch.float32)
 
     def _check(self, group: dict[str, Any]) -> None:
         check_parameters("LAMB", group, whole=True)
@@ -129,8 +145,7 @@ class LAMB(GroupOptimizer):
             raise ValueError(f"norm_bounds must be None or (low, high) with 0 <= low <= high, found {bounds}")
 
     def _new_state(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        device = p.device if group["capturable"] or group["fused"] else "cpu"
-        step = torch.zeros((), dtype=torch.float32, device=device)
+        step = torch.zeros((), dtype=torch.float32, device=_step_device(group, p))
         return {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
 
     def trust_ratios(self) -> Tensor:
@@ -148,22 +163,40 @@ class LAMB(GroupOptimizer):
         return super().step(closure)
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: Any) -> None:
+        lists, others = (params, grads, *states), list(range(len(params)))
+        if not torch.compiler.is_compiling() and any(takes_kernels(group, p) for p in params):
+
+            def make(lists: list[list[Tensor]]) -> Any:
+                return launches().LambLists(lists, [_is_adapted(group, p) for p in lists[0]])
+
+            plan = self._plan(group, (params, *states[:2]), states[2:], make, group["exclude_1d"])
+            others = plan.others
+            for part, index in plan.parts:
+                part.step(group, [grads[i] for i in index])
+                self._ratios.append((part.adapted, part.ratios))
+        for on_cpu in (True, False):
+            index = [i for i in others if states[-1][i].is_cpu is on_cpu]
+            if index:
+                self._step_others(group, *([values[i] for i in index] for values in lists))
+
+    def _step_others(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: Any) -> None:
         exp_avgs, exp_avg_sqs, steps = states
         if steps[0].is_cpu:  # adding a number would convert it to a tensor for each step count
             torch._foreach_add_(steps, torch.ones(()), alpha=1.0)
         else:
             torch._foreach_add_(steps, 1)
         traced = group["differentiable"] or torch.compiler.is_compiling()
-        on_device = group["capturable"] or group["fused"]  # where it cannot be read without waiting for the device
+        # Where it cannot be read without waiting for the device.
+        on_device = group["capturable"] or group["fused"] or not steps[0].is_cpu
         counts = [None] * len(steps) if traced or on_device else torch.stack(steps).tolist()
         if not group["bias_correction"]:
             steps = [torch.full_like(steps[0], math.inf)] * len(steps)  # no bias is left after so many steps
         if group["maximize"]:
             grads = list(torch._foreach_neg(grads))
-        adapted = [p.ndim > 1 or not group["exclude_1d"] for p in params]
+        adapted = [_is_adapted(group, p) for p in params]
         for batch in batches((params, grads, exp_avgs, exp_avg_sqs, steps), adapted, counts):
             first = batch[0][0]
-            adapt = first.ndim > 1 or not group["exclude_1d"]
+            adapt = _is_adapted(group, first)
             if not traced and (group["fused"] or (first.is_cpu and group["foreach"] is None and not on_device)):
                 ratios = _fused_lamb(group, adapt, batch, self._buffers)
             elif traced or on_device:
@@ -172,6 +205,17 @@ class LAMB(GroupOptimizer):
                 ratios = _multi_tensor_lamb(group, adapt, batch)
             if adapt:
                 self._ratios.append((batch[0], ratios))
+
+
+def _is_adapted(group: dict[str, Any], p: Tensor) -> bool:
+    """Return whether weight decay and trust ratio apply to a parameter."""
+    return p.ndim > 1 or not group["exclude_1d"]
+
+
+def _step_device(group: dict[str, Any], p: Tensor) -> torch.device:
+    """Return where the step count of a parameter belongs."""
+    on_device = group["capturable"] or group["fused"] or takes_kernels(group, p)
+    return p.device if on_device else torch.device("cpu")
 
 
 def _single_tensor_lamb(group: dict[str, Any], adapt: bool, batch: list[list[Tensor]]) -> Tensor:

@@ -149,11 +149,13 @@ class SAM(Optimizer):
             super().load_state_dict(state_dict)
 
     @torch.no_grad()
-    def first_step(self, zero_grad: bool = False) -> bool:
+    def first_step(self, zero_grad: bool = False, wait: bool = True) -> bool:
         """Move the weights to w + epsilon, along their present gradients.
 
         Args:
             zero_grad: Clear the gradients afterwards.
+            wait: False returns True on CUDA without waiting for the norm of the gradient. If it is not finite, the
+                weights stay where they are, and the step of the base optimizer is skipped and counted.
 
         Returns:
             True if they were moved; False if a gradient is not finite: the step is skipped, also by its `second_step`.
@@ -164,14 +166,7 @@ class SAM(Optimizer):
         progress = self._progress
         if progress.is_perturbed:
             raise RuntimeError("first_step was called twice: call second_step (or restore) in between")
-        with_gradients = self._with_gradients()
-        squared = squared_norm(with_gradients)
-        progress.sharpness, progress.skips = None, not math.isfinite(squared)
-        progress.is_perturbed = not progress.skips
-        progress.skipped_steps += progress.skips
-        for group, params in with_gradients if progress.is_perturbed else ():
-            if squared > 0 and group["rho"] > 0 and params:
-                progress.perturb(group, params, group["rho"] / math.sqrt(squared))
+        progress.climb(self._with_gradients(), wait)
         if zero_grad:
             self.zero_grad()
         return progress.is_perturbed
@@ -191,7 +186,7 @@ class SAM(Optimizer):
 
     def second_step(self, zero_grad: bool = False) -> None:
         """Restore the weights and step along the present gradients, if they are finite; clear them with `zero_grad`."""
-        if not self._progress.skips:
+        if self.is_perturbed or not self._progress.skips:
             self.restore()
         with self.descent():
             self._progress.checks = True
@@ -200,9 +195,9 @@ class SAM(Optimizer):
             self.zero_grad()
 
     @contextmanager
-    def perturbed(self) -> Iterator[bool]:
+    def perturbed(self, wait: bool = True) -> Iterator[bool]:
         """Call `first_step`, yield its result, and restore the weights at the end of the `with` block."""
-        moved = self.first_step()
+        moved = self.first_step(wait=wait)
         try:
             yield moved
         finally:
@@ -216,6 +211,7 @@ class SAM(Optimizer):
         try:
             yield
         finally:
+            self._progress.settle()  # another's decision to skip the step hides ours
             self._progress.descends = self._progress.checks = self._progress.skips = False
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -242,12 +238,14 @@ class SAM(Optimizer):
         refuse_automatic_optimization("SAM", closure)
         with torch.enable_grad():
             first = closure()
-        with self.perturbed() as perturbed:
+        with self.perturbed(wait=False) as perturbed:
             if not perturbed:
                 return first
             self.zero_grad()  # if the closure does not, the first gradient must not be added to the second
             with torch.enable_grad():
                 second = closure()
+        if self._progress.settle():
+            return first
         self.base_optimizer.step()
         if isinstance(first, Tensor) and isinstance(second, Tensor):
             self.sharpness = second.detach() - first.detach()
@@ -255,6 +253,7 @@ class SAM(Optimizer):
 
     def _descend(self, closure: Callable[[], Any] | None) -> Any:
         progress = self._progress
+        progress.settle()
         if progress.checks and not progress.skips:
             progress.skips = not math.isfinite(squared_norm(self._with_gradients()))
             progress.skipped_steps += progress.skips
