@@ -17,10 +17,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.callbacks import BatchSizeFinder, ModelCheckpoint
+from pytorch_lightning.callbacks import BatchSizeFinder
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -31,6 +30,7 @@ from _common.run import Run, flatten, run_of, shell, write_json
 from _common.trust import trusting
 from _train.command_line import NO_CHECKPOINT, TrainCLI
 from _train.export import check_exporter, export_onnx
+from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.checkpoint_io import load_matching, read_checkpoint
 from lightning_modules.runs.loggers import CSVLog
@@ -78,8 +78,8 @@ def fit(cli: TrainCLI) -> None:
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if cli.config.trainer.fast_dev_run:
         return
-    best = next((c.best_model_path for c in cli.callbacks if isinstance(c, ModelCheckpoint)), "")
-    best = best if Path(best).is_file() else ""  # a full disk may have refused it
+    saved = [str(c.path) for c in cli.callbacks if isinstance(c, BestCheckpoint) and c.path.is_file()]
+    best = next(iter(saved), "")  # a full disk may have refused it
     speed = next(c.examples_per_second for c in cli.callbacks if isinstance(c, TrainingMonitor))
     cli.trainer.loggers, loggers = [], cli.trainer.loggers  # the curves end with the training
     vars(cli.trainer)["callbacks"] = [one for one in cli.callbacks if not isinstance(one, BatchSizeFinder)]

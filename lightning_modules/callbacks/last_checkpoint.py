@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from pytorch_lightning.plugins.precision import DoublePrecision
+
+from ..runs.unsaved_state import end_resumed_epoch, restore_unsaved_state, unsaved_state
 
 
 class LastCheckpoint(Checkpoint):
@@ -18,8 +21,9 @@ class LastCheckpoint(Checkpoint):
     that a run killed early can be resumed, and once at the end.
 
     Every checkpoint of the Trainer, not only this one, gets the state that Lightning does not save: that of each rank's
-    random number generators (PyTorch, CUDA, numpy, Python), without which dropout differs after a resume, and that of
-    loggers with a `state_dict` (`CSVLog`).
+    random number generators (PyTorch, CUDA, numpy, Python), without which dropout differs after a resume, that of
+    loggers with a `state_dict` (`CSVLog`), and the metrics that callbacks and schedulers watch. A training that early
+    stopping has ended stays ended, unless it gets more patience.
 
     Args:
         path: The file. It is overwritten, atomically if the Trainer has the plugin `AtomicCheckpointIO`.
@@ -40,10 +44,13 @@ class LastCheckpoint(Checkpoint):
         self.saved_step = -1  # optimizer step of the newest save or load
         self._seen_step = -1
         self._loaded: dict[str, Any] | None = None
+        self._patience: list[tuple[EarlyStopping, int]] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Use rank 0's path on every rank."""
+        """Use rank 0's path on every rank, and float64 weights before a checkpoint of them is loaded."""
         self.path = trainer.strategy.broadcast(self.path)
+        if isinstance(trainer.precision_plugin, DoublePrecision):  # Lightning converts them after loading
+            pl_module.double()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore generators and loggers on resume; save step 0 otherwise."""
@@ -52,6 +59,9 @@ class LastCheckpoint(Checkpoint):
             for logger, state in zip(trainer.loggers, self._loaded["loggers"], strict=False):
                 if state is not None and hasattr(logger, "load_state_dict"):
                     logger.load_state_dict(state)
+            for stopping, patience in self._patience:  # which Lightning takes from the checkpoint
+                stopping.patience = patience
+            restore_unsaved_state(trainer, pl_module, self._loaded["unsaved"])
             self._loaded = None
             if trainer.global_step == 0:
                 # Under max_steps Lightning would count a step before the first one, and log one step late.
@@ -70,6 +80,10 @@ class LastCheckpoint(Checkpoint):
         if due and stepped and not self._more_follows(trainer, batch_idx):
             self._save(trainer)
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Treat a resumed epoch as any other."""
+        end_resumed_epoch(trainer)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the finished run."""
         self._save(trainer)
@@ -85,18 +99,22 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the random state of every rank and the state of the loggers."""
+        """Add the random state of every rank, the state of the loggers, and what else Lightning leaves out."""
         checkpoint["random_states"] = _gather(_random_state())
         checkpoint["loggers"] = [
             logger.state_dict() if hasattr(logger, "state_dict") else None for logger in trainer.loggers
         ]
+        checkpoint["unsaved"] = unsaved_state(trainer)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the states until training starts, because setup may draw random numbers."""
         if trainer.state.fn == "fit":
-            self._loaded = {name: checkpoint.get(name, []) for name in ("random_states", "loggers")}
+            empty: dict[str, Any] = {"random_states": [], "loggers": [], "unsaved": {}}
+            self._loaded = {name: checkpoint.get(name, default) for name, default in empty.items()}
+            stopping = [one for one in vars(trainer)["callbacks"] if isinstance(one, EarlyStopping)]
+            self._patience = [(one, one.patience) for one in stopping]
 
     def _save(self, trainer: pl.Trainer) -> None:
         for logger in trainer.loggers:

@@ -12,11 +12,11 @@ from jsonargparse.typing import register_type
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     LearningRateFinder,
-    ModelCheckpoint,
     ProgressBar,
     StochasticWeightAveraging,
 )
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.plugins.precision import DoublePrecision
 
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
 from _common.names import YAML_WITH_NAMES, classifier_path, known
@@ -24,6 +24,7 @@ from _common.rebuild import classifier_class, imported, with_classifier
 from _common.run import ROOT, Run, find_last, run_of
 from _common.trust import checked_config
 from lightning_modules import ImageClassifier
+from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
@@ -145,6 +146,8 @@ class TrainCLI(LightningCLI):
         """Make data, network and trainer."""
         self.run = run
         super().instantiate_classes()
+        if isinstance(self.trainer.precision_plugin, DoublePrecision):
+            self.model.double()  # before a checkpoint is loaded, not after it, as Lightning does
         if self.command == "fit" and self.config.log_graph:
             self.model.example_input_array = torch.zeros(1, *self.model.hparams["image_shape"])
 
@@ -209,14 +212,7 @@ class TrainCLI(LightningCLI):
         # average, which replaces the weights at the end.
         if averages or not getattr(self.datamodule, "val_size", True):
             return [last]
-        best = ModelCheckpoint(
-            self.run.checkpoint("best").parent,
-            filename="best",
-            monitor=self.config.monitor_metric,
-            mode=self.config.monitor_mode,
-            save_on_train_epoch_end=False,  # a checkpoint saved there does not resume exactly
-            enable_version_counter=False,
-        )
+        best = BestCheckpoint(self.run.checkpoint("best"), self.config.monitor_metric, self.config.monitor_mode)
         return [best, last]
 
 

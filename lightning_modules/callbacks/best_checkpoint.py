@@ -1,0 +1,81 @@
+"""The checkpoint of the best validation of a run, its resumed parts included."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from ..runs.checkpoint_io import read_checkpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps one file with the best value of a metric, saved after validation.
+
+    Lightning's ModelCheckpoint forgets the best value when a run continues in another folder, and when the file was
+    written after the checkpoint from which the run continues. This one reads the value from the file, and copies the
+    file of the earlier part into the folder of the new one. A value that is not finite is never the best.
+
+    Args:
+        path: The file.
+        monitor: Name of the metric.
+        mode: `"min"` or `"max"`.
+
+    >>> BestCheckpoint("runs/one/checkpoints/best.ckpt", "val/accuracy", "max").filename
+    'best'
+    """
+
+    def __init__(self, path: str | Path, monitor: str, mode: str = "min") -> None:
+        self.path = Path(path).absolute()
+        super().__init__(
+            self.path.parent,
+            filename=self.path.stem,
+            monitor=monitor,
+            mode=mode,
+            save_on_train_epoch_end=False,  # a checkpoint saved there does not resume exactly
+            enable_version_counter=False,
+        )
+        self._loaded: dict[str, Any] | None = None
+        self._in_file: Tensor | None = None  # value of a file that the process before this one has written
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Return whether a value is finite and better than the best so far."""
+        if current is None or not current.isfinite() or not super().check_monitor_top_k(trainer, current):
+            return False
+        worse = torch.gt if self.mode == "min" else torch.lt
+        return self._in_file is None or not bool(worse(current, self._in_file.to(current.device)))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until training starts."""
+        self._loaded = state_dict
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Continue from the best value of the earlier part."""
+        super().on_train_start(trainer, pl_module)
+        if self._loaded is not None:
+            score = self._loaded["best_model_score"]
+            found = self._adopt(score, self._loaded["best_model_path"]) if trainer.is_global_zero else None
+            self._in_file = trainer.strategy.broadcast(found)
+            if self._in_file is not None and score is not None:
+                self.best_model_path = self.kth_best_model_path = str(self.path)
+                self.best_k_models = {str(self.path): score}
+                self.best_model_score = self.kth_value = score
+            self._loaded = None
+
+    def _adopt(self, score: Tensor | None, earlier: str) -> Tensor | None:
+        """Return the value of the file, after copying it from the folder of the earlier part if there is none."""
+        # A run that continues from an older checkpoint must not get what its predecessor found later.
+        if not self.path.is_file() and score is not None and self._value(Path(earlier)) == score:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(earlier, self.path)
+        return self._value(self.path)
+
+    def _value(self, path: Path) -> Tensor | None:
+        try:
+            value = read_checkpoint(path)["callbacks"][self.state_key]["best_model_score"]
+        except (OSError, ValueError, LookupError, TypeError):  # there is none, it is damaged, or of another metric
+            return None
+        return value if isinstance(value, Tensor) else None
