@@ -27,6 +27,9 @@ from torch.autograd.graph import saved_tensors_hooks
 if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     # Run as a script, this file would be imported as the package whose name it has.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    sys.path.append(str(Path(__file__).resolve().parent))
+
+from _gpu.timing import replayed
 
 from activations import SPOCU, Hardshrink, _elementwise
 
@@ -88,21 +91,8 @@ def timed(
             torch.autograd.grad(y, x, grad)
 
     if clock == "device":
-        for _ in range(3):
-            step()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-
-        def replay() -> float:
-            start.record()
-            graph.replay()
-            end.record()
-            torch.cuda.synchronize()
-            return start.elapsed_time(end) / 1e3
-
-        return replay
+        milliseconds = replayed(step, "cuda")
+        return lambda: milliseconds() / 1e3
 
     now = time.perf_counter if clock == "wall" else time.thread_time
 

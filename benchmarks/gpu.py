@@ -1,12 +1,13 @@
 """What this project costs on a graphics card: one command, at most eight minutes.
 
-    python benchmarks/gpu.py                                   # every part
+    python benchmarks/gpu.py                                   # every part, in the order below
     python benchmarks/gpu.py --only step optimizers --minutes 5
     python benchmarks/gpu.py --data FOLDER                     # images of class folders instead of random ones
     python benchmarks/gpu.py --device cpu --quick              # tiny sizes: only whether it runs
 
-Parts: step (a training step of resnet20: hand-written, captured, scripts/train.py with each optimizer, the usual
-Lightning idiom), optimizers, compiled (torch.compile of a step).
+Parts: input (one batch of the resident path), step (a training step of resnet20: hand-written, captured,
+scripts/train.py with each optimizer, the usual Lightning idiom), optimizers, activations, kmeans, compiled
+(torch.compile of a step), tests (the tests marked `gpu`).
 
 Each part is a process of its own that is killed, with all its children, when its time is over. Its rows are written
 to `results/gpu-<device>.json` while it runs, so that what was measured stays; a row that fails holds its error, and the

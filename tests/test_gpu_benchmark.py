@@ -3,6 +3,8 @@
 import argparse
 import importlib
 import json
+import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -53,6 +55,53 @@ def test_optimizers_are_ratios_to_fused_adam_and_name_the_missing_peers(tmp_path
     assert rows["Adam(fused)"]["wall_ratio"]["median"] == 1
     assert {"LAMB()", "COCOB()", "SAM's own work", "EMA (WeightAverage)", "timm Lamb"} <= set(rows)
     assert "not installed" in rows["parameterfree COCOB"]["skipped"]
+
+
+def test_compiled_steps(tmp_path, monkeypatch):
+    # A compiler takes a minute.
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    rows = measured("compiled", tmp_path)
+    assert [(row["items"], row["ms"]["median"] > 0) for row in rows.values()] == [(0, True), (0, True)]
+
+
+def test_batches_beside_the_bandwidth_of_a_copy(tmp_path):
+    rows = measured("input", tmp_path)
+    assert {name for name, row in rows.items() if "error" in row or "trace_error" in row} == set()
+    assert rows["copy of 0.25 MiB"]["gigabytes_per_second"] > 0
+    assert rows["matrix product of side 64, TF32"]["teraflops"] > 0
+    assert rows["crop, flip, normalise: float32"]["wall_ratio"]["median"] == 1
+    assert rows["the first batch of an epoch, with its plan"]["items"] == 0
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_activations_are_ratios_to_relu(tmp_path):
+    rows = measured("activations", tmp_path)
+    assert [name for name, row in rows.items() if "device_ratio" in row] == ["nn.ReLU", "nn.Hardshrink", "nn.GELU"]
+    assert rows["ReLU"]["skipped"] == "needs CUDA"
+
+
+def test_a_pass_of_kmeans_beside_its_matrix_products(tmp_path):
+    rows = measured("kmeans", tmp_path)
+    assert rows["matrix products alone, float32"]["ms"]["median"] > 0
+    assert rows["ours, rows in the host's memory"]["ms"]["count"] == 1
+    assert rows["flash-kmeans"]["skipped"] == "needs CUDA"
+
+
+def test_the_command_runs_the_marked_tests_and_names_them(tmp_path):
+    words = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--quick", "--only", "tests"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CIFAR")}
+    done = subprocess.run(
+        [*words, "--output", str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / "gpu-cpu.json").read_text())
+    assert {"versions", "commit", "device", "missing"} <= set(content["parts"]["tests"]["environment"])
+    assert content["parts"]["tests"]["ended"] == "finished"
+    every, *tests = content["parts"]["tests"]["rows"]
+    assert sum(every["counts"].values()) == len(tests) > 10
+    assert every["failed"] == []
+    assert all(row["name"].startswith("tests/activations/test_gpu.py::test_") for row in tests)
+    assert "pytest -m gpu" in done.stdout
 
 
 def test_one_failing_contender_is_left_out_and_named(tmp_path):

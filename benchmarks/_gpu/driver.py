@@ -20,7 +20,7 @@ from .report import tables
 from .rows import Bench, read
 
 ROOT = Path(__file__).resolve().parents[2]
-CAPS = {"step": 190, "optimizers": 80, "compiled": 110}
+CAPS = {"input": 40, "step": 190, "optimizers": 80, "activations": 90, "kmeans": 60, "compiled": 110, "tests": 180}
 """Seconds after which each part is killed, in the order in which they run."""
 ENVIRONMENT_CAP = 100
 LOG = 6000
@@ -114,8 +114,8 @@ class Results:
         failed = ended != "finished" or any("error" in row for row in self.parts[part]["rows"])
         if failed:
             self.take(part, {"log": printed[-LOG:]})
-        console = Console(width=150)
-        console.print(*tables(part, self.parts[part]), f"{part}: {ended}, {self.parts[part]['seconds']} s", sep="\n")
+        Console(width=150).print(*tables(part, self.parts[part]), sep="\n")
+        print(f"{part}: {ended}, {self.parts[part]['seconds']} s", flush=True)
         if ended != "finished":
             print(printed[-1500:], flush=True)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rich.table import Table
+from rich.text import Text
 
 Row = dict[str, Any]
 
@@ -40,7 +41,7 @@ COLUMNS: dict[str, list[Column]] = {
     "compiled": [*STEPS, *COUNTS, Column("first step, s", "first_seconds", 1)],
     "optimizers": [*TIMES, *COUNTS, Column("busy x", "busy_ratio")],
     "activations": [Column("ms (quartiles)", "device", 4, True), Column("x ReLU", "device_ratio")],
-    "kmeans": [Column("ms a pass (quartiles)", "ms", 2, True), Column("inertia / ours", "inertia_ratio", 4)],
+    "kmeans": [Column("ms a pass (quartiles)", "ms", 2, True)],
     "tests": [Column("outcome", "outcome"), Column("seconds", "seconds", 1)],
     "environment": [],
 }
@@ -78,23 +79,34 @@ def note(row: Row) -> str:
 
 
 def tables(part: str, content: dict[str, Any]) -> list[Any]:
-    """Return the tables of a part for a terminal; of the environment its lines."""
+    """Return the tables of a part for a terminal; of the environment its lines.
+
+    Names and notes are `Text`, as rich would take their brackets for markup.
+    """
     if part == "environment":
-        return [f"{name}: {value}" for row in content["rows"] for name, value in row.items() if name not in row["case"]]
+        rows = content["rows"]
+        return [Text(f"{name}: {value}") for row in rows for name, value in row.items() if name not in ("case", "name")]
     result = []
     for case, (columns, rows) in cases(part, content["rows"]).items():
-        table = Table(title=f"{part}: {case}", title_justify="left")
+        title = f"{part}: {case}"
+        table = Table(title=Text(title), title_justify="left", min_width=len(title) + 4)
         table.add_column("")
         for column in columns:
             table.add_column(column.heading, justify="right")
         notes = any(note(row) for row in rows)
         if notes:
             table.add_column("note")
-        for row in rows:
-            cells = [text(row.get(column.key), column) for column in columns]
-            table.add_row(row["name"], *cells, *([note(row)] if notes else []))
+        for row in worth_printing(rows) if part == "tests" else rows:
+            cells = [row["name"], *(text(row.get(column.key), column) for column in columns)]
+            table.add_row(*(Text(cell) for cell in [*cells, *([note(row)] if notes else [])]))
         result.append(table)
     return result
+
+
+def worth_printing(rows: list[Row]) -> list[Row]:
+    """Return the rows of the tests that did not pass, their sum, and the five that took longest."""
+    slow = sorted(rows, key=lambda row: -row.get("seconds", 0))[:6]
+    return [row for row in rows if row.get("outcome") not in ("passed", "skipped") or row in slow]
 
 
 def markdown(part: str, content: dict[str, Any]) -> str:

@@ -61,6 +61,8 @@ class Bench:
             began = time.monotonic()
             try:
                 values = function()
+            except ModuleNotFoundError as error:
+                self.row(case, name, skipped=f"not installed: {error.name}")
             except (Exception, SystemExit) as error:  # the row's own; the others are still measured
                 self.failed(case, name, error)
             else:
