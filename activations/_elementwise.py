@@ -36,6 +36,9 @@ _OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
     # type. With its guards, torch.compile would compile again for each of them and give up after eight.
     "guard_filter_fn": lambda guards: [False] * len(guards),
 }
+# What the Triton kernels compute; compiled kernels do the rest, float64 on CUDA for one.
+_KERNEL_DEVICES = {"cuda"}
+_KERNEL_TYPES = {torch.float32, torch.bfloat16, torch.float16}
 # Devices and data types for which compiling failed.
 _uncompilable: set[tuple[str, torch.dtype]] = set()
 
@@ -46,6 +49,7 @@ class Elementwise(NamedTuple):
     value: Formula  # value(x, constants) returns f(x)
     pull: Formula  # pull(grad, x, constants) returns grad * f'(x)
     bend: Formula  # bend(grad, x, constants) returns grad * f''(x)
+    kernel: str | None = None  # of `_kernels.py`, for CUDA
 
 
 def apply(function: Elementwise, x: Tensor, constants: Constants) -> Tensor:
@@ -56,7 +60,7 @@ def apply(function: Elementwise, x: Tensor, constants: Constants) -> Tensor:
     if is_plain(x):
         return _widened(function.value, (x,), constants)
     if not _is_differentiated(x):
-        return run(function.value, (x,), constants)
+        return run(function.value, (x,), constants, function.kernel)
     result: Tensor = _Forward.apply(x, function, constants)
     return result
 
@@ -66,10 +70,16 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def run(formula: Formula, tensors: Sequence[Tensor], constants: Constants) -> Tensor:
-    """Compute `formula` of tensors of one shape in one pass; the result has the memory format of the last."""
+def run(formula: Formula, tensors: Sequence[Tensor], constants: Constants, name: str | None = None) -> Tensor:
+    """Compute `formula` of tensors of one shape in one pass; the result has the memory format of the last.
+
+    `name` is that of a Triton kernel that computes it from constants that are numbers.
+    """
     if not all(is_ordinary(t) for t in tensors):
         return _widened(formula, tensors, constants)
+    if name and isinstance(constants, tuple) and (triton := kernels(tensors)):
+        result: Tensor = triton.launch(name, tensors, constants)
+        return result
     out = torch.empty_like(tensors[-1])
     flat = [_flat(t, out) for t in (out, *tensors)]
     if out.numel() > _SMALL and (kernel := _kernel(formula, len(tensors), len(constants), out.dtype, out.device.type)):
@@ -82,6 +92,21 @@ def run(formula: Formula, tensors: Sequence[Tensor], constants: Constants) -> Te
         for target, *inputs in _pieces(flat, _BLOCK if out.device.type == "cpu" else _LARGEST):
             target.copy_(_widened(formula, inputs, constants))
     return out
+
+
+def kernels(tensors: Sequence[Tensor]) -> Any:
+    """Return the module of Triton kernels if they compute with these tensors, or None."""
+    devices, dtypes = {t.device.type for t in tensors}, {t.dtype for t in tensors}
+    return _kernels() if devices <= _KERNEL_DEVICES and dtypes <= _KERNEL_TYPES else None
+
+
+@functools.cache
+def _kernels() -> Any:
+    try:
+        from . import _kernels as module
+    except ImportError:
+        return None
+    return module
 
 
 def is_plain(x: Tensor) -> bool:
@@ -122,7 +147,7 @@ class _Forward(torch.autograd.Function):
         ctx.function, ctx.constants = function, constants
         ctx.save_for_backward(x)
         ctx.save_for_forward(x)
-        return run(function.value, (x,), constants)
+        return run(function.value, (x,), constants, function.kernel)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -143,7 +168,7 @@ class _Pull(torch.autograd.Function):
         ctx.function, ctx.constants = function, constants
         ctx.save_for_backward(grad, x)
         ctx.save_for_forward(grad, x)
-        return run(function.pull, (grad, x), constants)
+        return run(function.pull, (grad, x), constants, function.kernel)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -162,7 +187,7 @@ def _pull(grad: Tensor, x: Tensor, function: Elementwise, constants: Constants) 
     if torch._C._are_functorch_transforms_active():
         return _widened(function.pull, (grad, x), constants)
     if not _is_differentiated(grad, x):
-        return run(function.pull, (grad, x), constants)
+        return run(function.pull, (grad, x), constants, function.kernel)
     result: Tensor = _Pull.apply(grad, x, function, constants)
     return result
 

@@ -72,7 +72,7 @@ def _inside(x: Tensor, constants: Sequence[Any]) -> tuple[Tensor, Any, Any]:
     return torch.where(x > high, 0, torch.relu(x * inverse + beta)), inverse, alpha
 
 
-FIXED = _elementwise.Elementwise(value, pull, bend)
+FIXED = _elementwise.Elementwise(value, pull, bend, "spocu")
 """The function for parameters that are numbers."""
 
 
@@ -98,6 +98,9 @@ class _Trained(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor, c: float) -> Tensor:
         ctx.save_for_backward(x, alpha, beta, gamma)
         ctx.c = c
+        if triton := _kernels((x, alpha, beta, gamma)):
+            fused: Tensor = triton.launch(x, alpha, beta, gamma, c)
+            return fused
         return _elementwise.run(value, (x,), _stacked(alpha, beta, gamma, c))
 
     @staticmethod
@@ -109,6 +112,8 @@ class _Trained(torch.autograd.Function):
             wanted = [t for t, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False) if needed]
             gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=torch.is_grad_enabled()))
             return (*(next(gradients) if needed else None for needed in ctx.needs_input_grad[:4]), None)
+        if triton := _kernels((x, alpha, beta, gamma)):
+            return (*triton.launch_backward(grad, x, alpha, beta, gamma, ctx.c), None)
         constants = _stacked(alpha, beta, gamma, ctx.c)
         slope = constants[5]
         pulled = _elementwise.run(pull, (grad, x), constants)
@@ -119,3 +124,12 @@ class _Trained(torch.autograd.Function):
         largest = torch.finfo(x.dtype).max  # 0 times inf would be NaN
         by_gamma = -x.to(alpha.dtype).clamp(-largest, largest).mul_(by_x).sum() / gamma
         return pulled, by_alpha, by_beta, by_gamma, None
+
+
+def _kernels(tensors: Sequence[Tensor]) -> Any:
+    """Return the module of Triton kernels for trained parameters if they compute with these tensors, or None."""
+    if _elementwise.kernels(tensors) is None:
+        return None
+    from . import _trained_kernels  # Triton may be missing
+
+    return _trained_kernels

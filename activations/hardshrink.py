@@ -26,7 +26,7 @@ def _bend(grad: Tensor, x: Tensor, bounds: Sequence[Any]) -> Tensor:
     return torch.zeros_like(x)
 
 
-_HARDSHRINK = _elementwise.Elementwise(_value, _pull, _bend)
+_HARDSHRINK = _elementwise.Elementwise(_value, _pull, _bend, "hardshrink")
 
 
 def hardshrink(x: Tensor, lower: float = -0.5, upper: float = 0.5) -> Tensor:
@@ -36,6 +36,8 @@ def hardshrink(x: Tensor, lower: float = -0.5, upper: float = 0.5) -> Tensor:
     check_floating(x, "hardshrink")
     _check_bounds(lower, upper)
     if torch.compiler.is_compiling():
+        if x.dtype in (torch.float32, torch.float64):  # in which a compiler compares with numbers
+            return _elementwise.apply(_HARDSHRINK, x, (lower, upper))
         return _elementwise.apply(_HARDSHRINK, x, torch.tensor([lower, upper], dtype=x.dtype, device=x.device))
     return _elementwise.apply(_HARDSHRINK, x, _rounded(float(lower), float(upper), x.dtype))
 

@@ -1,4 +1,8 @@
-"""The compiled kernels on a GPU: values, gradients, memory formats and captured graphs."""
+"""The kernels on a GPU: values, gradients, memory formats, captured graphs, launches."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +61,66 @@ def test_double_backward_vmap_and_trained_parameters(function):
     module = SPOCU(trainable=True).cuda()
     module(torch.randn(100, device="cuda")).sum().backward()
     assert all(p.grad.isfinite() for p in module.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_one_launch_each_way_that_does_not_wait(function, dtype):
+    x = torch.randn(LARGE, device="cuda", dtype=dtype, requires_grad=True)
+    grad = torch.randn(LARGE, device="cuda", dtype=dtype)
+
+    def step():
+        torch.autograd.grad(function(x), x, grad)
+
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        step()
+        torch.cuda.synchronize()
+    names = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    assert names in (["spocu"] * 2, ["hardshrink"] * 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_trained_parameters(dtype):
+    torch.manual_seed(0)
+    x, grad = (torch.randn(LARGE).mul(2).to(dtype) for _ in range(2))
+    module, twin = SPOCU(c=1.0, trainable=True).cuda(), SPOCU(c=1.0, trainable=True).double()
+    module(x.cuda()).backward(grad.cuda())
+    twin(x.double()).backward(grad.double())
+    for p, q in zip(module.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad.cpu().double(), q.grad, rtol=1e-4, atol=1e-2)
+
+
+CAPTURE = """
+import torch
+from activations import SPOCU
+from activations.functional import hardshrink, spocu
+x, grad = (torch.randn(3, 5, 64, 65, device="cuda") for _ in range(2))
+module = SPOCU(trainable=True).cuda()
+inputs = [x, *module.parameters()]
+x.requires_grad_()
+torch.cuda.synchronize()
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    first = [torch.autograd.grad(f(x), x, grad)[0] for f in (spocu, hardshrink)]
+    first += torch.autograd.grad(module(x), inputs, grad)
+graph.replay()
+wanted = [torch.autograd.grad(f(x), x, grad)[0] for f in (spocu, hardshrink)]
+wanted += torch.autograd.grad(module(x), inputs, grad)
+torch.testing.assert_close(first, wanted)
+"""
+
+
+def test_the_first_call_may_be_inside_a_capture():
+    done = subprocess.run(
+        [sys.executable, "-c", CAPTURE], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_captured_in_a_cuda_graph(function):

@@ -1,13 +1,9 @@
 """The Triton kernels: by the interpreter on a CPU, compiled for an H100, and on a GPU."""
 
 import copy
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +16,7 @@ from optim import COCOB, LAMB, SAM, MovingAverage, _common, _table
 pytest.importorskip("triton")
 
 from optim import kernels
+from reference import interpreted
 from reference.hopper import accesses, recorded
 
 CHECKS = [
@@ -32,20 +29,12 @@ NAMES = ("lamb_moments", "lamb_weights", "cocob", "sam_squares", "sam_climb", "s
 @pytest.fixture(scope="module")
 def errors() -> dict[str, str]:
     """The errors of all checks of a process in which the kernels are interpreted."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, str(root / "tests" / "workers" / "interpreted_optimizers.py")]
-    path = os.pathsep.join([str(root), str(root / "tests")])
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, str] = json.loads(done.stdout)
-    assert list(result) == CHECKS
-    return result
+    return interpreted.errors("interpreted_optimizers.py")
 
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_interpreted(errors: dict[str, str], check: str) -> None:
+    assert list(errors) == CHECKS
     assert errors[check] == "", errors[check]
 
 
