@@ -68,9 +68,12 @@ class Clocked:
     def _traced(self) -> Iterator[Batch]:
         trace = Trace(self.device)
         trace.start()
-        for _ in range(self.plan.traced):
-            yield next(self.batches)
-        self.counts = trace.stop(self.plan.traced)
+        try:
+            for _ in range(self.plan.traced):
+                yield next(self.batches)
+            self.counts = trace.stop(self.plan.traced)
+        finally:  # the loop may have failed
+            trace.abandon()
         yield next(self.batches)
 
     def row(self, batch: int) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import faulthandler
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from .report import tables
 from .rows import Bench, read
 
 ROOT = Path(__file__).resolve().parents[2]
-CAPS = {"input": 40, "step": 190, "optimizers": 80, "activations": 90, "kmeans": 60, "compiled": 110, "tests": 180}
+CAPS = {"input": 50, "step": 190, "optimizers": 80, "activations": 90, "kmeans": 60, "compiled": 110, "tests": 180}
 """Seconds after which each part is killed, in the order in which they run."""
-ENVIRONMENT_CAP = 100
+ENVIRONMENT_CAP = 120
 LOG = 6000
 """Characters of what a part printed that are kept if something failed."""
 
@@ -32,6 +34,7 @@ def main(words: list[str] | None = None) -> int:
     options = parse(words)
     if options.part is not None:
         return run_part(options)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the part is ended too
     began = time.monotonic()
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -40,8 +43,9 @@ def main(words: list[str] | None = None) -> int:
     results.run("environment", min(ENVIRONMENT_CAP, left()))
     if results.parts["environment"]["ended"].startswith("exit") and results.environment["device"] == "unknown":
         return 1  # no such device, or no torch
-    if options.data and "count" not in results.environment.get("images", {}):
-        print(f"{options.data} could not be decoded: random images are used", flush=True)
+    images = results.environment.get("images", {})
+    if options.data and (images.get("shape") != [3, 32, 32] or images.get("classes", 11) > 10):
+        print(f"{options.data}: no images of 3 x 32 x 32 in at most ten classes: random ones are used", flush=True)
         options.data = None
     for part in CAPS:
         if part in options.only:
@@ -74,6 +78,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 def run_part(options: argparse.Namespace) -> int:
     """Measure one part in this process."""
     faulthandler.enable()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     data = Path(options.data) if options.data else None
     bench = Bench(Path(options.rows), options.device, options.quick, data, float(options.seconds))
     # Where it hangs, if it does, in the log.
@@ -81,6 +86,13 @@ def run_part(options: argparse.Namespace) -> int:
     name = ".environment" if options.part == "environment" else f".parts.{options.part}"
     importlib.import_module(name, __package__).run(bench)
     return 0
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it has ended, even if that was killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 class Results:

@@ -1,9 +1,12 @@
 """Where the measurements are made: device, versions, peers; and the images, decoded."""
 
+import contextlib
 import datetime
+import importlib
 import importlib.metadata
 import os
 import platform
+import time
 from typing import Any
 
 import torch
@@ -12,6 +15,16 @@ from .rows import Bench
 
 VERSIONS = ("torch", "triton", "pytorch-lightning", "numpy", "timm", "torchvision", "scikit-learn")
 PEERS = ("pytorch-optimizer", "torch-optimizer", "parameterfree", "flash-kmeans", "faiss-cpu", "faiss-gpu", "spocu")
+HEAVY = (
+    "pytorch_lightning",
+    "torchmetrics",
+    "torchvision",
+    "timm",
+    "sklearn.cluster",
+    "tensorboard",
+    "train",
+    "pytest",
+)
 
 
 def version(name: str) -> str | None:
@@ -23,7 +36,7 @@ def version(name: str) -> str | None:
 
 
 def run(bench: Bench) -> None:
-    """Append the environment, then decode the images into their cache."""
+    """Append the environment, import what the parts import, and decode the images into their cache."""
     if bench.cuda and not torch.cuda.is_available():
         raise SystemExit("no CUDA device was found: measure a CPU with --device cpu")
     peers = {name: version(name) for name in PEERS}
@@ -39,6 +52,11 @@ def run(bench: Bench) -> None:
         "missing": [name for name, value in peers.items() if value is None],
     }
     bench.row("environment", "environment", **found)
+    began = time.monotonic()
+    for name in () if bench.quick else HEAVY:  # so that no part pays for reading them from a cold disk
+        with contextlib.suppress(Exception):  # the parts that need it report what is missing
+            importlib.import_module(name)
+    bench.row("environment", "imports", seconds=round(time.monotonic() - began, 1))
     if bench.data is not None:
         from .data import images_module  # which needs more than torch
 

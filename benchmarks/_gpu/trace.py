@@ -23,6 +23,7 @@ class Trace:
 
     def __init__(self, device: str) -> None:
         self.device = device
+        self.running = False
 
     def start(self) -> None:
         """Begin, with an idle device."""
@@ -30,10 +31,12 @@ class Trace:
         self.profile = profile(activities=activities)
         synchronize(self.device)
         self.profile.start()
+        self.running = True
 
     def stop(self, steps: int) -> dict[str, float]:
         """End; return the counts a step."""
         synchronize(self.device)
+        self.running = False
         self.profile.stop()
         # The file's format is documented, while the names of the events' attributes change from version to version.
         with tempfile.TemporaryDirectory() as folder:
@@ -41,6 +44,13 @@ class Trace:
             self.profile.export_chrome_trace(str(path))
             events = json.loads(path.read_text(errors="replace"), strict=False)["traceEvents"]
         return count(events, steps, self.device)
+
+    def abandon(self) -> None:
+        """End a profile that was not stopped: the next one could not start."""
+        if self.running:
+            self.running = False
+            with contextlib.suppress(Exception):  # what went wrong before is the error to report
+                self.profile.stop()
 
 
 def traced(step: Callable[[], Any], device: str, steps: int = 5) -> dict[str, float]:
@@ -51,11 +61,9 @@ def traced(step: Callable[[], Any], device: str, steps: int = 5) -> dict[str, fl
     try:
         for _ in range(steps):
             step()
-    except BaseException:
-        with contextlib.suppress(Exception):  # the step's error is the one to report
-            trace.profile.stop()
-        raise
-    return trace.stop(steps)
+        return trace.stop(steps)
+    finally:
+        trace.abandon()
 
 
 def count(events: Iterable[dict[str, Any]], steps: int, device: str) -> dict[str, float]:

@@ -59,8 +59,8 @@ def of_ours(bench: Bench, rows: Any, centres: Any, rounds: int) -> Row:
 
 
 def products(bench: Bench, rows: Tensor, centres: Tensor, precision: str) -> Row:
-    """Measure the matrix products of a pass, in pieces of 65,536 rows."""
-    transposed, piece = centres.T.contiguous(), 1 << 16
+    """Measure the matrix products of a pass, in pieces of 262,144 rows."""
+    transposed, piece = centres.T.contiguous(), 1 << 18
     out = torch.empty(min(piece, len(rows)), len(centres), device=rows.device)
 
     def step() -> None:

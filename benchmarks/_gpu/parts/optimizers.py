@@ -14,15 +14,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_modules.backbones import resnet20
 from lightning_modules.callbacks.weight_average import WeightAverage
-from optim import COCOB, LAMB, SAM
+from optim import COCOB, LAMB, SAM, MovingAverage
 
 from ..rows import Bench
 from ..timing import Sample, interleaved, sample
 from ..trace import traced
 
 BASE = "Adam(fused)"
-AGAIN = "Adam(fused), after tracing"
-COMPILED = ["COCOB(fused=True)"]
 
 
 class Nothing(SGD):
@@ -65,15 +63,15 @@ def peer(package: str, name: str, **options: Any) -> Callable[[Any], Optimizer]:
     return lambda params: getattr(importlib.import_module(package), name)(params, **options)
 
 
-def factories(cuda: bool) -> dict[str, Callable[[Any], Optimizer]]:
+def factories() -> dict[str, Callable[[Any], Optimizer]]:
     """Return the optimizers' factories by name; those with SAM in it take a closure."""
-    result: dict[str, Callable[[Any], Optimizer]] = {
+    return {
         BASE: partial(Adam, fused=True),
         "Adam(foreach)": partial(Adam, foreach=True),
         "LAMB()": LAMB,
-        "LAMB(fused=True)": partial(LAMB, fused=True),
+        "LAMB(foreach=True)": partial(LAMB, foreach=True),
         "COCOB()": COCOB,
-        "COCOB(fused=True)": partial(COCOB, fused=True),
+        "COCOB(foreach=True)": partial(COCOB, foreach=True),
         "SAM's own work": partial(SAM, base_optimizer=Nothing),
         "pytorch-optimizer Lamb": peer("pytorch_optimizer", "Lamb"),
         "timm Lamb": peer("timm.optim", "Lamb"),
@@ -82,10 +80,6 @@ def factories(cuda: bool) -> dict[str, Callable[[Any], Optimizer]]:
         "pytorch-optimizer SAM": peer("pytorch_optimizer", "SAM", base_optimizer=Nothing),
         "usual SAM": UsualSAM,
     }
-    if cuda:
-        result["LAMB(capturable=True)"] = partial(LAMB, capturable=True)
-        result["COCOB(capturable=True)"] = partial(COCOB, capturable=True)
-    return result
 
 
 def averages(device: str) -> dict[str, Callable[[list[nn.Parameter]], Callable[[], Any]]]:
@@ -108,6 +102,10 @@ def averages(device: str) -> dict[str, Callable[[list[nn.Parameter]], Callable[[
         average = AveragedModel(module, device=device, multi_avg_fn=get_ema_multi_avg_fn(0.999))
         return lambda: average.update_parameters(module)
 
+    def lists(params: list[nn.Parameter]) -> Callable[[], Any]:
+        values, average = [p.detach() for p in params], MovingAverage(0.999)
+        return partial(average, [value.clone() for value in values], values)
+
     def lerp(params: list[nn.Parameter]) -> Callable[[], Any]:
         values = [p.detach() for p in params]
         copies = [value.clone() for value in values]
@@ -115,6 +113,7 @@ def averages(device: str) -> dict[str, Callable[[list[nn.Parameter]], Callable[[
 
     return {
         "EMA (WeightAverage)": ours,
+        "EMA (MovingAverage of lists)": lists,
         "EMA (torch AveragedModel)": torch_average,
         "EMA (one foreach lerp)": lerp,
     }
@@ -145,7 +144,7 @@ def makers(bench: Bench, network: str) -> dict[str, Callable[[], Callable[[], An
         result()  # makes the state
         return result
 
-    result = {name: partial(optimizer, make, "SAM" in name) for name, make in factories(bench.cuda).items()}
+    result = {name: partial(optimizer, make, "SAM" in name) for name, make in factories().items()}
     for name, make in averages(bench.device).items():
         result[name] = lambda make=make: make([nn.Parameter(10 * grad) for grad in grads])
     return result
@@ -164,33 +163,21 @@ def made(bench: Bench, case: str, makers: dict[str, Callable[[], Callable[[], An
     return steps
 
 
-def time_and_trace(bench: Bench, cases: dict[str, dict[str, Callable[[], Any]]], base: str) -> None:
-    """Time all steps, then trace them."""
-    rounds, seconds = (2, 5.0) if bench.quick else (40, bench.seconds / 6)
-    for case, steps in cases.items():
+def run(bench: Bench) -> None:
+    """Time all steps, then trace them: tracing may slow down what follows."""
+    rounds, seconds = (2, 5.0) if bench.quick else (40, bench.seconds / 4)
+    cases: dict[str, dict[str, Callable[[], Any]]] = {}
+    for network in ["resnet20"] if bench.quick else ["resnet50", "resnet20"]:
+        case = f"{network}'s {len(shapes(network))} tensors; x: ratio to {BASE}"
+        cases[case] = made(bench, case, makers(bench, network))
         timed: dict[str, Callable[[], Sample]] = {
-            name: partial(sample, step, bench.device) for name, step in steps.items()
+            name: partial(sample, step, bench.device) for name, step in cases[case].items()
         }
-        interleaved(bench, case, timed, rounds, base, seconds)
+        interleaved(bench, case, timed, rounds, BASE, seconds)
     for case, steps in cases.items():
         busy = None
         for name, step in steps.items():
             counts = bench.add_trace(case, name, partial(traced, step, bench.device, 2 if bench.quick else 5)) or {}
-            busy = counts.get("busy_ms") if name == base else busy
+            busy = counts.get("busy_ms") if name == BASE else busy
             if busy and "busy_ms" in counts:
                 bench.row(case, name, busy_ratio=counts["busy_ms"] / busy)
-
-
-def run(bench: Bench) -> None:
-    """Measure the optimizers, those that torch.compile compiles at last: that takes its time, and may be killed."""
-    later: dict[str, dict[str, Callable[[], Callable[[], Any]]]] = {}
-    first: dict[str, dict[str, Callable[[], Any]]] = {}
-    for network in ["resnet20"] if bench.quick else ["resnet50", "resnet20"]:
-        case = f"{network}'s {len(shapes(network))} tensors; x: ratio to {BASE}"
-        every = makers(bench, network)
-        later[case] = {AGAIN: every[BASE], **{name: every.pop(name) for name in COMPILED}}
-        first[case] = made(bench, case, every)
-    time_and_trace(bench, first, BASE)
-    for case, of_case in later.items():
-        if not bench.quick:
-            time_and_trace(bench, {case: made(bench, case, of_case)}, AGAIN)
