@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from .base import Examples, SplitDataModule
-from .pipeline.augment import Augmentation, Flip
+from .pipeline.augment import Augmentation, Flip, PaddingMode
 from .pipeline.batch import ImageBatch, ImageStore
 from .pipeline.scaling import mean_and_std, sums_of
 
@@ -18,12 +18,12 @@ class ImageDataModule(SplitDataModule):
     `SplitDataModule` lists what else it may override, and documents the options that are not named here.
 
     Args:
-        crop_padding: Crop each training image to its own size at a random place after padding it with this many black
-            pixels.
+        crop_padding: Crop each training image to its own size at a random place after padding it with this many pixels.
         flip: Mirror left and right: `"none"`, `"random"` with probability 1/2, or `"alternating"`: random in the first
             epoch and the other way in each following one (Jordan 2024, https://arxiv.org/abs/2404.00498).
         cutout: Side in pixels of a square, centred at a random pixel and clipped at the border, that is set to the mean
             (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552); 0 for none.
+        padding_mode: The pixels of `crop_padding`: `"zeros"` (black), or `"reflect"`: the mirror image at the border.
         compile: Normalise and cut out training batches in code compiled by `torch.compile`, with the same bits.
         **options: See `SplitDataModule`.
 
@@ -32,11 +32,18 @@ class ImageDataModule(SplitDataModule):
     """
 
     def __init__(
-        self, *, crop_padding: int = 0, flip: Flip = "none", cutout: int = 0, compile: bool = False, **options: Any
+        self,
+        *,
+        crop_padding: int = 0,
+        flip: Flip = "none",
+        cutout: int = 0,
+        padding_mode: PaddingMode = "zeros",
+        compile: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.compile = compile
-        self.augmentation: Augmentation = Augmentation(crop_padding, flip, cutout)
+        self.augmentation: Augmentation = Augmentation(crop_padding, flip, cutout, padding_mode)
 
     def statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
         """Return mean and standard deviation per channel, exactly; override it where they are known."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from .._checks import at_least, one_of
 
 Flip = Literal["none", "random", "alternating"]
+PaddingMode = Literal["zeros", "reflect"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Augmentation:
     crop_padding: int = 0
     flip: Flip = "none"
     cutout: int = 0
+    padding_mode: PaddingMode = "zeros"
 
     def __post_init__(self) -> None:
         at_least("crop_padding", self.crop_padding, 0)
         at_least("cutout", self.cutout, 0)
         one_of("flip", self.flip, ("none", "random", "alternating"))
+        one_of("padding_mode", self.padding_mode, ("zeros", "reflect"))
 
 
 class Plan(NamedTuple):
@@ -46,8 +49,11 @@ class Plan(NamedTuple):
         return Plan._make(None if field is None else field[start:stop] for field in self)
 
     def to(self, device: torch.device | str) -> "Plan":
-        """Return the plan on another device."""
-        return Plan._make(None if field is None else field.to(device) for field in self)
+        """Return the plan on another device, without waiting for it."""
+        fields = [*self]
+        if torch.device(device).type == "cuda":
+            fields = [None if field is None else field.pin_memory() for field in fields]
+        return Plan._make(None if field is None else field.to(device, non_blocking=True) for field in fields)
 
 
 def generator(*key: int) -> torch.Generator:

@@ -4,6 +4,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from .augment import Augmentation, Plan
 from .scaling import normalisation
 
+# Device types on which a Triton kernel makes a batch.
+KERNEL_DEVICES = {"cuda"}
 # Masks of all shifts that need more bytes are computed for each batch instead.
 TABLE_BYTES = 1 << 22
 
@@ -71,9 +74,26 @@ class ImageStore:
         runs = self.flat.as_strided((len(self.flat) - self._bytes + 1, self._bytes), (1, 1))
         return runs.index_select(0, starts).view(-1, self.channels, self.height, self.width)
 
+    def reflected(self, plan: Plan) -> Tensor:
+        """Return the same crops; a pixel outside the image is its mirror image at the border, which is not repeated."""
+        if plan.top is None or plan.left is None:
+            return self.crops(plan)
+        rows = mirrored(plan.top, self.height)[:, None, :, None]
+        columns = mirrored(plan.left, self.width)[:, None, None, :]
+        channels = torch.arange(self.channels, device=self.flat.device).view(1, -1, 1, 1)
+        return self.images[plan.order.view(-1, 1, 1, 1), channels, rows, columns]
+
+    def fill(self, out: Tensor, plan: Plan, shift: Tensor, scale: Tensor, augmentation: Augmentation) -> Tensor:
+        """Fill a batch on CUDA in one launch; see `ImageBatch`."""
+        reflect = augmentation.padding_mode == "reflect"
+        result: Tensor = kernels().launch(out, self.flat, self._edge, plan, shift, scale, augmentation.cutout, reflect)
+        return result
+
 
 class ImageBatch:
-    """Makes a float32 batch `[B, C, H, W]` from a store: crop, flip, normalise, cut out.
+    """Makes a batch `[B, C, H, W]` from a store: crop, flip, normalise, cut out.
+
+    On CUDA it is one launch of a Triton kernel (several of torch's without Triton), with the same float32 bits.
 
     Args:
         image_shape: Channels, height and width.
@@ -81,7 +101,12 @@ class ImageBatch:
         std: Standard deviation of each channel, likewise.
         augmentation: The augmentation with which the plans were drawn.
         compile_for: Batch size for which code is compiled; batches of another size, such as a smaller last one, are
-            made by plain code with the same bits. None: compile nothing.
+            made by plain code with the same bits. None: compile nothing. The Triton kernel needs none.
+        dtype: Type of the batch; float16 and bfloat16 are rounded from float32.
+        channels_last: Give the batch the memory format `torch.channels_last`.
+
+    Raises:
+        ValueError: If images are to be mirrored at their border over more pixels than they have.
     """
 
     def __init__(
@@ -91,9 +116,19 @@ class ImageBatch:
         std: Sequence[float],
         augmentation: Augmentation | None = None,
         compile_for: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = False,
     ) -> None:
         self.image_shape = tuple(image_shape)
         self.augmentation = augmentation or Augmentation()
+        self._reflects = self.augmentation.padding_mode == "reflect" and self.augmentation.crop_padding > 0
+        if self._reflects and self.augmentation.crop_padding >= min(self.image_shape[1:]):
+            raise ValueError(
+                "crop_padding must be less than the height and width of the images with padding_mode='reflect', found "
+                f"{self.augmentation.crop_padding} for images of {self.image_shape[1]} x {self.image_shape[2]}"
+            )
+        self._dtype = dtype
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
         shift, scale = normalisation(mean, std, 255.0)
         self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
         self._inside = self._inside_table()
@@ -112,8 +147,19 @@ class ImageBatch:
 
     def __call__(self, store: ImageStore, plan: Plan) -> Tensor:
         """Return the batch of the positions in `plan`."""
-        crops = store.crops(plan)
-        if plan.top is not None and plan.left is not None:
+        if store.flat.device.type in KERNEL_DEVICES and kernels() is not None:
+            out = torch.empty(
+                (len(plan.order), *self.image_shape),
+                dtype=self._dtype,
+                device=store.flat.device,
+                memory_format=self._format,
+            )
+            return store.fill(out, plan, self._shift.view(-1), self._scale.view(-1), self.augmentation)
+        return self._normalised(store, plan).to(self._dtype, memory_format=self._format)
+
+    def _normalised(self, store: ImageStore, plan: Plan) -> Tensor:
+        crops = store.reflected(plan) if self._reflects else store.crops(plan)
+        if not self._reflects and plan.top is not None and plan.left is not None:
             crops *= self._inside_mask(plan.top, plan.left)
         if plan.flip is not None:
             crops = flip_where(crops, plan.flip)
@@ -132,7 +178,7 @@ class ImageBatch:
         """Return the masks of all shifts, or None if they are not needed or need too much memory."""
         pad, (_, height, width) = self.augmentation.crop_padding, self.image_shape
         side = 2 * pad + 1
-        if not pad or side * side * height * width > TABLE_BYTES:
+        if not pad or self._reflects or side * side * height * width > TABLE_BYTES:
             return None
         shifts = torch.arange(-pad, pad + 1)
         return inside(shifts.repeat_interleave(side), shifts.repeat(side), height, width)
@@ -142,6 +188,26 @@ class ImageBatch:
         if self._inside is None:
             return inside(top, left, height, width)
         return self._inside.index_select(0, (top + pad) * (2 * pad + 1) + (left + pad))
+
+
+def mirrored(start: Tensor, size: int) -> Tensor:
+    """Return the places `start..start + size - 1` in `[B, size]`, mirrored into the image where they are outside.
+
+    >>> mirrored(torch.tensor([-2, 1]), 3).tolist()
+    [[2, 1, 0], [1, 2, 1]]
+    """
+    places = (start[:, None] + torch.arange(size, device=start.device)).abs()
+    return size - 1 - (size - 1 - places).abs()
+
+
+@functools.cache
+def kernels() -> Any:
+    """Return the module of the Triton kernel, or None without Triton."""
+    try:
+        from . import _kernels
+    except ImportError:
+        return None
+    return _kernels
 
 
 def inside(top: Tensor, left: Tensor, height: int, width: int) -> Tensor:

@@ -96,6 +96,7 @@ class BatchLoader:
         self.bounds = shares(len(self.indices), self.batch_size, self.rank, self.world_size, self.drop_last)
         self._epoch = self._batch = 0
         self._started = False  # whether an iteration has begun since the position was set
+        self._drawn: tuple[Any, Plan] | None = None
 
     @property
     def dataset(self) -> "Part":
@@ -145,23 +146,33 @@ class BatchLoader:
         if self._started:
             self._epoch, self._batch = self._epoch + 1, 0
         self._started = True
-        first = self._batch
-        plan = self.plan(self.indices).to(self.device)
+        first, epoch = self._batch, self._epoch
+        plan = self._on_device(epoch)
         bounds = self.bounds[first:]
         for done, ((start, stop), images) in enumerate(zip(bounds, self.source.stream(plan, bounds), strict=True)):
             # Before the yield: Lightning does not ask for a batch after the last one, so later code never runs.
             self._batch = first + done + 1
             yield images, self.labels.index_select(0, plan.order[start:stop])
+            if done == 0:
+                self._on_device(epoch + 1)  # while the device is busy
 
-    def plan(self, examples: Tensor) -> Plan:
-        """Draw the order and the augmentation of this epoch."""
+    def _on_device(self, epoch: int) -> Plan:
+        """Return the plan of an epoch on the device, which is drawn once."""
+        key = (epoch if self.shuffle else 0, self.shuffle, self.seed, self.augmentation, id(self.indices))
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = (key, self.plan(self.indices, epoch).to(self.device))
+        return self._drawn[1]
+
+    def plan(self, examples: Tensor, epoch: int | None = None) -> Plan:
+        """Draw the order and the augmentation of an epoch, by default this one."""
+        epoch = self._epoch if epoch is None else epoch
         return draw_plan(
             examples,
             shuffle=self.shuffle,
             augmentation=self.augmentation,
             image_size=self.image_size,
             seed=self.seed,
-            epoch=self._epoch if self.shuffle else 0,
+            epoch=epoch if self.shuffle else 0,
         )
 
 

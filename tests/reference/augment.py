@@ -4,14 +4,15 @@ import numpy as np
 import torch
 
 
-def augment_one(image, *, padding=0, top=0, left=0, flip=False, cut_row=None, cut_column=None, cutout=0, mean, std):
+def augment_one(
+    image, *, padding=0, mode="constant", top=0, left=0, flip=False, cut_row=None, cut_column=None, cutout=0, mean, std
+):
     """Pad, crop, flip, normalise and cut out: float32 [C, H, W] from uint8 [C, H, W].
 
     `top` and `left`, from -padding to padding, are the crop's offset in the unpadded image.
     """
     channels, height, width = image.shape
-    padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), dtype=np.uint8)
-    padded[:, padding : padding + height, padding : padding + width] = image
+    padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)), mode=mode)
     crop = padded[:, padding + top : padding + top + height, padding + left : padding + left + width]
     if flip:
         crop = crop[:, :, ::-1]
@@ -29,7 +30,7 @@ def augment_one(image, *, padding=0, top=0, left=0, flip=False, cut_row=None, cu
     return result
 
 
-def augment_batch(images, plan, *, padding=0, cutout=0, mean, std):
+def augment_batch(images, plan, *, padding=0, mode="constant", cutout=0, mean, std):
     """Return the float32 batch [B, C, H, W] of a plan's positions, from uint8 images [N, C, H, W]."""
     batch = []
     for position, index in enumerate(plan.order.tolist()):
@@ -38,5 +39,7 @@ def augment_batch(images, plan, *, padding=0, cutout=0, mean, std):
             for name in ("top", "left", "flip", "cut_row", "cut_column")
             if getattr(plan, name) is not None
         }
-        batch.append(augment_one(images[index], padding=padding, cutout=cutout, mean=mean, std=std, **values))
+        batch.append(
+            augment_one(images[index], padding=padding, mode=mode, cutout=cutout, mean=mean, std=std, **values)
+        )
     return torch.from_numpy(np.stack(batch))

@@ -35,7 +35,13 @@ def check(shape, augmentation, compile_for=None, epoch=0):
         part = plan.slice(start, start + size)
         actual = make(store, part)
         expected = augment_batch(
-            images, part, padding=augmentation.crop_padding, cutout=augmentation.cutout, mean=mean, std=std
+            images,
+            part,
+            padding=augmentation.crop_padding,
+            mode="reflect" if augmentation.padding_mode == "reflect" else "constant",
+            cutout=augmentation.cutout,
+            mean=mean,
+            std=std,
         )
         assert actual.dtype == torch.float32
         assert actual.is_contiguous()
@@ -53,6 +59,29 @@ def test_equals_reference(shape, padding, flip, cutout):
 
 def test_equals_reference_when_padding_exceeds_the_image():
     check((2, 4, 3), Augmentation(crop_padding=6))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 5)])
+@pytest.mark.parametrize("padding", [0, 1, 4])
+def test_equals_reference_when_the_border_is_mirrored(shape, padding):
+    check(shape, Augmentation(padding, "random", 3, "reflect"), epoch=1)
+    check(shape, Augmentation(padding, padding_mode="reflect"), compile_for=8)
+
+
+def test_an_image_cannot_be_mirrored_beyond_its_size():
+    with pytest.raises(ValueError, match=r"less than the height and width .* found 5 for images of 7 x 5"):
+        ImageBatch((1, 7, 5), [0.5], [0.5], Augmentation(5, padding_mode="reflect"))
+
+
+def test_other_types_and_memory_formats_are_roundings_of_float32():
+    _, store = random_store(8, (3, 6, 6), 2)
+    augmentation = Augmentation(2, "random", 3)
+    plan = draw_plan(torch.arange(8), shuffle=True, augmentation=augmentation, image_size=(6, 6))
+    expected = ImageBatch((3, 6, 6), MEAN, STD, augmentation)(store, plan)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        actual = ImageBatch((3, 6, 6), MEAN, STD, augmentation, dtype=dtype, channels_last=True)(store, plan)
+        assert actual.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(actual, expected.to(dtype))
 
 
 def test_equals_reference_without_table(monkeypatch):
@@ -176,6 +205,7 @@ def test_mean_and_std_are_exact():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"padding_mode": "edge"}, "padding_mode must be one of zeros, reflect, found 'edge'"),
         ({"crop_padding": -1}, "crop_padding must be an integer of at least 0, found -1"),
         ({"cutout": -3}, "cutout must be an integer of at least 0, found -3"),
         ({"cutout": 2.5}, "cutout must be an integer of at least 0, found 2.5"),
