@@ -98,7 +98,7 @@ def tables(part: str, content: dict[str, Any]) -> list[Any]:
             table.add_column("note")
         for row in worth_printing(rows) if part == "tests" else rows:
             cells = [row["name"], *(text(row.get(column.key), column) for column in columns)]
-            table.add_row(*(Text(cell) for cell in [*cells, *([note(row)] if notes else [])]))
+            table.add_row(*(Text(cell) for cell in [*cells, *([note(row)[:120]] if notes else [])]))
         result.append(table)
     return result
 

@@ -1,4 +1,4 @@
-"""Wall time, host time and device time of a function, interleaved with others."""
+"""Wall time, host time and device time of a function, in turn with another."""
 
 import statistics
 import time
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .rows import Bench
+from .rows import Row
 
 Step = Callable[[], Any]
 
@@ -93,46 +93,24 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median, "low": low, "high": high, "count": len(values)}
 
 
-def interleaved(
-    bench: Bench, case: str, contenders: dict[str, Callable[[], Sample]], rounds: int, base: str, seconds: float
-) -> None:
-    """Time all contenders in each round, and append a row each: spreads, and ratios to `base` in the same round.
-
-    One that fails is left out of the following rounds. Rows are appended from time to time too.
+def against(base: Callable[[], Sample], own: Callable[[], Sample], rounds: int, seconds: float) -> Row:
+    """Time two functions in turn; return the spreads of the second's times, and of their ratios to the first's.
 
     Args:
-        bench: Where the rows go.
-        case: Their case.
-        contenders: Functions that time one call.
-        rounds: Number of rounds, after three that are not counted.
-        base: The contender whose ratio is 1.
-        seconds: Start no further round after so long.
+        base: Times the call whose ratio is 1.
+        own: Times the other; it may be the same.
+        rounds: Number of times, after three that are not counted.
+        seconds: Begin no further round after so long.
     """
-    running = dict(contenders)
-    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     began = time.monotonic()
+    pairs: list[tuple[Sample, Sample]] = []
     for done in range(-3, rounds):
-        for name, run in list(running.items()):
-            try:
-                taken = run()
-            except Exception as error:
-                bench.failed(case, name, error)
-                del running[name], samples[name]
-                continue
-            if done >= 0:
-                samples[name].append(taken)
-        over = time.monotonic() - began > seconds or bench.left() < 5
-        if done >= 0 and (over or done + 1 == rounds or done % 10 == 4):
-            _append(bench, case, samples, base)
-        if over and done >= 0:
-            return
-
-
-def _append(bench: Bench, case: str, samples: dict[str, list[Sample]], base: str) -> None:
-    for name, own in samples.items():
-        values = {field: spread([getattr(one, field) for one in own]) for field in Sample._fields}
-        if base in samples:
-            for field in ("wall", "device"):
-                pairs = zip(own, samples[base], strict=True)
-                values[f"{field}_ratio"] = spread([getattr(a, field) / getattr(b, field) for a, b in pairs])
-        bench.row(case, name, **values)
+        one = base(), own()
+        if done >= 0:
+            pairs.append(one)
+            if time.monotonic() - began > seconds:
+                break
+    row: Row = {name: spread([getattr(mine, name) for _, mine in pairs]) for name in Sample._fields}
+    for name in ("wall", "device"):
+        row[f"{name}_ratio"] = spread([getattr(mine, name) / getattr(its, name) for its, mine in pairs])
+    return row

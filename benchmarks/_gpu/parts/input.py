@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import RandomImages, image_count, loader
+from ..data import RandomImages, loader
 from ..rows import Bench, Row
-from ..timing import interleaved, sample, spread
+from ..timing import against, sample, spread
 from ..trace import traced
 
 MAKE = "crop, flip, normalise: float32"
@@ -42,8 +42,9 @@ def loaders(bench: Bench) -> dict[str, tuple[Any, int]]:
     small, large = (8, 32) if bench.quick else (512, 65_536)
     module = RandomImages(large, batch_size=large, crop_padding=4, flip="random", device=bench.device, seed=0)
     module.setup("fit")
+    own = loader(bench, small)
     return {
-        f"a batch of {small} images of a set of {image_count(bench):,}": (loader(bench, small), small),
+        f"a batch of {small} images of a set of {len(own.indices):,}": (own, small),
         f"a batch of {large:,} images": (module.train_dataloader(), large),
     }
 
@@ -91,8 +92,10 @@ def run(bench: Bench) -> None:
         except Exception as error:
             bench.failed(case, MAKE, error)
             continue
-        timed = {name: partial(sample, call, bench.device) for name, call in calls.items()}
-        interleaved(bench, case, timed, rounds, MAKE, bench.seconds / 5)
-        traces += [(case, name, call) for name, call in calls.items()]
+        base = partial(sample, make, bench.device)
+        for name, call in calls.items():
+            own = partial(sample, call, bench.device)
+            if bench.measure(case, name, partial(against, base, own, rounds, 5.0)):
+                traces.append((case, name, call))
     for case, name, call in traces:
         bench.add_trace(case, name, partial(traced, call, bench.device, steps))

@@ -16,11 +16,15 @@ from lightning_modules.backbones import resnet20
 from lightning_modules.callbacks.weight_average import WeightAverage
 from optim import COCOB, LAMB, SAM, MovingAverage
 
-from ..rows import Bench
-from ..timing import Sample, interleaved, sample
+from ..rows import Bench, Row
+from ..timing import against, sample
 from ..trace import traced
 
 BASE = "Adam(fused)"
+OURS = (
+    *("LAMB()", "LAMB(foreach=True)", "COCOB()", "COCOB(foreach=True)", "SAM's own work"),
+    *("EMA (WeightAverage)", "EMA (MovingAverage of lists)"),
+)
 
 
 class Nothing(SGD):
@@ -150,34 +154,31 @@ def makers(bench: Bench, network: str) -> dict[str, Callable[[], Callable[[], An
     return result
 
 
-def made(bench: Bench, case: str, makers: dict[str, Callable[[], Callable[[], Any]]]) -> dict[str, Callable[[], Any]]:
-    """Return what the makers make; a row tells why one is missing."""
-    steps: dict[str, Callable[[], Any]] = {}
-    for name, make in makers.items():
-        try:
-            steps[name] = make()
-        except ModuleNotFoundError as error:
-            bench.row(case, name, skipped=f"not installed: {error.name}")
-        except Exception as error:
-            bench.failed(case, name, error)
-    return steps
-
-
 def run(bench: Bench) -> None:
-    """Time all steps, then trace them: tracing may slow down what follows."""
-    rounds, seconds = (2, 5.0) if bench.quick else (40, bench.seconds / 4)
-    cases: dict[str, dict[str, Callable[[], Any]]] = {}
+    """Time each in turn with the base, ours last as they may have to be compiled; then trace all.
+
+    Tracing may slow down what follows.
+    """
+    rounds = 2 if bench.quick else 40
+    steps: list[tuple[str, str, Callable[[], Any]]] = []
+    cases = {}
     for network in ["resnet20"] if bench.quick else ["resnet50", "resnet20"]:
-        case = f"{network}'s {len(shapes(network))} tensors; x: ratio to {BASE}"
-        cases[case] = made(bench, case, makers(bench, network))
-        timed: dict[str, Callable[[], Sample]] = {
-            name: partial(sample, step, bench.device) for name, step in cases[case].items()
-        }
-        interleaved(bench, case, timed, rounds, BASE, seconds)
-    for case, steps in cases.items():
-        busy = None
-        for name, step in steps.items():
-            counts = bench.add_trace(case, name, partial(traced, step, bench.device, 2 if bench.quick else 5)) or {}
-            busy = counts.get("busy_ms") if name == BASE else busy
-            if busy and "busy_ms" in counts:
-                bench.row(case, name, busy_ratio=counts["busy_ms"] / busy)
+        every = makers(bench, network)
+        cases[f"{network}'s {len(shapes(network))} tensors; x: ratio to {BASE}"] = every, every[BASE]()
+    for ours in (False, True):
+        for case, (every, base) in cases.items():
+            for name in [name for name in every if (name in OURS) is ours]:
+
+                def measured(case: str = case, name: str = name, make: Any = every[name], base: Any = base) -> Row:
+                    step = base if name == BASE else make()
+                    steps.append((case, name, step))
+                    timed = (partial(sample, each, bench.device) for each in (base, step))
+                    return against(*timed, rounds, 6.0)
+
+                bench.measure(case, name, measured)
+    busy: dict[str, float] = {}
+    for case, name, step in steps:
+        counts = bench.add_trace(case, name, partial(traced, step, bench.device, 2 if bench.quick else 5)) or {}
+        if "busy_ms" in counts:
+            busy.setdefault(case, counts["busy_ms"])  # the base's, which is the first
+            bench.row(case, name, busy_ratio=counts["busy_ms"] / busy[case])
