@@ -14,12 +14,14 @@ Commands: fit (the default: train, test the best checkpoint, write results.json)
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from pytorch_lightning.callbacks import BatchSizeFinder
+from pytorch_lightning.callbacks import BatchSizeFinder, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -31,6 +33,7 @@ from _common.trust import trusting
 from _train.command_line import NO_CHECKPOINT, TrainCLI
 from _train.export import check_exporter, export_onnx
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
+from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.checkpoint_io import load_matching, read_checkpoint
 from lightning_modules.runs.loggers import CSVLog
@@ -54,7 +57,7 @@ def main(args: list[str] | None = None) -> TrainCLI:
     with one_line_errors(), quiet_lightning(*EXPECTED):
         cli = TrainCLI(words)  # parses
         run = find_run(cli)
-        with ending(run), run.only_trainer() if cli.command == "fit" and first_process() else nullcontext():
+        with ending(run, words), run.only_trainer() if cli.command == "fit" and first_process() else nullcontext():
             cli.build(run)  # builds data, network and trainer
             if cli.command == "fit":
                 fit(cli)
@@ -76,6 +79,9 @@ def fit(cli: TrainCLI) -> None:
             f"weights from {cli.config.init_from}" + (f", except {', '.join(skipped)}" if skipped else "")
         )
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    signals = next(c for c in cli.callbacks if isinstance(c, StopSignals))
+    if signals.noted:  # after the last step
+        signals.end(signals.noted)
     if cli.config.trainer.fast_dev_run:
         return
     saved = [str(c.path) for c in cli.callbacks if isinstance(c, BestCheckpoint) and c.path.is_file()]
@@ -124,19 +130,40 @@ def find_run(cli: TrainCLI) -> Run:
 
 
 @contextmanager
-def ending(run: Run) -> Iterator[None]:
-    """Print how to continue a stopped training, and remove a run that fails before its first checkpoint."""
+def ending(run: Run, words: list[str]) -> Iterator[None]:
+    """Print how to continue what a signal has stopped, and remove a run that ends before its first checkpoint."""
+    before = signal.getsignal(signal.SIGTERM)
+    catch = before == signal.SIG_DFL and threading.current_thread() is threading.main_thread()
     try:
+        if catch:
+            signal.signal(signal.SIGTERM, terminate)
         yield
-    except SystemExit as stop:  # Lightning's answer to SIGTERM and to Ctrl-C
-        code, how = 130, "interrupted; continue from the last checkpoint with"
+    except (SystemExit, KeyboardInterrupt) as stop:
+        rank_zero_only(run.remove_if_empty)()
         if isinstance(stop, SIGTERMException):
-            code, how = 143, "stopped by SIGTERM; continue with"
-        rank_zero_only(say)(f"{how}\n  {resume_command(run)}")
-        raise SystemExit(code) from None
+            code, how, way = 143, "stopped by SIGTERM", "continue with"
+        elif isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt):
+            code, how, way = 130, "interrupted", "continue from the last checkpoint with"
+        else:
+            raise
+        if words[:1] in (["validate"], ["test"], ["predict"]) or not run.checkpoint("last").is_file():
+            line = f"{how}; start again with\n  {command()} {shell(*words)}"
+        else:
+            line = f"{how}; {way}\n  {resume_command(run)}"
+        rank_zero_only(say)(line)
+        # The launcher kills all processes when one of its own ends with another code than 0.
+        raise SystemExit(code if first_process() else 0) from None
     except BaseException:
         rank_zero_only(run.remove_if_empty)()
         raise
+    finally:
+        if catch:
+            signal.signal(signal.SIGTERM, before)
+
+
+def terminate(number: int, frame: Any) -> None:
+    """End on SIGTERM where no Trainer is at work."""
+    raise SIGTERMException
 
 
 def evaluate(cli: TrainCLI, command: str, checkpoint: str | None) -> dict[str, float]:
@@ -166,7 +193,10 @@ def write_results(cli: TrainCLI, results: dict[str, Any], loggers: list[Any], be
     cli.run.watch(cli.run.folder.parent)
     if cli.saves:
         tested = cli.run.checkpoint("best" if best else "last")
-        say(f"continue    {resume_command(cli.run)} --trainer.max_epochs N")
+        timers = [one for one in cli.callbacks if isinstance(one, Timer)]
+        over = any((timer.time_remaining() or 1) <= 0 for timer in timers)
+        more = "--trainer.max_time null" if over else "--trainer.max_epochs N"
+        say(f"continue    {resume_command(cli.run)} {more}")
         say(f"test again  {command()} test --ckpt_path {shell(tested, *trusting(cli.run.folder))}")
 
 

@@ -22,6 +22,9 @@ def one_line_errors() -> Iterator[None]:
     """Turn errors that a user can fix into `error: <one line>` and exit code 1."""
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except (ValueError, OSError, ArgumentError) as error:
         fail(error)
     except Exception as error:

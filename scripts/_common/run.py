@@ -67,11 +67,10 @@ class Run:
         return [TensorBoardLog(self.folder / "tensorboard", step, log_graph), CSVLog(self.folder / "metrics.csv")]
 
     def save_config(self, text: str) -> None:
-        """Write config.yaml, which repeats the run, unless there is one."""
+        """Write config.yaml, which repeats the run, under the time of its start; a resume keeps that time only."""
         path = self.folder / "config.yaml"
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{STARTED}{datetime.now().isoformat()}\n{text}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, f"{STARTED}{started(self.folder) if path.exists() else datetime.now().isoformat()}\n{text}")
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write results.json, print where every file of `results["files"]` is, and return the results."""
@@ -143,8 +142,13 @@ def started(folder: Path) -> str:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.write_text(text)
     os.replace(partial, path)
 
 

@@ -28,6 +28,7 @@ from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
+from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.hooks import Unprofiled, skip_unused_hooks
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
@@ -154,6 +155,7 @@ class TrainCLI(LightningCLI):
     def config_text(self) -> str:
         """Return the whole configuration as config.yaml holds it."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
+        config["ckpt_path"] = None if self.run.resumed else config["ckpt_path"]
         config = with_classifier(config, self.classifier)
         return f"# pytorch_lightning=={pl.__version__}\n{yaml.safe_dump(config, sort_keys=False)}"
 
@@ -171,6 +173,8 @@ class TrainCLI(LightningCLI):
             callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", self.datamodule.classes))
         averages = any(isinstance(callback, StochasticWeightAveraging) for callback in own)
         checkpoints = self.checkpoints(averages) if self.saves else []
+        if not checkpoints:
+            callbacks.append(StopSignals())
         self.checkpoint_io = AtomicCheckpointIO()
         kwargs |= {
             "callbacks": callbacks + checkpoints,
