@@ -69,8 +69,9 @@ def test_batches_beside_the_bandwidth_of_a_copy(tmp_path):
     assert {name for name, row in rows.items() if "error" in row or "trace_error" in row} == set()
     assert rows["copy of 0.25 MiB"]["gigabytes_per_second"] > 0
     assert rows["matrix product of side 64, TF32"]["teraflops"] > 0
-    assert rows["crop, flip, normalise: float32"]["wall_ratio"]["median"] > 0
-    assert rows["the first batch of an epoch, with its plan"]["items"] == 0
+    for name in ("torch's operations: float32", "ours: float32", "ours: bfloat16, channels_last"):
+        assert rows[name]["wall_ratio"]["median"] > 0
+    assert rows["ours: the first batch of an epoch, with its plan"]["items"] == 0
     assert torch.get_float32_matmul_precision() == "highest"
 
 

@@ -5,48 +5,56 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..data import RandomImages, loader
+from datamodules.image import ImageDataModule
+from datamodules.pipeline.batch import ImageBatch
+
+from ..data import RandomImages, images_module
 from ..rows import Bench, Row
 from ..timing import against, sample, spread
 from ..trace import traced
 
-MAKE = "crop, flip, normalise: float32"
-CASTS: dict[str, Callable[[Tensor], Tensor]] = {
-    MAKE: lambda images: images,
-    f"{MAKE}, then channels_last": lambda images: images.contiguous(memory_format=torch.channels_last),
-    f"{MAKE}, then bfloat16": lambda images: images.to(torch.bfloat16),
-    f"{MAKE}, then bfloat16 channels_last": lambda images: images.to(torch.bfloat16, memory_format=torch.channels_last),
-}
+PLAIN = "torch's operations: float32"
+FORMATS = [(dtype, last) for dtype in (torch.float32, torch.bfloat16, torch.float16) for last in (False, True)]
 
 
-def batch(own: Any, size: int) -> Callable[[], Tensor]:
-    """Return a function that makes a batch of the first positions of an epoch, drawn in advance."""
-    plan = own.plan(own.indices).to(own.device)
-
-    def make() -> Tensor:
-        images: Tensor = next(own.source.stream(plan, [(0, size)]))
-        return images
-
-    return make
-
-
-def epoch_start(own: Any) -> Callable[[], Any]:
-    """Return a function that starts an epoch, with its plan, and makes the first batch."""
-    return lambda: next(iter(own))
-
-
-def loaders(bench: Bench) -> dict[str, tuple[Any, int]]:
-    """Return by case a loader and its batch size; the large one has random images of CIFAR-10's shape."""
+def modules(bench: Bench) -> list[tuple[ImageDataModule, int]]:
+    """Return data modules with their batch sizes; the large one has random images of CIFAR-10's shape."""
     small, large = (8, 32) if bench.quick else (512, 65_536)
-    module = RandomImages(large, batch_size=large, crop_padding=4, flip="random", device=bench.device, seed=0)
-    module.setup("fit")
-    own = loader(bench, small)
-    return {
-        f"a batch of {small} images of a set of {len(own.indices):,}": (own, small),
-        f"a batch of {large:,} images": (module.train_dataloader(), large),
-    }
+    own = images_module(bench, small)
+    random = RandomImages(large, batch_size=large, crop_padding=4, flip="random", device=bench.device, seed=0)
+    for module in (own, random):
+        module.setup("fit")
+    return [(own, small), (random, large)]
+
+
+def calls(module: ImageDataModule, size: int) -> tuple[dict[str, Callable[[], Any]], dict[str, int]]:
+    """Return functions that make a batch, by name, and the bytes that each must read and write.
+
+    The batch has the first positions of an epoch, whose plan is drawn in advance, except in the last of them.
+    """
+    loader: Any = module.train_dataloader()
+    plan = loader.plan(loader.indices).to(loader.device).slice(0, size)
+    store = loader.source.store
+    assert module.mean is not None
+    assert module.std is not None
+
+    def maker(dtype: torch.dtype = torch.float32, channels_last: bool = False) -> ImageBatch:
+        own = ImageBatch(
+            module.image_shape, module.mean, module.std, module.augmentation, dtype=dtype, channels_last=channels_last
+        )
+        return own.to(loader.device)
+
+    plain = maker()
+    result: dict[str, Callable[[], Any]] = {PLAIN: lambda: plain._normalised(store, plan)}  # what runs without Triton
+    values = size * module.image_shape[0] * module.image_shape[1] * module.image_shape[2]
+    traffic = {PLAIN: 5 * values}
+    for dtype, last in FORMATS:
+        name = f"ours: {str(dtype).removeprefix('torch.')}{', channels_last' if last else ''}"
+        result[name] = partial(maker(dtype, last), store, plan)
+        traffic[name] = (1 + dtype.itemsize) * values
+    result["ours: the first batch of an epoch, with its plan"] = lambda: next(iter(loader))
+    return result, traffic
 
 
 def per_second(amount: float, step: Callable[[], Any], bench: Bench, key: str) -> Row:
@@ -81,21 +89,20 @@ def run(bench: Bench) -> None:
     """Measure the ceilings and the batches, then trace the batches."""
     ceilings(bench)
     rounds, steps = (2, 2) if bench.quick else (30, 5)
-    traces: list[tuple[str, str, Callable[[], Any]]] = []
-    for case, (own, size) in loaders(bench).items():
+    traces: list[tuple[str, str, Callable[[], Any], int | None]] = []
+    for module, size in modules(bench):
+        case = f"a batch of {size:,} images: crop, flip, normalise; x: ratio to torch's operations"
         try:
-            make = batch(own, size)
-            calls: dict[str, Callable[[], Any]] = {
-                name: lambda cast=cast, make=make: cast(make()) for name, cast in CASTS.items()
-            }
-            calls["the first batch of an epoch, with its plan"] = epoch_start(own)
+            ways, traffic = calls(module, size)
         except Exception as error:
-            bench.failed(case, MAKE, error)
+            bench.failed(case, PLAIN, error)
             continue
-        base = partial(sample, make, bench.device)
-        for name, call in calls.items():
+        base = partial(sample, ways[PLAIN], bench.device)
+        for name, call in ways.items():
             own = partial(sample, call, bench.device)
             if bench.measure(case, name, partial(against, base, own, rounds, 5.0)):
-                traces.append((case, name, call))
-    for case, name, call in traces:
-        bench.add_trace(case, name, partial(traced, call, bench.device, steps))
+                traces.append((case, name, call, traffic.get(name)))
+    for case, name, call, moved in traces:
+        counts = bench.add_trace(case, name, partial(traced, call, bench.device, steps)) or {}
+        if moved is not None and "busy_ms" in counts:
+            bench.row(case, name, gigabytes_per_second=moved / 1e6 / counts["busy_ms"])
