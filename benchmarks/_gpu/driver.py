@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import faulthandler
 import importlib
+import io
 import json
 import os
 import signal
@@ -34,6 +35,8 @@ def main(words: list[str] | None = None) -> int:
     options = parse(words)
     if options.part is not None:
         return run_part(options)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack the tables' lines
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the part is ended too
     began = time.monotonic()
     output = Path(options.output)
@@ -126,7 +129,10 @@ class Results:
         failed = ended != "finished" or any("error" in row for row in self.parts[part]["rows"])
         if failed:
             self.take(part, {"log": printed[-LOG:]})
-        Console(width=150).print(*tables(part, self.parts[part]), sep="\n")
+        try:
+            Console(width=150).print(*tables(part, self.parts[part]), sep="\n")
+        except Exception as error:  # what is written to the file, and the next parts, matter more
+            print(f"{part}: its table cannot be printed: {error}", flush=True)
         print(f"{part}: {ended}, {self.parts[part]['seconds']} s", flush=True)
         if ended != "finished":
             print(printed[-1500:], flush=True)
