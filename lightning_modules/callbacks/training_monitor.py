@@ -10,6 +10,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..runs.finite import broken_part, has_finite_outputs
+
 
 def optimizer_scalars(optimizer: Optimizer) -> dict[str, float]:
     """Return the scalars that an optimizer, and its base optimizer, report about their last step.
@@ -46,7 +48,7 @@ _SAVED = ("steps", "window_examples", "window_seconds", "examples", "seconds")
 
 
 class NonFiniteLossError(RuntimeError):
-    """The training loss became NaN or infinite."""
+    """The training loss, the weights or the outputs became NaN or infinite."""
 
 
 class TrainingMonitor(Callback):
@@ -62,9 +64,10 @@ class TrainingMonitor(Callback):
     - the `optimizer_scalars` of the optimizer.
 
     Args:
-        stop_on_non_finite: Stop with `NonFiniteLossError` when a loss is NaN or infinite. Losses are checked at the end
-            of each window, before validation and before a checkpoint is written, so that no checkpoint holds the
-            weights of a broken run.
+        stop_on_non_finite: Stop with `NonFiniteLossError` when a loss is NaN or infinite, or the weights or an
+            `ImageClassifier`'s outputs are. Losses are checked at the end of each window; all three are before
+            validation and before a checkpoint is written. With False training continues; broken weights are not saved
+            by `AtomicCheckpointIO` either way.
 
     Attributes:
         examples_per_second: Mean over the whole training so far, including the time before a resume.
@@ -87,6 +90,8 @@ class TrainingMonitor(Callback):
         self._gradient_norm: Tensor | None = None
         self._window = 50
         self._accumulate = 1
+        self._images: Tensor | None = None
+        self._proved = -1  # the step whose weights are known to be finite
 
     @property
     def examples_per_second(self) -> float:
@@ -97,6 +102,7 @@ class TrainingMonitor(Callback):
         """Start the clock."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of the Trainer's connectors
         self._window = every if trainer.loggers and every > 0 else 50
+        self._proved = -1
         self._start_clock()
 
     def on_before_optimizer_step(
@@ -116,6 +122,7 @@ class TrainingMonitor(Callback):
         """Keep the loss; log the window when it is complete."""
         self._accumulate = trainer.accumulate_grad_batches
         self._losses.append(outputs["loss"])
+        self._images = batch[0]
         self._window_examples += len(batch[0])
         self._steps += self._stepping
         self._stepping = False
@@ -123,9 +130,10 @@ class TrainingMonitor(Callback):
             self._close_window(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check the losses, so that broken weights are not validated; stop the clock."""
+        """Check losses and weights, so that broken weights are not validated; stop the clock."""
         if trainer.training or trainer.state.fn == "fit":
             self._check_finite(trainer)
+            self._check_weights(trainer, pl_module)
             self._stop_clock()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -139,11 +147,18 @@ class TrainingMonitor(Callback):
         self._stop_clock()
         self._count_window()
 
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Release the last batch."""
+        self._images = None
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Check the losses before anything is saved."""
+        """Check losses and weights before anything is saved."""
         self._check_finite(trainer)
+        broken = self._check_weights(trainer, pl_module)
+        if broken is not None:
+            checkpoint["broken"] = broken
 
     def state_dict(self) -> dict[str, Any]:
         """Return the current window and the totals."""
@@ -193,17 +208,33 @@ class TrainingMonitor(Callback):
         finite = torch.stack([loss.detach() for loss in new]).isfinite().cpu()
         if self.stop_on_non_finite and not bool(finite.all()):
             first = int((~finite).nonzero()[0])
-            raise NonFiniteLossError(self._report(trainer, first - len(new) + 1, float(new[first])))
+            step = trainer.global_step + math.ceil((first - len(new) + 1) / self._accumulate)
+            raise NonFiniteLossError(self._report(trainer, f"the training loss is {float(new[first])} at step {step}"))
         self._checked = len(self._losses)
 
-    def _report(self, trainer: pl.Trainer, batches_back: int, loss: float) -> str:
-        step = trainer.global_step + math.ceil(batches_back / self._accumulate)
+    def _check_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None:
+        """Return what is broken, or None; where it shall stop the training, raise."""
+        if self._proved == trainer.global_step:
+            return None
+        part = broken_part(pl_module)
+        broken = f"the weights are NaN or infinite ({part})" if part is not None else None
+        if broken is None and self._images is not None and not has_finite_outputs(trainer, pl_module, self._images):
+            broken = "the network's outputs are NaN or infinite"
+        if trainer.strategy.reduce_boolean_decision(broken is not None, all=False):
+            broken = broken or "the weights of another process are NaN or infinite"
+            if self.stop_on_non_finite:
+                raise NonFiniteLossError(self._report(trainer, f"{broken} after step {trainer.global_step}"))
+            return broken
+        self._proved = trainer.global_step
+        return None
+
+    def _report(self, trainer: pl.Trainer, problem: str) -> str:
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if "lr" in group]
         saved = [getattr(callback, "path", None) for callback in trainer.checkpoint_callbacks]
         kept = next((f"the last finite checkpoint is {path}" for path in saved if path and path.exists()), None)
         rate = ", ".join(f"{float(rate):.6g}" for rate in rates) or "none"
         return (
-            f"the training loss is {loss} at step {step}, learning rate {rate}; "
+            f"{problem}, learning rate {rate}; "
             f"{kept or 'no checkpoint was saved before'}: lower the learning rate, clip gradients "
             "(--trainer.gradient_clip_val 1.0), or find the operation with --trainer.detect_anomaly true"
         )

@@ -41,7 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._refused: Path | None = None  # the newest save, if it failed and there is no such file
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Save `checkpoint` at `path`; if the disk refuses, keep the existing file and warn.
+        """Save `checkpoint` at `path`; if it is marked as `broken`, or the disk refuses, keep the old file and warn.
 
         Raises:
             TypeError: If `storage_options`, which are for remote file systems, are given.
@@ -51,6 +51,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"AtomicCheckpointIO writes local files and takes no storage_options, found {storage_options}"
             )
         target = Path(path)
+        broken = checkpoint.pop("broken", None)
+        if broken is not None:
+            self.failed[target] = broken
+            rank_zero_warn(f"checkpoint {target} was not saved: {broken}; training continues")
+            return
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """One run of a comparison: train.py in a process of its own, resumed after a kill, and its outcome."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -45,7 +46,12 @@ class Task:
 def outcome(folder: Path) -> dict[str, Any] | None:
     """Return a run's `status` (finished or failed) and its `metrics` or `error`; None while it has not ended."""
     path = folder / OUTCOME
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    ended: dict[str, Any] = json.loads(path.read_text())
+    if "metrics" in ended:  # null is how JSON writes a number that is not finite
+        ended["metrics"] = {name: math.nan if value is None else value for name, value in ended["metrics"].items()}
+    return ended
 
 
 def execute(task: Task) -> None:

@@ -1,5 +1,7 @@
 """Folders of runs: one for each run, one process in each, and which run is the last."""
 
+import json
+import math
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ import pytest
 from _common import run as runs
 from _common.lock import only_one
 from _common.run import Run, find_last, new_run
+from _compare.runs import OUTCOME, outcome
 from lightning_modules.runs import checkpoint_io, reading
 
 HOLD = """
@@ -84,3 +87,26 @@ def test_without_a_time_in_it_the_name_or_the_folder_tells_the_age(tmp_path, mon
     make(tmp_path / "99990101-000000")
     make(tmp_path / "99990101-000000-1")
     assert find_last(tmp_path).parents[1].name == "99990101-000000-1"
+
+
+def test_results_are_strict_json(tmp_path):
+    results = {
+        "nll": math.nan,
+        "parts": [1.5, math.inf, {"low": -math.inf}],
+        "pair": (0.5, math.nan),
+        "name": "NaN",
+    }
+    runs.write_json(tmp_path / "results.json", results)
+
+    def refuse(name):
+        raise ValueError(name)
+
+    read = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+    assert read == {"nll": None, "parts": [1.5, None, {"low": None}], "pair": [0.5, None], "name": "NaN"}
+
+
+def test_a_comparison_reads_null_as_not_a_number(tmp_path):
+    runs.write_json(tmp_path / OUTCOME, {"status": "finished", "metrics": {"test/nll": math.nan, "test/accuracy": 0.1}})
+    metrics = outcome(tmp_path)["metrics"]
+    assert math.isnan(metrics["test/nll"])
+    assert metrics["test/accuracy"] == 0.1

@@ -1,16 +1,22 @@
 """Training curves, their cost in hooks, and the stop on a non-finite loss."""
 
 import math
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback
+from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_modules import ImageClassifier
+from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.training_monitor import NonFiniteLossError, TrainingMonitor
 from lightning_modules.hooks import skip_unused_hooks
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.runs.finite import broken_part, has_finite_outputs
 from lightning_modules.runs.loggers import CSVLog, read_column
 from reference.tiny import TinyLoader, TinyModule
 
@@ -74,6 +80,65 @@ def test_a_non_finite_loss_is_seen_before_validation(tmp_path):
     with pytest.raises(NonFiniteLossError, match=r"at step 6, .* no checkpoint was saved before"):
         fit(tmp_path, module, window=50, enable_checkpointing=False)
     assert module.validations == []
+
+
+class Breaking(TinyModule):
+    """A module whose step overflows."""
+
+    def optimizer_step(self, *args, **kwargs):
+        super().optimizer_step(*args, **kwargs)
+        self.net[3].bias.data[0] = torch.inf
+
+
+def finite(path):
+    return all(value.isfinite().all() for value in torch.load(path, weights_only=True)["state_dict"].values())
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_weights_that_the_last_step_breaks_are_not_saved(tmp_path, stop):
+    last, best = LastCheckpoint(tmp_path / "last.ckpt"), BestCheckpoint(tmp_path / "best.ckpt", "val/loss")
+    refused = pytest.warns(UserWarning, match="was not saved: the weights are NaN or infinite")
+    stopped = r"weights are NaN or infinite .*after step 1, .*last finite checkpoint is .*last.ckpt"
+    with pytest.raises(NonFiniteLossError, match=stopped) if stop else refused:
+        fit(tmp_path, Breaking(), last, best, monitor=TrainingMonitor(stop), max_steps=1, val_check_interval=1)
+    assert finite(last.path)
+    assert not best.path.exists()
+
+
+@pytest.mark.parametrize(("stop", "validation"), [(True, True), (True, False), (False, True)])
+def test_finite_weights_whose_outputs_are_not_are_not_saved(tmp_path, stop, validation):
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    batches = DataLoader(TensorDataset(images, torch.arange(12) % 4), 4)
+    model = ImageClassifier("MLP", 4, (1, 8, 8), optimizer=partial(torch.optim.SGD, lr=1e20))
+    last, best = LastCheckpoint(tmp_path / "last.ckpt", 1), BestCheckpoint(tmp_path / "best.ckpt", "val/nll")
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, callbacks=[TrainingMonitor(stop), last, best], plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, max_steps=1,
+    )  # fmt: skip
+    with pytest.raises(NonFiniteLossError, match="outputs are NaN or infinite") if stop else nullcontext():
+        trainer.fit(model, batches, batches if validation else None)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert torch.load(last.path, weights_only=True)["global_step"] == 0
+    assert not best.path.exists()
+
+
+def test_looking_at_outputs_leaves_no_trace():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(64), torch.nn.Dropout(), torch.nn.Linear(64, 4))
+    model, images = ImageClassifier(net, 4, (1, 8, 8)), torch.rand(4, 1, 8, 8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert has_finite_outputs(pl.Trainer(accelerator="cpu", logger=False), model, images)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_mask_of_minus_infinity_is_not_broken():
+    net = torch.nn.BatchNorm1d(2)
+    net.register_buffer("mask", torch.full((2, 2), -torch.inf))
+    assert broken_part(net) is None
+    net.running_var[0] = torch.nan
+    assert broken_part(net) == "running_var"
 
 
 def test_the_stop_can_be_turned_off(tmp_path):
