@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ._common import launches
-from ._table import Plan
+from ._table import Plan, addresses
 
 Groups = list[tuple[dict[str, Any], list[Tensor]]]
 
@@ -25,6 +25,7 @@ class Climb:
 
     def __init__(self, groups: Groups, copies: dict[Tensor, Tensor]) -> None:
         make = launches().SamLists
+        self._addresses = [addresses(params) for _, params in groups]
         self._plans = [Plan((params, [copies[p] for p in params]), (), make) for _, params in groups]
         devices = {p.device for _, params in groups for p in params}
         self.fits = len(devices) == 1 and not any(plan.others for plan in self._plans)
@@ -39,12 +40,9 @@ class Climb:
         self._answer = torch.zeros(1, pin_memory=device.type == "cuda")
         self._answered: Any = None
 
-    def matches(self, groups: Groups, copies: dict[Tensor, Tensor]) -> bool:
-        """Return whether all tensors are where they were."""
-        return len(groups) == len(self._plans) and all(
-            plan.matches(params, [copies[p] for p in params])
-            for plan, (_, params) in zip(self._plans, groups, strict=True)
-        )
+    def matches(self, groups: Groups) -> bool:
+        """Return whether all parameters are where they were."""
+        return self._addresses == [addresses(params) for _, params in groups]
 
     def start(self, groups: Groups, grads: list[list[Tensor]]) -> None:
         """Move the weights along gradients, one list for each group, or nowhere if one is not finite."""

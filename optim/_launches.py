@@ -117,7 +117,7 @@ class SamLists:
         rho = -group["rho"] if group.get("maximize", False) else group["rho"]  # the worst point is then the lowest one
         self._launch(kernels.sam_climb, group, sums, squared, float(rho), float(group["eta"]), parts=sums.numel())
         self._kept = None
-        _changed(*self.table.lists)
+        _changed(self.table.lists[0])
 
     def _launch(self, kernel: Any, group: dict[str, Any], sums: Tensor, *values: Any, **more: int) -> None:
         table, number = self.table, len(self.table.chunks)

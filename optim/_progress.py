@@ -35,26 +35,30 @@ class Progress:
     def climb(self, groups: Groups, wait: bool) -> None:
         """Move the weights to the worst nearby point; see `SAM.first_step`."""
         self.sharpness, self.skips, self._perturbed = None, False, []
-        params = [p for _, params in groups for p in params]
-        if params and all(map(has_kernels, params)) and launches() is not None:
-            self._copies_of(params)
-            if self._climb is None or not self._climb.matches(groups, self._copies):
-                self._climb = Climb(groups, self._copies)
-            if self._climb.fits:
-                self._climb.start(groups, [_gradients(params) for _, params in groups])
-                self.is_perturbed = self._is_open = True
-                if wait:
-                    self.is_perturbed = not self.settle()
-                else:
-                    self._climb.ask()
-                return
-        self._climb = None
+        climb = self._climb = self._by_kernels(groups)
+        if climb is not None and climb.fits:
+            climb.start(groups, [_gradients(params) for _, params in groups])
+            self.is_perturbed = self._is_open = True
+            if wait:
+                self.is_perturbed = not self.settle()
+            else:
+                climb.ask()
+            return
         squared = squared_norm(groups)
         self._skip(not math.isfinite(squared))
         self.is_perturbed = not self.skips
         for group, of_group in groups if self.is_perturbed else ():
             if squared > 0 and group["rho"] > 0 and of_group:
                 self.perturb(group, of_group, group["rho"] / math.sqrt(squared))
+
+    def _by_kernels(self, groups: Groups) -> Climb | None:
+        """Return the launches for the groups, those of the step before unless a weight has been replaced."""
+        params = [p for _, params in groups for p in params]
+        if not params or not has_kernels(params[0]) or launches() is None:
+            return None
+        if self._climb is not None and self._climb.matches(groups):
+            return self._climb
+        return Climb(groups, dict(zip(params, self._copies_of(params), strict=True)))
 
     def settle(self) -> bool:
         """Return whether the step is to be skipped; wait for the device if that is not known yet."""
@@ -93,7 +97,7 @@ class Progress:
         """Copy the weights back; a RuntimeError if they are not perturbed."""
         if not self.is_perturbed:
             raise RuntimeError("the weights are not perturbed: call first_step before")
-        if self._climb is not None:
+        if self._climb is not None and self._climb.fits:
             self._climb.restore()
         elif self._perturbed:
             torch._foreach_copy_([local(p) for p in self._perturbed], [self._copies[p] for p in self._perturbed])

@@ -48,13 +48,13 @@ class Table:
     ) -> None:
         self.lists = [list(tensors) for tensors in (*lists, *scalars)]  # no other tensor gets their addresses meanwhile
         self.device = lists[0][0].device
-        addresses = [_addresses(tensors) for tensors in self.lists]
-        self.aligned = all(map(_aligned, addresses[: len(lists)]))
+        places = [addresses(tensors) for tensors in self.lists]
+        self.aligned = all(map(_aligned, places[: len(lists)]))
         sizes = [p.numel() for p in lists[0]]
         counts = [-(-size // CHUNK) for size in sizes]
         firsts = [sum(counts[:i]) for i in range(len(counts))]
         self.chunks = [(i, k) for i, count in enumerate(counts) for k in range(count)]
-        self.rows = to_device([*addresses, sizes, firsts, *map(list, extra)], self.device)
+        self.rows = to_device([*places, sizes, firsts, *map(list, extra)], self.device)
         self.items = pairs_to_device(self.chunks, self.device)
         self._strides = [None if p.is_contiguous() else p.stride() for p in lists[0]]
         self.grad_dtype: torch.dtype | None = None
@@ -76,28 +76,28 @@ class Table:
             if not same_layout or grad.dtype != dtype:
                 grads = [*grads[:i], torch.empty_like(self.lists[0][i], dtype=dtype).copy_(grad), *grads[i + 1 :]]
         known, sent, aligned = self._gradients
-        addresses = _addresses(grads)
+        places = addresses(grads)
         captures = self.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-        if addresses != known or sent.numel() == 0:
-            aligned = _aligned(addresses)
+        if places != known or sent.numel() == 0:
+            aligned = _aligned(places)
             if captures:
-                sent = self._sent_by_the_graph(addresses)
+                sent = self._sent_by_the_graph(places)
             else:
-                sent = to_device(addresses, self.device)
-                self._gradients = (addresses, sent, aligned)
+                sent = to_device(places, self.device)
+                self._gradients = (places, sent, aligned)
         elif captures:
             self._kept.append((sent,))  # as it is, for the graph
         return sent, aligned, grads
 
-    def _sent_by_the_graph(self, addresses: list[int]) -> Tensor:
+    def _sent_by_the_graph(self, places: list[int]) -> Tensor:
         """Return a tensor that the graph fills at each replay, from memory that nothing else uses."""
         if not self._spare:
             raise RuntimeError(
                 f"more than {CAPTURES} captured steps with gradients in new places: keep the gradients "
                 "(zero_grad(set_to_none=False)) from the step before the capture on"
             )
-        pinned = self._spare.pop().copy_(torch.tensor(addresses))
-        sent = torch.empty(len(addresses), dtype=torch.int64, device=self.device)
+        pinned = self._spare.pop().copy_(torch.tensor(places))
+        sent = torch.empty(len(places), dtype=torch.int64, device=self.device)
         self._kept.append((pinned, sent.copy_(pinned, non_blocking=True)))
         return sent
 
@@ -128,11 +128,11 @@ class Plan:
     ) -> None:
         kinds, self.others = _by_type(lists, scalars)
         self.parts = [(make([[values[i] for i in index] for values in (*lists, *scalars)]), index) for index in kinds]
-        self._addresses = [_addresses(tensors) for tensors in (*lists, *scalars)]
+        self._addresses = [addresses(tensors) for tensors in (*lists, *scalars)]
 
     def matches(self, *lists: list[Tensor]) -> bool:
         """Return whether all tensors are where they were."""
-        return self._addresses == [_addresses(tensors) for tensors in lists]
+        return self._addresses == [addresses(tensors) for tensors in lists]
 
 
 def to_device(values: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
@@ -176,9 +176,10 @@ def _fits(tensor: Tensor, like: Tensor) -> bool:
     )
 
 
-def _addresses(tensors: list[Tensor]) -> list[int]:
+def addresses(tensors: list[Tensor]) -> list[int]:
+    """Return where tensors are in memory."""
     return [tensor.data_ptr() for tensor in tensors]
 
 
-def _aligned(addresses: list[int]) -> bool:
-    return all(address % 16 == 0 for address in addresses)
+def _aligned(places: list[int]) -> bool:
+    return all(place % 16 == 0 for place in places)
