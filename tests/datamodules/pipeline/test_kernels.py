@@ -82,11 +82,15 @@ def test_an_epoch_waits_for_nothing_and_a_batch_is_two_launches():
         pass
     torch.cuda.set_sync_debug_mode("error")
     try:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            for images, _ in loader:
-                assert images.is_cuda
+        for images, _ in loader:
+            assert images.is_cuda
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in loader:
+            pass
+        torch.cuda.synchronize()
     names = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     assert names.count("batch") == 7
     assert len([name for name in names if "Memcpy" not in name]) == 14  # and the labels
