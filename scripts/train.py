@@ -26,6 +26,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from _common.cli import at_least
 from _common.console import print_rows, say
 from _common.errors import one_line_errors, quiet_lightning
 from _common.run import Run, flatten, run_of, shell, write_json
@@ -117,6 +118,11 @@ def first_process() -> bool:
 def find_run(cli: TrainCLI) -> Run:
     """Return the run to work in, after all checks that do not need the data."""
     checkpoint, root = cli.config.ckpt_path, cli.config.trainer.default_root_dir
+    at_least(1, save_every=cli.config.save_every)
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+        at_least(1, **{f"trainer.{name}": cli.config.trainer[name] or int(cli.config.trainer[name] is None)})
+    if cli.config.trainer.val_check_interval == 0:
+        raise ValueError("--trainer.val_check_interval must be positive, found 0: --trainer.limit_val_batches 0 skips")
     if cli.command != "fit":
         if checkpoint is None:
             raise ValueError(NO_CHECKPOINT.format(cli.command))

@@ -109,9 +109,11 @@ class ShortHelp:
             return super().parse_args(*args, **kwargs)  # type: ignore[misc]
         except ArgumentError as error:
             unknown = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
-            if unknown is None:
+            inside = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", str(error))
+            if unknown is None and inside is None:
                 raise
-            name, options = unknown[1], list(self.get_defaults().keys())  # type: ignore[attr-defined]
+            name = unknown[1] if unknown else f"{inside[1]}.{inside[2]}" if inside else ""
+            options = list(self.get_defaults().keys())  # type: ignore[attr-defined]
             near = [one for one in options if one.startswith(name)] or difflib.get_close_matches(name, options)
             hint = f"did you mean {' or '.join(f'--{one}' for one in near[:3])}?" if near else "see --help"
             raise ValueError(f"{error}: {hint}") from error

@@ -2,34 +2,35 @@
 
 import logging
 import os
-import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from jsonargparse import ArgumentError
+
+from _common.parser_errors import shorten
 
 TRACEBACK = "LIGHTNING_BLOCKS_TRACEBACK"
 """Environment variable that turns tracebacks on."""
 
+SCRIPTS = Path(__file__).parents[1]
+
 _LIGHTNINGS = ("MisconfigurationException", "NonFiniteLossError")
-"""Lightning's errors, by name, so that no command imports Lightning only to catch them."""
+"""Lightning's errors, by name, so that no command imports Lightning only to tell them apart."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors that a user can fix into `error: <one line>` and exit code 1."""
+    """Turn errors into `error: <one line>` and exit code 1, and Ctrl-C into exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-    except (ValueError, OSError, ArgumentError) as error:
-        fail(error)
     except Exception as error:
-        if type(error).__name__ not in _LIGHTNINGS and not str(error).startswith("Error(s) in loading state_dict"):
-            raise
         fail(error)
 
 
@@ -67,27 +68,25 @@ def one_line(error: BaseException) -> str:
     """Return the error's message on one line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    text = _union_error(str(error)) if "Union subtypes" in str(error) else str(error)
+    text = shorten(str(error)) if isinstance(error, ArgumentError) else str(error)
     text = " ".join(text.split()) or type(error).__name__
+    if not _is_a_mistake(error):
+        text = f"{type(error).__name__}: {text}{_place(error)}; the traceback with {TRACEBACK}=1"
     return text if len(text) <= 600 else f"{text[:600]}... (the full message with {TRACEBACK}=1)"
 
 
-def _union_error(text: str) -> str:
-    """Shorten jsonargparse's ten-line message about a value that fits none of an option's types."""
-    keys = re.findall(r'Parser key "([^"]+)"', text)
-    option = f"--{'.'.join(keys)}" if keys else "the configuration"
-    unknown = re.search(r"Option '([^']+)' is not accepted", text)
-    if unknown:
-        return f"{option} has no option {unknown[1]!r}: see --help, or {option}.help CLASS"
-    problem = re.search(r"Problem with given class_path '([^']+)':\s*([^\n]+)", text)
-    if problem:
-        return f"{option} {problem[1]}: {problem[2]}"
-    reasons = re.findall(r"^\s*- (?!Expected a |Type typing|Type collections)(.+)$", text, flags=re.MULTILINE)
-    if reasons:
-        return reasons[0]
-    types = r"Expected a <class '(?!NoneType)([\w.]+)'>|Expected a typing\.Literal\[([^\]]*)\]"
-    expected = dict.fromkeys(one or other for one, other in re.findall(types, text))
-    if len(keys) > 1 and len(expected) > 1:  # a name in place of the whole, which the outer option takes too
-        expected.pop("str", None)
-    value = re.search(r"Given value: (.+?)(?:\. Got value.*)?$", text, flags=re.MULTILINE)
-    return f"{option}: expected {' or '.join(expected) or 'another type'}, found {value[1] if value else 'another one'}"
+def _is_a_mistake(error: BaseException) -> bool:
+    """Return whether the message alone says what to do."""
+    return (
+        isinstance(error, (ValueError, OSError, ArgumentError))
+        or type(error).__name__ in _LIGHTNINGS
+        or str(error).startswith("Error(s) in loading state_dict")
+    )
+
+
+def _place(error: BaseException) -> str:
+    """Return the innermost line of the project's or the user's code, or of a library that a script has called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if "site-packages" not in one.filename]
+    frame = next(iter((own if own and Path(own[-1].filename).parent != SCRIPTS else frames)[-1:]), None)
+    return f" ({frame.filename.rpartition('site-packages/')[2]}, line {frame.lineno})" if frame else ""

@@ -259,6 +259,28 @@ def choose_classifier(words: list[str]) -> tuple[list[str], type[ImageClassifier
     typed = [option for option in options if option.name == "model" and option.words]
     if typed and not Path(typed[-1].words[0]).is_file():
         return leading + join(option for option in options if option not in typed), classifier_class(typed[-1].words[0])
-    files = [Path(option.words[0]) for option in options if option.name == "config"]
-    named = [classifier_path(get_loader("yaml")(file.read_text())) for file in files if file.is_file()]
+    files = [Path(option.words[0]) for option in options if option.name == "config" and option.words]
+    named = [classifier_path(options_in(file)) for file in files if file.is_file()]
     return words, classifier_class(next((path for path in reversed(named) if path is not None), None))
+
+
+def options_in(file: Path) -> dict[str, Any]:
+    """Return what a configuration file holds.
+
+    Raises:
+        ValueError: If that is not YAML or no options.
+    """
+    try:
+        config = get_loader("yaml")(file.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"--config {file}{place}: {getattr(error, 'problem', None) or error}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"--config {file} must be a text file") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"--config {file} must hold options, found {config!r:.40}")
+    for group in ("trainer", "monitor"):
+        if not isinstance(config.get(group, {}), dict):
+            raise ValueError(f"--config {file}: {group} must hold options, found {config[group]!r:.40}")
+    return config

@@ -62,3 +62,26 @@ def test_no_option_is_guessed_and_the_nearest_is_named(capsys):
     with pytest.raises(SystemExit):
         experiment({"first": first, "second": second}, default="first")(["secnd"])
     assert "unknown command 'secnd': the nearest are second" in capsys.readouterr().err
+
+
+def test_an_error_of_the_code_names_its_line(capsys):
+    def broken(number: int = 1) -> None:
+        """Fail."""
+        raise KeyError("x")
+
+    with pytest.raises(SystemExit) as stop:
+        experiment(broken)([])
+    assert stop.value.code == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: KeyError: 'x' (")
+    assert "test_command_line.py, line " in error
+
+
+def test_ctrl_c_is_one_line(capsys):
+    def slow(number: int = 1) -> None:
+        """Take long."""
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        experiment(slow)([])
+    assert (stop.value.code, capsys.readouterr().err) == (130, "interrupted\n")
