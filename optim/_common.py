@@ -2,6 +2,8 @@
 
 import functools
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -85,12 +87,17 @@ def dense_gradient(optimizer: str, p: Tensor) -> Tensor | None:
 
 @functools.cache
 def launches() -> Any:
-    """Return the module of the kernels' launches, or None without Triton."""
+    """Return the module of the kernels' launches, or None without Triton or a C compiler."""
     try:
         from . import _launches
     except ImportError:
         return None
-    return _launches
+    return _launches if _has_compiler() else None
+
+
+def _has_compiler() -> bool:
+    """Return whether Triton finds the C compiler with which it builds what launches a kernel."""
+    return bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
 
 
 def takes_kernels(group: dict[str, Any], p: Tensor) -> bool:

@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -202,12 +204,14 @@ def mirrored(start: Tensor, size: int) -> Tensor:
 
 @functools.cache
 def kernels() -> Any:
-    """Return the module of the Triton kernel, or None without Triton."""
+    """Return the module of the Triton kernel, or None without Triton or a C compiler."""
     try:
         from . import _kernels
     except ImportError:
         return None
-    return _kernels
+    # With which Triton builds what launches a kernel.
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return _kernels if compiler else None
 
 
 def inside(top: Tensor, left: Tensor, height: int, width: int) -> Tensor:

@@ -69,14 +69,19 @@ def test_an_h100_reads_and_writes_16_bytes_at_a_time(monkeypatch: pytest.MonkeyP
     assert [accesses(ptx)["ld.v4.b32"] for _, ptx in seen] == [4, 3]
 
 
-def test_without_triton_the_step_counts_stay_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing", ["Triton", "a compiler"])
+def test_without_triton_the_step_counts_stay_on_the_cpu(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_table, "DEVICES", {"cpu"})
     p = nn.Parameter(torch.ones(3))
     group = LAMB([p]).param_groups[0]
     assert _common.takes_kernels(group, p)
-    monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "optim._launches", raising=False)
-    monkeypatch.delattr("optim._launches", raising=False)
+    if missing == "Triton":
+        monkeypatch.setitem(sys.modules, "triton", None)
+        monkeypatch.delitem(sys.modules, "optim._launches", raising=False)
+        monkeypatch.delattr("optim._launches", raising=False)
+    else:
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.delenv("CC", raising=False)
     _common.launches.cache_clear()
     try:
         assert not _common.takes_kernels(group, p)

@@ -40,7 +40,7 @@ def check(shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool) 
         batches = []
         for devices in ({"cpu"}, set()):
             batch.KERNEL_DEVICES = devices
-            batches.append(make(store, plan.slice(3, 7)))
+            batches.append(make(store, plan.slice(3, 5)))
         assert batches[0].stride() == batches[1].stride()
         if dtype is torch.bfloat16:  # which the interpreter truncates
             torch.testing.assert_close(*batches, rtol=1 / 128, atol=0)
@@ -51,7 +51,7 @@ def check(shape: tuple[int, int, int], dtype: torch.dtype, channels_last: bool) 
 
 CASES = {
     f"{shape} {dtype} {layout}": (shape, dtype, layout == "last")
-    for shape in ((3, 8, 8), (1, 9, 7), (3, 33, 20))
+    for shape in ((3, 8, 8), (1, 9, 7), (3, 17, 20))
     for dtype in ((torch.float32, torch.bfloat16) if shape[1] == 8 else (torch.float16, torch.float32))
     for layout in ("first", "last")
 }
