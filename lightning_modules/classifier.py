@@ -1,7 +1,6 @@
 """The image classifier: a Lightning module for any backbone, activation and optimizer."""
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +15,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from . import factories, networks
 from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
-from .hooks import skip_unused_hooks
 from .metrics import METRICS, Metric, label_errors, measure
 from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
 from .runs.checked_loading import CheckedLoading
@@ -132,14 +130,6 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._average: WeightAverage | None = None
         self._loaded_sums: Tensor | None = None
         self._compile_tried = False
-        skip_unused_hooks(self)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Bypass `nn.Module.__setattr__` for `_current_fx_name`, which Lightning sets around every hook."""
-        if name == "_current_fx_name":  # some thirty times per step, a tenth of the step of a small network
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[N, K]` of images `[N, *image_shape]`.
@@ -176,9 +166,6 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
                 len(labels), loss.detach() * len(labels), *measure(self._metrics, logits.detach(), labels)
             )
         return {"loss": loss}
-
-    # Lightning inspects the signature for every batch; without this, inspect would build it each time.
-    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]  # mypy knows no attributes of functions
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""

@@ -170,7 +170,7 @@ class TrainingMonitor(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the window of the checkpoint."""
-        self._losses = [torch.tensor(loss, dtype=torch.float64) for loss in state_dict["losses"]]
+        self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
         self._checked = len(self._losses)
         for name in _SAVED:
             setattr(self, f"_{name}", state_dict[name])

@@ -6,8 +6,6 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 
-from ..hooks import skip_unused_hooks
-
 
 class WeightAverage(EMAWeightAveraging):
     """`EMAWeightAveraging` on the training device, inactive outside of training.
@@ -26,7 +24,6 @@ class WeightAverage(EMAWeightAveraging):
     def __init__(self, decay: float, device: Any) -> None:
         super().__init__(device=device, decay=decay)
         self._finished = False
-        skip_unused_hooks(self)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the averaged weights in the module, and keep the current ones for the last checkpoint."""

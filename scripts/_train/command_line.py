@@ -30,10 +30,10 @@ from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
-from lightning_modules.hooks import Unprofiled, skip_unused_hooks
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.runs.reading import check_resumable, read_checkpoint
 from lightning_modules.runs.trust import may_be_imported
+from lightning_modules.training_loop import use_lean_steps
 
 FACTORIES = ("optimizer", "lr_scheduler", "model.backbone", "model.activation")
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -116,6 +116,9 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--save_every", type=int, default=200, help="Optimizer steps between writes of last.ckpt.")
         parser.add_argument("--init_from", type=str | None, help="Initialise the weights from this checkpoint.")
         parser.add_argument("--export", type=Literal["onnx"] | None, help="Format to write the trained network in.")
+        parser.add_argument(
+            "--fast_loop", type=bool, default=True, help="Skip those of Lightning's calls that do nothing in a step."
+        )
         parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -185,12 +188,10 @@ class TrainCLI(LightningCLI):
         }
         if given.get("logger") in (None, True):
             kwargs["logger"] = self.run.loggers(self.config.log_graph) if fits else False
-        if given.get("profiler") is None:
-            kwargs["profiler"] = Unprofiled()
         trainer = super().instantiate_trainer(**kwargs)
         self.callbacks: list[pl.Callback] = list(vars(trainer)["callbacks"])
-        for callback in self.callbacks:
-            skip_unused_hooks(callback)
+        if self.config.fast_loop:
+            use_lean_steps(trainer)
         return trainer
 
     def own_callbacks(self, given: pl.Callback | list[pl.Callback]) -> list[pl.Callback]:

@@ -1,4 +1,4 @@
-"""Training curves, their cost in hooks, and the stop on a non-finite loss."""
+"""Training curves, and the stop on a non-finite loss."""
 
 import math
 from contextlib import nullcontext
@@ -14,7 +14,6 @@ from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.training_monitor import NonFiniteLossError, TrainingMonitor
-from lightning_modules.hooks import skip_unused_hooks
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.runs.finite import broken_part, has_finite_outputs
 from lightning_modules.runs.loggers import CSVLog, read_column
@@ -145,17 +144,3 @@ def test_the_stop_can_be_turned_off(tmp_path):
     module = TinyModule(break_at=2)
     fit(tmp_path, module, monitor=TrainingMonitor(stop_on_non_finite=False))
     assert len(module.losses) == 12
-
-
-def test_unused_batch_hooks_are_not_called():
-    class Quiet(Callback):
-        def on_train_batch_end(self, *args):
-            pass
-
-    quiet = Quiet()
-    skip_unused_hooks(quiet)
-    assert quiet.on_train_batch_start is None
-    assert quiet.on_before_zero_grad is None
-    assert callable(quiet.on_train_batch_end)
-    assert callable(quiet.on_fit_start)
-    assert callable(Quiet().on_train_batch_start)
