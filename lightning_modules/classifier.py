@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from . import factories, networks
 from .callbacks.weight_average import WeightAverage
 from .epoch_sums import EpochSums
-from .metrics import METRICS, Metric, label_errors, measure
+from .metrics import METRICS, Metric, label_errors
 from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
 from .runs.checked_loading import CheckedLoading
 from .two_pass import TwoPassMixin
@@ -125,7 +125,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             self.backbone.to(memory_format=torch.channels_last)
         example = torch.zeros(1, num_classes), torch.zeros(1, dtype=torch.long)
         self._metrics = {name: metric for name, metric in self.metrics.items() if metric(*example) is not None}
-        self._train_sums = EpochSums("loss", *self._metrics)
+        self._train_sums = EpochSums(self._metrics, loss=True)
         self._eval_sums: dict[str, EpochSums] = {}
         self._average: WeightAverage | None = None
         self._loaded_sums: Tensor | None = None
@@ -162,9 +162,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         if self.l1 or self.l2:
             loss = loss + penalty(self.backbone, self.l1, self.l2)
         if not self.replaying:
-            self._train_sums.add(
-                len(labels), loss.detach() * len(labels), *measure(self._metrics, logits.detach(), labels)
-            )
+            self._train_sums.add(logits.detach(), labels, loss.detach())
         return {"loss": loss}
 
     def on_train_epoch_end(self) -> None:
@@ -268,9 +266,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             raise ValueError(f"expected at most {len(stages)} loaders ({', '.join(stages)}), found more")
         images, labels = batch
         logits = _at_least_float32(self(images))
-        sums = self._eval_sums.setdefault(stages[dataloader_idx], EpochSums(*self._metrics))
-        with label_errors(labels, self.num_classes):
-            sums.add(len(labels), *measure(self._metrics, logits, labels))
+        self._eval_sums.setdefault(stages[dataloader_idx], EpochSums(self._metrics)).add(logits, labels)
         return {"logits": logits, "labels": labels}
 
     def _log_means(self, stage: str, sums: EpochSums) -> None:

@@ -4,10 +4,11 @@ This is the place to add one: a function, and its line in `METRICS`. `ImageClass
 examples of an epoch as `train/NAME`, `val/NAME` and `test/NAME`, and `compare.py --metric` knows it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,16 +27,21 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def top5_accuracy(logits: Tensor, labels: Tensor) -> Tensor | None:
-    """Return whether the label is among the five largest logits; None for at most five classes."""
-    return (logits.topk(5).indices == labels[:, None]).any(1) if logits.shape[1] > 5 else None
+    """Return whether the label is among the five largest logits; None for at most five classes.
+
+    Of equal logits the first counts as the larger one, as for `accuracy`.
+    """
+    num_classes = logits.shape[1]
+    if num_classes <= 5:
+        return None
+    label = labels[:, None]
+    own = logits.gather(1, label.clamp(0, num_classes - 1))
+    # Counting the classes ahead takes an eighth of the time of `topk`, which sorts each row. NaN is never a hit.
+    ahead = ~(logits <= own) | ((logits == own) & (torch.arange(num_classes, device=logits.device) < label))
+    return (ahead.sum(1) < 5) & (labels >= 0)
 
 
 METRICS: dict[str, Metric] = {"nll": nll, "accuracy": accuracy, "top5_accuracy": top5_accuracy}
-
-
-def measure(metrics: Mapping[str, Metric], logits: Tensor, labels: Tensor) -> list[Tensor]:
-    """Return the batch's sum of each metric, all of which are defined for these logits."""
-    return [cast(Tensor, metric(logits, labels)).sum() for metric in metrics.values()]
 
 
 @contextmanager

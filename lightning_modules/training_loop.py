@@ -10,11 +10,13 @@ loops and holds what this file takes for granted about the other.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.core.hooks import DataHooks
 from pytorch_lightning.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
 from pytorch_lightning.loops.optimization.automatic import Closure, ClosureResult
@@ -157,6 +159,8 @@ class LeanStep:
         )
         own = type(self.module).optimizer_step in (LightningModule.optimizer_step, TwoPassMixin.optimizer_step)
         self.steps_itself = not own or isinstance(self.optimizer, (PerturbingOptimizer, LBFGS))
+        precision = self.strategy.precision_plugin
+        self.autocast = nullcontext if type(precision) is Precision else precision.train_step_context
         self.outputs: dict[str, Any] = {}
 
     @classmethod
@@ -181,7 +185,7 @@ class LeanStep:
 
     def _listeners(self, name: str) -> list[Callable[..., Any]]:
         """Return what overrides a hook, in Lightning's order."""
-        callbacks = [one for one in vars(self.trainer)["callbacks"] if is_overridden(name, one, Callback)]
+        callbacks = [one for one in vars(self.trainer)["callbacks"] if _listens(one, name)]
         calls: list[Callable[..., Any]] = [partial(getattr(one, name), self.trainer, self.module) for one in callbacks]
         return [*calls, getattr(self.module, name)] if is_overridden(name, self.module) else calls
 
@@ -254,6 +258,12 @@ class LeanStep:
         progress.increment_started()
         self.optimizer.zero_grad()
         progress.increment_completed()
+
+
+def _listens(callback: Callback, name: str) -> bool:
+    if name == "on_train_batch_end" and type(callback) is ModelCheckpoint:  # it may have nothing to do there
+        return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
+    return is_overridden(name, callback, Callback)
 
 
 def _split(output: Any) -> tuple[Tensor | None, dict[str, Any]]:

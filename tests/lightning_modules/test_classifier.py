@@ -27,6 +27,7 @@ from lightning_modules import ImageClassifier
 from lightning_modules.backbones import MLP, TwoLayerNet
 from lightning_modules.backbones.named import own_backbones
 from lightning_modules.epoch_sums import EpochSums
+from lightning_modules.metrics import METRICS
 from lightning_modules.optimization import one_cycle
 
 SHAPE = (1, 4, 4)
@@ -191,7 +192,7 @@ def test_sanity_checking_does_not_leak_into_the_metrics():
 
 
 def test_epoch_sums_of_nothing():
-    sums = EpochSums("a")
+    sums = EpochSums(METRICS)
     assert sums.means(sums.vector("cpu")) == {}
     trainer(limit_val_batches=0).fit(classifier(), Points(), Points())
 
