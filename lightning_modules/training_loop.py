@@ -9,6 +9,7 @@ This is the one file with private names of Lightning. `tests/lightning_modules/t
 loops and holds what this file takes for granted about the other.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -66,11 +67,20 @@ def use_lean_steps(trainer: Trainer) -> None:
         trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer, own.min_steps, own.max_steps)
 
 
+def seconds_waiting(trainer: Trainer) -> float | None:
+    """Return the seconds that this process has waited for training batches so far; None without `use_lean_steps`."""
+    loop = trainer.fit_loop.epoch_loop
+    return loop.seconds_waiting if isinstance(loop, LeanEpochLoop) else None
+
+
 class LeanEpochLoop(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with a `LeanStep` for every batch that is followed by nothing."""
 
     lean_steps = 0
     """Number of batches so far that a lean step was taken for."""
+    seconds_waiting = 0.0
+    """Seconds spent on getting batches from the loader."""
+    _asked_at = 0.0
     _step: "LeanStep | None" = None
     _quiet = 0  # number of batches ahead that are followed by nothing
     _was_lean = False
@@ -80,6 +90,12 @@ class LeanEpochLoop(_TrainingEpochLoop):
         super().on_run_start(data_fetcher)
         self._step = LeanStep.of(self.trainer, data_fetcher)
         self._quiet = 0
+
+    def _on_before_fetch(self) -> None:
+        self._asked_at = time.perf_counter()
+
+    def _on_after_fetch(self) -> None:
+        self.seconds_waiting += time.perf_counter() - self._asked_at
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Train on a batch."""

@@ -87,12 +87,12 @@ def fit(cli: TrainCLI) -> None:
         return
     saved = [str(c.path) for c in cli.callbacks if isinstance(c, BestCheckpoint) and c.path.is_file()]
     best = next(iter(saved), "")  # a full disk may have refused it
-    speed = next(c.examples_per_second for c in cli.callbacks if isinstance(c, TrainingMonitor))
+    speed = next(c.speed.totals for c in cli.callbacks if isinstance(c, TrainingMonitor))
     cli.trainer.loggers, loggers = [], cli.trainer.loggers  # the curves end with the training
     vars(cli.trainer)["callbacks"] = [one for one in cli.callbacks if not isinstance(one, BatchSizeFinder)]
     metrics = evaluate(cli, "test", best or None)
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
-    results["train/examples_per_second"] = speed
+    results |= speed
     results["parameters"] = sum(p.numel() for p in cli.model.parameters())
     if cli.config.export == "onnx" and first_process():
         export_onnx(cli.model, cli.run.folder / "model.onnx")

@@ -1,7 +1,6 @@
 """Training curves (loss, learning rate, gradient norm, speed, optimizer scalars) and the stop on a non-finite loss."""
 
 import math
-import time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,9 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..runs.finite import broken_part, has_finite_outputs
+from .speed import Speed
 
 
-def optimizer_scalars(optimizer: Optimizer) -> dict[str, float]:
+
+def optimizer_scalars(optimizer: Optimizer) -> dict[str, Tensor]:
     """Return the scalars that an optimizer, and its base optimizer, report about their last step.
 
     - `trust_ratios()` (LAMB): `train/trust_ratio/mean`, `/min` and `/max` over the tensors;
@@ -24,27 +25,24 @@ def optimizer_scalars(optimizer: Optimizer) -> dict[str, float]:
         optimizer: Any optimizer; one without these attributes reports nothing.
 
     Returns:
-        Value by name. If parameters are sharded, all processes must call this.
+        0-d tensor by name. If parameters are sharded, all processes must call this.
 
     >>> import torch
     >>> optimizer_scalars(torch.optim.SGD([torch.zeros(1, requires_grad=True)]))
     {}
     """
-    scalars: dict[str, float] = {}
+    scalars: dict[str, Tensor] = {}
     reporter: Any = optimizer
     if hasattr(reporter, "base_optimizer"):
         scalars |= optimizer_scalars(reporter.base_optimizer)
     if hasattr(reporter, "trust_ratios") and (ratios := reporter.trust_ratios()).numel() > 0:
         values = {"mean": ratios.mean(), "min": ratios.min(), "max": ratios.max()}
-        scalars |= {f"train/trust_ratio/{name}": float(value) for name, value in values.items()}
+        scalars |= {f"train/trust_ratio/{name}": value for name, value in values.items()}
     if getattr(reporter, "sharpness", None) is not None:
-        scalars["train/sharpness"] = float(reporter.sharpness)
+        scalars["train/sharpness"] = reporter.sharpness
     if hasattr(reporter, "step_sizes") and (sizes := reporter.step_sizes()).numel() > 0:
-        scalars["train/step_size"] = float(sizes.mean())
+        scalars["train/step_size"] = sizes.mean()
     return scalars
-
-
-_SAVED = ("steps", "window_examples", "window_seconds", "examples", "seconds")
 
 
 class NonFiniteLossError(RuntimeError):
@@ -54,13 +52,15 @@ class NonFiniteLossError(RuntimeError):
 class TrainingMonitor(Callback):
     """Writes the training curves every `trainer.log_every_n_steps` steps and stops on a non-finite loss.
 
-    Per batch it only keeps the loss that the step computes anyway. Sums, logging and the one transfer from the device
-    happen once per window of `log_every_n_steps` optimizer steps. Written to every logger, at the window's last step:
+    Per batch it only keeps the loss that the step computes anyway. Sums, logging and the copy from the device happen
+    once per window of `log_every_n_steps` optimizer steps. Written to every logger, at the window's last step:
 
     - `train/loss_window`: mean loss of the window's batches;
     - `train/learning_rate` (with `/1`, `/2`, ... appended for further parameter groups);
     - `train/gradient_norm`: L2 norm of all gradients at the window's last step, before clipping;
     - `train/examples_per_second`: over the window, excluding validation;
+    - `train/data_seconds_per_batch`: how long a batch was waited for (if the Trainer uses lean steps);
+    - `train/peak_memory_mib`: the most memory that tensors have taken on a GPU so far, in MiB;
     - the `optimizer_scalars` of the optimizer.
 
     Args:
@@ -78,15 +78,12 @@ class TrainingMonitor(Callback):
 
     def __init__(self, stop_on_non_finite: bool = True) -> None:
         self.stop_on_non_finite = stop_on_non_finite
-        self._losses: list[Tensor] = []
+        self.speed = Speed()
+        self._losses = torch.empty(0)  # of the open window's batches, on the device; more room than are there
+        self._filled = 0  # number of them
         self._checked = 0  # number of them known to be finite
         self._steps = 0  # optimizer steps in the open window
         self._stepping = False  # whether the current batch has taken one
-        self._window_examples = 0
-        self._examples = 0
-        self._seconds = 0.0
-        self._resumed_at: float | None = None  # time of the clock's last start
-        self._window_seconds = 0.0
         self._gradient_norm: Tensor | None = None
         self._window = 50
         self._accumulate = 1
@@ -95,15 +92,15 @@ class TrainingMonitor(Callback):
 
     @property
     def examples_per_second(self) -> float:
-        """Return training examples per second of training time, NaN before the first batch."""
-        return self._examples / self._seconds if self._seconds > 0 else math.nan
+        """Return training examples per second of training time, NaN before the first window."""
+        return self.speed.totals.get("train/examples_per_second", math.nan)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of the Trainer's connectors
         self._window = every if trainer.loggers and every > 0 else 50
         self._proved = -1
-        self._start_clock()
+        self.speed.start()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -121,9 +118,9 @@ class TrainingMonitor(Callback):
     ) -> None:
         """Keep the loss; log the window when it is complete."""
         self._accumulate = trainer.accumulate_grad_batches
-        self._losses.append(outputs["loss"])
+        self._keep(outputs["loss"])
         self._images = batch[0]
-        self._window_examples += len(batch[0])
+        self.speed.add(len(batch[0]))
         self._steps += self._stepping
         self._stepping = False
         if self._steps >= self._window:
@@ -134,18 +131,18 @@ class TrainingMonitor(Callback):
         if trainer.training or trainer.state.fn == "fit":
             self._check_finite(trainer)
             self._check_weights(trainer, pl_module)
-            self._stop_clock()
+            self.speed.stop()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the clock."""
         if trainer.state.fn == "fit":
-            self._start_clock()
+            self.speed.start()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the losses of the last, incomplete window and count its examples."""
         self._check_finite(trainer)
-        self._stop_clock()
-        self._count_window()
+        self.speed.stop()
+        self.speed.close_window(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Release the last batch."""
@@ -162,55 +159,52 @@ class TrainingMonitor(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the current window and the totals."""
-        return {
-            **{name: getattr(self, f"_{name}") for name in _SAVED},
-            "losses": [float(loss) for loss in self._losses],
-            "window_seconds": self._window_seconds + self._running(),
-        }
+        losses = self._losses[: self._filled].tolist()
+        return {"steps": self._steps, "losses": losses, **self.speed.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the window of the checkpoint."""
-        self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
-        self._checked = len(self._losses)
-        for name in _SAVED:
-            setattr(self, f"_{name}", state_dict[name])
+        self._losses = torch.tensor(state_dict["losses"], dtype=torch.float64)
+        self._filled = self._checked = len(state_dict["losses"])
+        self._steps = state_dict["steps"]
+        self.speed.load_state_dict(state_dict)
+
+    def _keep(self, loss: Tensor) -> None:
+        """Copy a loss: the tensor itself is overwritten when a captured graph is replayed."""
+        if self._filled == self._losses.shape[0] or self._losses.device != loss.device:
+            dtype = torch.float32 if loss.device.type == "mps" else torch.float64  # which Apple's GPU lacks
+            room = torch.zeros(max(2 * self._filled, self._window * self._accumulate), dtype=dtype, device=loss.device)
+            room[: self._filled] = self._losses[: self._filled]
+            self._losses = room
+        self._losses[self._filled] = loss
+        self._filled += 1
 
     def _close_window(self, trainer: pl.Trainer) -> None:
-        self._check_finite(trainer)
-        losses = torch.stack([loss.detach().float().cpu() for loss in self._losses]).double()
-        self._stop_clock()
-        rate = (
-            self._window_examples * trainer.world_size / self._window_seconds if self._window_seconds > 0 else math.nan
-        )
-        metrics = {"train/loss_window": float(losses.mean()) * self._accumulate, "train/examples_per_second": rate}
+        self.speed.stop()
+        mean = self._losses[: self._filled].mean() * self._accumulate
+        metrics: dict[str, Any] = {"train/loss_window": mean, **self.speed.close_window(trainer)}
         if self._gradient_norm is not None:
-            metrics["train/gradient_norm"] = float(self._gradient_norm)
+            metrics["train/gradient_norm"] = self._gradient_norm
         for index, group in enumerate(trainer.optimizers[0].param_groups if trainer.optimizers else []):
             if "lr" in group:
-                metrics["train/learning_rate" + (f"/{index}" if index else "")] = float(group["lr"])
+                metrics["train/learning_rate" + (f"/{index}" if index else "")] = group["lr"]
         for optimizer in trainer.optimizers[:1]:
             metrics |= optimizer_scalars(optimizer)
+        metrics = _floats(metrics)
+        if not math.isfinite(metrics["train/loss_window"]):
+            self._check_finite(trainer)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step - 1)
-        self._count_window()
-        self._losses, self._checked, self._steps = [], 0, 0
-        self._start_clock()
-
-    def _count_window(self) -> None:
-        self._examples += self._window_examples
-        self._seconds += self._window_seconds
-        self._window_examples, self._window_seconds = 0, 0.0
+        self._filled = self._checked = self._steps = 0
+        self.speed.start()
 
     def _check_finite(self, trainer: pl.Trainer) -> None:
-        new = self._losses[self._checked :]
-        if not new:
-            return
-        finite = torch.stack([loss.detach() for loss in new]).isfinite().cpu()
-        if self.stop_on_non_finite and not bool(finite.all()):
-            first = int((~finite).nonzero()[0])
+        new = self._losses[self._checked : self._filled]
+        if self.stop_on_non_finite and not bool(new.isfinite().all()):
+            first = int((~new.isfinite()).nonzero()[0])
             step = trainer.global_step + math.ceil((first - len(new) + 1) / self._accumulate)
             raise NonFiniteLossError(self._report(trainer, f"the training loss is {float(new[first])} at step {step}"))
-        self._checked = len(self._losses)
+        self._checked = self._filled
 
     def _check_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None:
         """Return what is broken, or None; where it shall stop the training, raise."""
@@ -239,12 +233,13 @@ class TrainingMonitor(Callback):
             "(--trainer.gradient_clip_val 1.0), or find the operation with --trainer.detect_anomaly true"
         )
 
-    def _start_clock(self) -> None:
-        self._resumed_at = time.perf_counter()
 
-    def _stop_clock(self) -> None:
-        self._window_seconds += self._running()
-        self._resumed_at = None
-
-    def _running(self) -> float:
-        return 0.0 if self._resumed_at is None else time.perf_counter() - self._resumed_at
+def _floats(values: dict[str, Any]) -> dict[str, float]:
+    """Return numbers and 0-d tensors as floats, by one copy from the device."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    if tensors:
+        device = next(iter(tensors.values())).device
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        copied = torch.stack([value.detach().to(device, dtype) for value in tensors.values()]).tolist()
+        values = values | dict(zip(tensors, copied, strict=True))
+    return {name: float(value) for name, value in values.items()}

@@ -60,7 +60,7 @@ def test_curves_equal_independent_sums(tmp_path, accumulate):
     assert rates == pytest.approx([0.1 * 0.97 ** (step + 1) for step, _ in logged])
     assert all(value > 0 for _, value in read_column(log.path, "train/examples_per_second"))
     assert monitor.examples_per_second > 0
-    assert monitor._examples == len(losses) * 4
+    assert monitor.speed.examples == len(losses) * 4
 
 
 def test_a_non_finite_loss_stops_with_step_checkpoint_and_rate(tmp_path):
