@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from . import factories, networks
 from .callbacks.weight_average import WeightAverage
+from .compiling import Compiled, compiled, is_worth_compiling
 from .epoch_sums import EpochSums
 from .metrics import METRICS, Metric, label_errors
 from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
@@ -63,8 +64,9 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         l1: Weight of the sum of absolute weights.
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
         no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
-        channels_last: Keep images and kernels in channels-last memory format.
-        compile: Compile the backbone by `torch.compile` when a Trainer starts; warn if no compiler works.
+        channels_last: Keep images and kernels in channels-last memory format; `auto`: for images on a CPU or with CUDA.
+        compile: Compile the backbone for the first batch of training and of evaluation (others run as they are); warn
+            if no compiler works. `auto`: for a long training with CUDA.
         ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1). The average is then
             validated, tested and saved. None: no average.
 
@@ -97,14 +99,14 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         l1: float = 0.0,
         l2: float = 0.0,
         no_decay_on_1d: bool = False,
-        channels_last: bool = False,
-        compile: bool = False,
+        channels_last: bool | Literal["auto"] = False,
+        compile: bool | Literal["auto"] = False,
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.image_shape, self.lr_interval = num_classes, tuple(image_shape), lr_interval
         self.label_smoothing, self.l1, self.l2 = label_smoothing, l1, l2
-        self.channels_last, self.ema_decay = channels_last, ema_decay
+        self.channels_last, self.ema_decay = channels_last is True, ema_decay
         self._check_arguments()
         given: dict[str, Any] = {"backbone": networks.plain_backbone(backbone), "image_shape": list(image_shape)}
         make = networks.backbone_factory(backbone, given["backbone"])
@@ -121,7 +123,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             self.hparams.pop(name)
         self.save_hyperparameters(given)
         self.backbone = networks.build(make, num_classes, self.image_shape, self._make.pop("activation"))
-        if channels_last:
+        if self.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         example = torch.zeros(1, num_classes), torch.zeros(1, dtype=torch.long)
         self._metrics = {name: metric for name, metric in self.metrics.items() if metric(*example) is not None}
@@ -129,7 +131,12 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._eval_sums: dict[str, EpochSums] = {}
         self._average: WeightAverage | None = None
         self._loaded_sums: Tensor | None = None
+        self._compiled: Compiled | None = None
         self._compile_tried = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled; a copy is compiled again."""
+        return super().__getstate__() | {"_compiled": None, "_compile_tried": False}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[N, K]` of images `[N, *image_shape]`.
@@ -144,7 +151,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             )
         if self.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = self.backbone(images)
+        logits = (self._compiled or self.backbone)(images)
         if not isinstance(logits, Tensor) or logits.shape[1:] != (self.num_classes,):
             found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
@@ -215,12 +222,15 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         return [self._average]
 
     def setup(self, stage: str) -> None:
-        """Reset the sums of an earlier training; compile the backbone if `compile` is set."""
+        """Reset the sums of an earlier training; choose the memory format, and compile the backbone, if asked for."""
         self._train_sums.reset()
         self._loaded_sums = None
-        if self.hparams["compile"] and not self._compile_tried:
-            self._compile_tried = True
-            networks.compile_in_place(self.backbone, self.trainer.strategy.root_device)
+        device = self.trainer.strategy.root_device
+        if self.hparams["channels_last"] == "auto" and len(self.image_shape) == 3 and device.type in ("cpu", "cuda"):
+            self.channels_last = True
+            self.backbone.to(memory_format=torch.channels_last)
+        if self.hparams["compile"] is True:
+            self._compile(device)
 
     def on_fit_start(self) -> None:
         """Build optimizer and schedule again after a search, whose steps they have counted."""
@@ -238,12 +248,18 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._loaded_sums = checkpoint.get("epoch_sums")
 
     def on_train_start(self) -> None:
-        """Continue from the saved sums, on one process."""
+        """Continue from the saved sums, on one process; compile the backbone if that pays."""
         super().on_train_start()
+        if self.hparams["compile"] == "auto" and is_worth_compiling(self.trainer):
+            self._compile(self.device)
         # A checkpoint of other metrics has other sums; the epoch's means are then those of its rest.
         sums = self._loaded_sums
         if sums is not None and len(sums) == len(self._train_sums.names) + 1 and self.trainer.is_global_zero:
             self._train_sums.load(sums.to(self.device))
+
+    def _compile(self, device: torch.device) -> None:
+        if not self._compile_tried:
+            self._compiled, self._compile_tried = compiled(self.backbone, device), True
 
     def _check_arguments(self) -> None:
         rules = {

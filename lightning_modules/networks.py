@@ -2,12 +2,10 @@
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import factories
 from .backbones.named import in_library, named
@@ -89,21 +87,6 @@ def build(
     if not isinstance(network, nn.Module):
         raise ValueError(f"backbone: {_name(make)} must return a torch.nn.Module, found {type(network).__name__}")
     return network
-
-
-def compile_in_place(module: nn.Module, device: torch.device) -> None:
-    """Compile a module in place, which keeps the names in its state; warn if no compiler works for the device."""
-    try:
-        torch.compile(_probe)(torch.ones(2, device=device))
-    except Exception as error:  # each missing part of the tool chain raises its own error
-        reason = str(error).strip().splitlines()[0]
-        warnings.warn(f"compile=True has no effect, torch.compile does not work on {device} ({reason})", stacklevel=2)
-    else:
-        module.compile()
-
-
-def _probe(values: Tensor) -> Tensor:
-    return values * 2 + 1
 
 
 def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -1,10 +1,56 @@
 """Exponential moving average of the weights, by Lightning's own callback."""
 
+import itertools
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+class _Average(AveragedModel):
+    """torch's average, moved by one call for all tensors of a kind, and without a wait for the device.
+
+    torch's own reads the number of updates back from the device twice a step, and copies each buffer by itself.
+    """
+
+    def __init__(self, model: nn.Module, device: Any, decay: float) -> None:
+        super().__init__(model, device, use_buffers=True)
+        self.decay = decay
+        self.n_averaged = self.n_averaged.cpu()
+        self._kinds: list[tuple[list[Tensor], list[Tensor]]] | None = None
+
+    def forget_tensors(self) -> None:
+        """Look for the tensors again at the next update."""
+        self._kinds = None
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move floating-point tensors towards those of `model`; copy the others, and all of them the first time."""
+        if self._kinds is None:
+            self._kinds = _by_kind(_tensors(self.module), _tensors(model))
+        for averages, tensors in self._kinds:
+            if self.n_averaged > 0 and averages[0].is_floating_point():
+                torch._foreach_lerp_(averages, tensors, 1 - self.decay)
+            else:
+                torch._foreach_copy_(averages, tensors)
+        self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in itertools.chain(module.parameters(), module.buffers())]
+
+
+def _by_kind(averages: list[Tensor], tensors: list[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
+    kinds: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
+    for average, tensor in zip(averages, tensors, strict=True):
+        both = kinds.setdefault((average.dtype, average.device), ([], []))
+        both[0].append(average)
+        both[1].append(tensor)
+    return list(kinds.values())
 
 
 class WeightAverage(EMAWeightAveraging):
@@ -23,7 +69,19 @@ class WeightAverage(EMAWeightAveraging):
 
     def __init__(self, decay: float, device: Any) -> None:
         super().__init__(device=device, decay=decay)
+        self.decay = decay
         self._finished = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average when training begins."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._average_model = _Average(pl_module, self._device, self.decay)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for the tensors to average, which may have been replaced."""
+        if isinstance(self._average_model, _Average):
+            self._average_model.forget_tensors()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the averaged weights in the module, and keep the current ones for the last checkpoint."""

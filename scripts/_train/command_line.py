@@ -17,8 +17,10 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.plugins.precision import DoublePrecision
+from pytorch_lightning.utilities import rank_zero_only
 
 from _common.cli import Option, ShortHelp, command_of, join, replace, split, value_of, with_full_names
+from _common.console import say
 from _common.names import YAML_WITH_NAMES, classifier_path, known
 from _common.rebuild import classifier_class, imported, with_classifier
 from _common.run import ROOT, Run, find_last, run_of
@@ -117,6 +119,10 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--init_from", type=str | None, help="Initialise the weights from this checkpoint.")
         parser.add_argument("--export", type=Literal["onnx"] | None, help="Format to write the trained network in.")
         parser.add_argument(
+            "--matmul_precision", type=Literal["highest", "high", "medium"], default="highest",
+            help="Precision of float32 matrix products on a GPU: highest is float32, high TensorFloat-32.",
+        )  # fmt: skip
+        parser.add_argument(
             "--fast_loop", type=bool, default=True, help="Skip those of Lightning's calls that do nothing in a step."
         )
         parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
@@ -149,6 +155,9 @@ class TrainCLI(LightningCLI):
     def build(self, run: Run) -> None:
         """Make data, network and trainer."""
         self.run = run
+        torch.set_float32_matmul_precision(self.config.matmul_precision)
+        if self.config.matmul_precision != "highest":
+            rank_zero_only(say)(f"float32 matrix products have precision {self.config.matmul_precision}")
         super().instantiate_classes()
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before a checkpoint is loaded, not after it, as Lightning does
@@ -186,6 +195,8 @@ class TrainCLI(LightningCLI):
             "enable_model_summary": given.get("enable_model_summary") or False,
             "plugins": [*(given.get("plugins") or []), self.checkpoint_io],
         }
+        if given.get("benchmark") is None and not given.get("deterministic"):
+            kwargs["benchmark"] = torch.cuda.is_available()  # let cuDNN time its convolutions, which have one shape
         if given.get("logger") in (None, True):
             kwargs["logger"] = self.run.loggers(self.config.log_graph) if fits else False
         trainer = super().instantiate_trainer(**kwargs)

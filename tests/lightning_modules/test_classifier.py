@@ -629,7 +629,7 @@ def test_compiled_trains_the_same(tmp_path):
         run = trainer(callbacks=[record])
         run.fit(model, Points(48), Points(16, seed=1))
         losses.append(record.losses)
-        assert (model.backbone._compiled_call_impl is not None) == compile
+        assert (model._compiled is not None) == compile
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert list(model.state_dict()) == list(classifier().state_dict())
     run.save_checkpoint(tmp_path / "model.ckpt")
@@ -644,7 +644,7 @@ def test_without_a_compiler_it_warns_and_trains(monkeypatch):
     model, run = classifier(compile=True), trainer()
     with pytest.warns(UserWarning, match=r"compile=True has no effect.*no C\+\+ compiler"):
         run.fit(model, Points())
-    assert model.backbone._compiled_call_impl is None
+    assert model._compiled is None
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="compile=True")
         run.test(model, Points(), verbose=False)  # once is enough
