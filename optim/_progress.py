@@ -121,4 +121,8 @@ def squared_norm(groups: list[tuple[dict[str, Any], list[Tensor]]]) -> float:
             else:
                 lengths = [norms(grads, owners)]
             squares += [length.double().square().sum() for length in lengths]
-    return torch.stack([s.to(squares[0].device) for s in squares]).sum().item() if squares else 0.0
+    if not squares:
+        return 0.0
+    total = torch.stack([s.to(squares[0].device) for s in squares]).sum()
+    # What is on the host already is read in place, without a call that would wait for a device.
+    return float(total.numpy()) if total.device.type == "cpu" else total.item()

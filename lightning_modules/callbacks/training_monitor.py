@@ -13,7 +13,6 @@ from ..runs.finite import broken_part, has_finite_outputs
 from .speed import Speed
 
 
-
 def optimizer_scalars(optimizer: Optimizer) -> dict[str, Tensor]:
     """Return the scalars that an optimizer, and its base optimizer, report about their last step.
 

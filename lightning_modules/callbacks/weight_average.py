@@ -22,6 +22,7 @@ class _Average(AveragedModel):
         self.decay = decay
         self.n_averaged = self.n_averaged.cpu()
         self._kinds: list[tuple[list[Tensor], list[Tensor]]] | None = None
+        self._is_first = True
 
     def forget_tensors(self) -> None:
         """Look for the tensors again at the next update."""
@@ -31,12 +32,13 @@ class _Average(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Move floating-point tensors towards those of `model`; copy the others, and all of them the first time."""
         if self._kinds is None:
-            self._kinds = _by_kind(_tensors(self.module), _tensors(model))
+            self._kinds, self._is_first = _by_kind(_tensors(self.module), _tensors(model)), int(self.n_averaged) == 0
         for averages, tensors in self._kinds:
-            if self.n_averaged > 0 and averages[0].is_floating_point():
+            if averages[0].is_floating_point() and not self._is_first:
                 torch._foreach_lerp_(averages, tensors, 1 - self.decay)
             else:
                 torch._foreach_copy_(averages, tensors)
+        self._is_first = False
         self.n_averaged += 1
 
 
