@@ -145,8 +145,8 @@ class LeanEpochLoop(_TrainingEpochLoop):
 
     def _batches_to_next_event(self, data_fetcher: _DataFetcher) -> int:
         """Return how many of the next batches are followed by nothing but another batch."""
-        trainer, progress = self.trainer, self.batch_progress
-        ready, every = progress.current.ready, trainer.accumulate_grad_batches
+        trainer: Any = self.trainer  # whose connectors set attributes that its class does not declare
+        ready, every = self.batch_progress.current.ready, trainer.accumulate_grad_batches
         if trainer._logger_connector._first_loop_iter is not False:
             return 0
         steps = [self.max_steps - self.global_step] if self.max_steps != -1 else []
@@ -154,7 +154,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
             steps.append(trainer.log_every_n_steps - self._batches_that_stepped % trainer.log_every_n_steps)
         batches = [int(trainer.num_training_batches) - ready] + [every * n - ready % every for n in steps]
         if trainer.enable_validation and trainer.val_check_batch != float("inf"):
-            seen = progress.total.ready if trainer.check_val_every_n_epoch is None else ready
+            seen = self.batch_progress.total.ready if trainer.check_val_every_n_epoch is None else ready
             batches.append(trainer.val_check_batch - seen % trainer.val_check_batch)
         return max(min(batches) - 1, 0)
 
@@ -171,9 +171,12 @@ class LeanStep:
         self.takes_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
         self.clips_itself = is_overridden("configure_gradient_clipping", self.module)
         self.transfers_itself = any(
-            is_overridden(name, one, DataHooks) for name in _TRANSFERS for one in (self.module, trainer.datamodule)
+            is_overridden(name, one, DataHooks)
+            for name in _TRANSFERS
+            for one in (self.module, vars(trainer)["datamodule"])
         )
         own = type(self.module).optimizer_step in (LightningModule.optimizer_step, TwoPassMixin.optimizer_step)
+        own = own and "optimizer_step" not in self.attributes
         self.steps_itself = not own or isinstance(self.optimizer, (PerturbingOptimizer, LBFGS))
         precision = self.strategy.precision_plugin
         self.autocast = nullcontext if type(precision) is Precision else precision.train_step_context
@@ -182,7 +185,7 @@ class LeanStep:
     @classmethod
     def of(cls, trainer: Trainer, data_fetcher: _DataFetcher) -> "LeanStep | None":
         """Return the step of this epoch, or None if all of its steps must be Lightning's."""
-        module, precision = trainer.lightning_module, trainer.strategy.precision_plugin
+        module, precision, told = trainer.lightning_module, trainer.strategy.precision_plugin, vars(trainer)
         can_be_lean = (
             type(trainer.strategy) is SingleDeviceStrategy
             and type(precision) in _PRECISIONS
@@ -192,8 +195,8 @@ class LeanStep:
             and not trainer.fit_loop._skip_backward
             and data_fetcher.length is not None
             and not isinstance(data_fetcher, _DataLoaderIterDataFetcher)
-            and not trainer.fast_dev_run
-            and trainer._val_check_time_interval is None
+            and not told["fast_dev_run"]
+            and told["_val_check_time_interval"] is None
             and not any(one.reduce_on_plateau and one.interval == "step" for one in trainer.lr_scheduler_configs)
             and not any(is_overridden(name, module) for name in _PARTS)
         )
@@ -232,7 +235,8 @@ class LeanStep:
         else:
             steps = self.optimization.optim_progress.optimizer.step
             steps.increment_ready()
-            self.optimizer.step(closure=partial(self._evaluate_and_clip, evaluate))
+            step: Callable[..., Any] = self.optimizer.step
+            step(closure=partial(self._evaluate_and_clip, evaluate))
             steps.increment_completed()
         outputs, self.outputs = self.outputs, {}
         return outputs
