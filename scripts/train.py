@@ -28,7 +28,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from _common.cli import at_least
 from _common.console import print_rows, say
-from _common.errors import one_line_errors, quiet_lightning
+from _common.errors import one_line, one_line_errors, quiet_lightning
 from _common.run import Run, flatten, run_of, shell, write_json
 from _common.trust import trusting
 from _train.command_line import NO_CHECKPOINT, TrainCLI
@@ -94,12 +94,23 @@ def fit(cli: TrainCLI) -> None:
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
     results |= speed
     results["parameters"] = sum(p.numel() for p in cli.model.parameters())
+    missing: list[str] = []
     if cli.config.export == "onnx" and first_process():
-        export_onnx(cli.model, cli.run.folder / "model.onnx")
-    write_results(cli, results, loggers, best)
-    failed = [f"{path} is not the newest: {reason}" for path, reason in cli.checkpoint_io.failed.items()]
-    if failed:
-        raise OSError("; ".join(failed))
+        with noting_refusal(missing):
+            export_onnx(cli.model, cli.run.folder / "model.onnx")
+    write_results(cli, results, loggers, best, missing)
+    missing += [f"{path} is not the newest: {reason}" for path, reason in cli.checkpoint_io.failed.items()]
+    if missing:
+        raise OSError(f"the run has ended, but not all was written: {'; '.join(missing)}")
+
+
+@contextmanager
+def noting_refusal(missing: list[str]) -> Iterator[None]:
+    """Note what the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        missing.append(one_line(error))
 
 
 def predict(cli: TrainCLI) -> None:
@@ -180,14 +191,17 @@ def evaluate(cli: TrainCLI, command: str, checkpoint: str | None) -> dict[str, f
 
 
 @rank_zero_only
-def write_results(cli: TrainCLI, results: dict[str, Any], loggers: list[Any], best: str) -> None:
+def write_results(cli: TrainCLI, results: dict[str, Any], loggers: list[Any], best: str, missing: list[str]) -> None:
     """Write results.json and the hyperparameters, print the results and the commands to run next."""
-    write_json(cli.run.folder / "results.json", results)
+    with noting_refusal(missing):
+        write_json(cli.run.folder / "results.json", results)
     keys = ("seed_everything", "data", "model", "optimizer", "lr_scheduler")
     settings = flatten({key: cli.config.clone()[key] for key in keys})
     settings |= {name: cli.config.trainer[name] for name in ("max_epochs", "max_steps")}
     final = {f"final/{name}": value for name, value in results.items() if name != "parameters"}
     for logger in loggers:
+        if getattr(logger, "dropped", 0):
+            say(f"warning: {logger.save_dir}: {logger.dropped} writes of {logger.name or 'tensorboard'} were refused")
         if isinstance(logger, TensorBoardLogger | CSVLog):  # no other logger takes metrics with the hyperparameters
             logger.log_hyperparams(settings, final)
         else:

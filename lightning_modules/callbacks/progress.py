@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
@@ -100,7 +101,8 @@ class TrainingProgress(ProgressBar):
         if self._enabled and (self._bar is None or last):
             summary = _summary(trainer.callback_metrics)
             line = f"{_epoch(trainer, trainer.current_epoch - 1)}  step {trainer.global_step}  {summary}"
-            self.console.print(line, highlight=False, soft_wrap=True)
+            with suppress(OSError):  # a file on a full disk
+                self.console.print(line, highlight=False, soft_wrap=True)
 
     def _close_bar(self) -> None:
         if self._bar is not None:

@@ -4,11 +4,17 @@ import csv
 import io
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
+from torch.utils.tensorboard import SummaryWriter
+
+from .event_file import EventWriter
 
 
 class CSVLog(Logger):
@@ -16,7 +22,11 @@ class CSVLog(Logger):
 
     Lightning's CSVLogger deletes the rows of an earlier run in its folder; this one appends. A new metric rewrites the
     file, atomically, with one more column. Its state is the number of rows: loading the state of a checkpoint drops the
-    rows written after it, which the resumed run writes again.
+    rows written after it, which the resumed run writes again. A row that the disk refuses is dropped, with one warning.
+
+    Attributes:
+        rows: Number of rows.
+        dropped: Number of refused writes.
 
     Args:
         path: The file.
@@ -34,12 +44,13 @@ class CSVLog(Logger):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__()
-        self.path = Path(path)
+        self.path, self.dropped = Path(path), 0
         self._columns, self.rows = ["step"], 0
         if self.path.exists():
             table = _read(self.path)
             self._columns, self.rows = table[0], len(table) - 1
-            _replace(self.path, table)  # without a last row truncated by a kill
+            with self._refusals():
+                _replace(self.path, table)  # without a last row truncated by a kill
 
     @property
     def name(self) -> str:
@@ -72,15 +83,34 @@ class CSVLog(Logger):
             raise ValueError("a metric is named 'step', the name of the first column: rename the metric")
         row = {"step": "" if step is None else str(step)}
         row |= {name: repr(float(value)) for name, value in metrics.items()}
-        new = [name for name in row if name not in self._columns]
+        with self._refusals():
+            self._append(row)
+
+    def _append(self, row: dict[str, str]) -> None:
+        columns = [*self._columns, *(name for name in row if name not in self._columns)]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if new or not self.path.exists():
+        if columns != self._columns or not self.path.exists():
             table = _read(self.path)[1:] if self.path.exists() else []
-            self._columns += new
-            _replace(self.path, [self._columns, *([*old, *[""] * (len(self._columns) - len(old))] for old in table)])
-        with open(self.path, "a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow([row.get(name, "") for name in self._columns])
+            _replace(self.path, [columns, *([*old, *[""] * (len(columns) - len(old))] for old in table)])
+            self._columns = columns
+        size = self.path.stat().st_size
+        try:
+            with open(self.path, "a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow([row.get(name, "") for name in self._columns])
+        except OSError:
+            os.truncate(self.path, size)  # half a row
+            raise
         self.rows += 1
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Count rows that the disk refuses, and warn of the first."""
+        try:
+            yield
+        except OSError as error:
+            self.dropped += 1
+            if self.dropped == 1:
+                _warn(self.path, error)
 
     def state_dict(self) -> dict[str, int]:
         """Return the number of rows."""
@@ -90,15 +120,17 @@ class CSVLog(Logger):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Keep the first `rows` rows."""
         if state_dict["rows"] < self.rows:
-            _replace(self.path, _read(self.path)[: state_dict["rows"] + 1])
-            self.rows = state_dict["rows"]
+            with self._refusals():
+                _replace(self.path, _read(self.path)[: state_dict["rows"] + 1])
+                self.rows = state_dict["rows"]
 
 
 class TensorBoardLog(TensorBoardLogger):
     """TensorBoardLogger for a run folder that writes hyperparameters once, at the end, with the final metrics.
 
     TensorBoard's HParams tab takes a run's columns from the first hyperparameters written. Those that Lightning writes
-    before training have no metrics, and would hide the final ones.
+    before training have no metrics, and would hide the final ones. Events that the disk refuses are dropped, with one
+    warning.
 
     Args:
         folder: The run's TensorBoard folder.
@@ -114,8 +146,22 @@ class TensorBoardLog(TensorBoardLogger):
             version=folder.name,
             default_hp_metric=False,
             log_graph=log_graph,
-            purge_step=purge_step,
         )
+        self.dropped = 0
+        self._purge_step = purge_step
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        """Return the writer."""
+        if self._experiment is None:
+            self._experiment = EventWriter(self.log_dir, self._refused, self._purge_step)
+        return self._experiment
+
+    def _refused(self, error: OSError) -> None:
+        self.dropped += 1
+        if self.dropped == 1:
+            _warn(Path(self.log_dir), error)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
@@ -129,6 +175,11 @@ class TensorBoardLog(TensorBoardLogger):
         self.experiment.flush()
 
 
+def _warn(path: Path, error: OSError) -> None:
+    reason = error.strerror or str(error)
+    rank_zero_warn(f"{path}: values were not written: {reason}; training continues: make room on the disk")
+
+
 def _read(path: Path) -> list[list[str]]:
     with open(path, newline="") as file:
         table = [row for row in csv.reader(file) if row]
@@ -140,8 +191,13 @@ def _replace(path: Path, table: list[list[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text.getvalue())
-    os.replace(partial, path)
+    try:
+        partial.write_text(text.getvalue())
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def read_column(path: str | Path, name: str) -> list[tuple[int, float]]:

@@ -1,6 +1,7 @@
 """Tables, lists of files and plain lines in the terminal."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def print_rows(
         table.add_column(column, justify="right" if numbers else "left")
     for name, row in rows.items():
         table.add_row(name, *(cell(row[column]) if column in row else "" for column in columns))
-    Console(width=max(Console().width, 120)).print(table)
+    with suppress(OSError):
+        Console(width=max(Console().width, 120)).print(table)
 
 
 def cell(value: Any, sign: str = "") -> str:
@@ -53,4 +55,5 @@ def print_files(folder: Path, files: dict[str, str]) -> None:
 
 def say(line: str) -> None:
     """Print a line unwrapped and unformatted, so that it can be copied."""
-    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+    with suppress(OSError):  # standard output may be a file on a full disk
+        Console(soft_wrap=True, highlight=False).print(line, markup=False)

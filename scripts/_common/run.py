@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from _common.console import print_files, say
-from _common.errors import warn
+from _common.errors import one_line, warn
 from _common.lock import only_one
 
 ROOT = "runs"
@@ -70,8 +70,14 @@ class Run:
     def save_config(self, text: str) -> None:
         """Write config.yaml, which repeats the run, under the time of its start; a resume keeps that time only."""
         path = self.folder / "config.yaml"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, f"{STARTED}{started(self.folder) if path.exists() else datetime.now().isoformat()}\n{text}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            began = started(self.folder) if path.exists() else datetime.now().isoformat()
+            write_text(path, f"{STARTED}{began}\n{text}")
+        except OSError as error:
+            if not self.resumed:
+                raise
+            warn(f"{one_line(error)}: config.yaml is that of the training before")
 
     def finish(self, results: dict[str, Any]) -> dict[str, Any]:
         """Write results.json, print where every file of `results["files"]` is, and return the results."""
@@ -149,8 +155,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _finite(content: Any) -> Any:
