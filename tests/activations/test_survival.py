@@ -39,7 +39,7 @@ def make(name):
 
 
 def is_elementwise(name):
-    x = torch.randn(8)
+    x = torch.linspace(-1, 1, 8)  # a random one with its maximum among the first three would not tell
     return torch.allclose(make(name)(x.clone())[:3], make(name)(x[:3].clone()))
 
 
