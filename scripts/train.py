@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from pytorch_lightning.callbacks import BatchSizeFinder, Timer
+from pytorch_lightning.callbacks import BatchSizeFinder, EarlyStopping, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -38,6 +38,7 @@ from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.checkpoint_io import load_matching, read_checkpoint
 from lightning_modules.runs.loggers import CSVLog
+from lightning_modules.runs.unsaved_state import has_stopped
 
 EXPECTED = (
     r".*smaller than the logging interval",  # small data sets have fewer batches than a logging window
@@ -80,6 +81,9 @@ def fit(cli: TrainCLI) -> None:
             f"weights from {cli.config.init_from}" + (f", except {', '.join(skipped)}" if skipped else "")
         )
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    more = further(cli)  # before the test, which loads the callbacks' states of its checkpoint
+    if cli.config.ckpt_path is not None and not cli.resuming.steps:
+        rank_zero_only(say)(f"nothing is left to train at step {cli.trainer.global_step}: add {more}")
     signals = next(c for c in cli.callbacks if isinstance(c, StopSignals))
     if signals.noted:  # after the last step
         signals.end(signals.noted)
@@ -90,7 +94,8 @@ def fit(cli: TrainCLI) -> None:
     speed = next(c.speed.totals for c in cli.callbacks if isinstance(c, TrainingMonitor))
     cli.trainer.loggers, loggers = [], cli.trainer.loggers  # the curves end with the training
     vars(cli.trainer)["callbacks"] = [one for one in cli.callbacks if not isinstance(one, BatchSizeFinder)]
-    metrics = evaluate(cli, "test", best or None)
+    untrained = cli.config.ckpt_path if not cli.resuming.steps else None  # its average, not the weights beside it
+    metrics = evaluate(cli, "test", best or untrained)
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
     results |= speed
     results["parameters"] = sum(p.numel() for p in cli.model.parameters())
@@ -98,7 +103,7 @@ def fit(cli: TrainCLI) -> None:
     if cli.config.export == "onnx" and first_process():
         with noting_refusal(missing):
             export_onnx(cli.model, cli.run.folder / "model.onnx")
-    write_results(cli, results, loggers, best, missing)
+    write_results(cli, results, loggers, best, more, missing)
     missing += [f"{path} is not the newest: {reason}" for path, reason in cli.checkpoint_io.failed.items()]
     if missing:
         raise OSError(f"the run has ended, but not all was written: {'; '.join(missing)}")
@@ -119,6 +124,18 @@ def predict(cli: TrainCLI) -> None:
         cli.model, cli.datamodule, return_predictions=False, ckpt_path=cli.config.ckpt_path, weights_only=True
     )
     rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
+
+
+def further(cli: TrainCLI) -> str:
+    """Return the option with which an ended training goes further."""
+    metrics = cli.trainer.callback_metrics
+    if any((one.time_remaining() or 1) <= 0 for one in cli.callbacks if isinstance(one, Timer)):
+        return "--trainer.max_time null"
+    if cli.trainer.global_step == cli.trainer.max_steps:
+        return "--trainer.max_steps N"
+    if any(isinstance(one, EarlyStopping) and has_stopped(one, metrics) for one in cli.callbacks):
+        return "--trainer.callbacks.patience N"
+    return "--trainer.max_epochs N"
 
 
 def first_process() -> bool:
@@ -191,7 +208,9 @@ def evaluate(cli: TrainCLI, command: str, checkpoint: str | None) -> dict[str, f
 
 
 @rank_zero_only
-def write_results(cli: TrainCLI, results: dict[str, Any], loggers: list[Any], best: str, missing: list[str]) -> None:
+def write_results(
+    cli: TrainCLI, results: dict[str, Any], loggers: list[Any], best: str, more: str, missing: list[str]
+) -> None:
     """Write results.json and the hyperparameters, print the results and the commands to run next."""
     with noting_refusal(missing):
         write_json(cli.run.folder / "results.json", results)
@@ -213,9 +232,6 @@ def write_results(cli: TrainCLI, results: dict[str, Any], loggers: list[Any], be
     cli.run.watch(cli.run.folder.parent)
     if cli.saves:
         tested = cli.run.checkpoint("best" if best else "last")
-        timers = [one for one in cli.callbacks if isinstance(one, Timer)]
-        over = any((timer.time_remaining() or 1) <= 0 for timer in timers)
-        more = "--trainer.max_time null" if over else "--trainer.max_epochs N"
         say(f"continue    {resume_command(cli.run)} {more}")
         say(f"test again  {command()} test --ckpt_path {shell(tested, *trusting(cli.run.folder))}")
 

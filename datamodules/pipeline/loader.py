@@ -93,8 +93,9 @@ class BatchLoader:
     batch_sampler = None  # Lightning reads it, and `sampler`, to find out whether an evaluation loader shuffles
 
     def __post_init__(self) -> None:
-        self.bounds = shares(len(self.indices), self.batch_size, self.rank, self.world_size, self.drop_last)
+        self.bounds = self._shares()
         self._epoch = self._batch = 0
+        self._rest: list[tuple[int, int]] | None = None  # of an epoch that began with batches of another size
         self._started = False  # whether an iteration has begun since the position was set
         self._drawn: tuple[Any, Plan] | None = None
 
@@ -119,7 +120,7 @@ class BatchLoader:
     def set_epoch(self, epoch: int) -> None:
         """Start the next iteration with this epoch, at a position just loaded for the same epoch."""
         if self._started or epoch != self._epoch:
-            self._epoch, self._batch, self._started = epoch, 0, False
+            self._epoch, self._batch, self._started, self._rest = epoch, 0, False, None
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its batches yielded; the end of an epoch is the start of the next."""
@@ -130,25 +131,34 @@ class BatchLoader:
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Start the next iteration at this position.
 
+        With `"examples"`, the number of the epoch's examples that all processes have seen, `"batch"` is ignored: the
+        rest of the epoch is divided into batches of today's size, of which the first may be smaller.
+
         Raises:
             ValueError: If the position does not exist because the batch size or the set has changed.
         """
-        epoch, batch = state_dict["epoch"], state_dict["batch"]
+        epoch, batch, rest = state_dict["epoch"], state_dict["batch"], None
+        if "examples" in state_dict:
+            rest = self._shares(state_dict["examples"])
+            batch = len(self) - len(rest)
         if not (epoch >= 0 and 0 <= batch < len(self)):
             raise ValueError(
                 f"the loader's saved position is batch {batch} of epoch {epoch}, but an epoch has {len(self)} batches; "
                 "resume with the data and batch size of the run that saved it"
             )
-        self._epoch, self._batch, self._started = epoch, batch, False
+        self._epoch, self._batch, self._started, self._rest = epoch, batch, False, rest
+
+    def _shares(self, first: int = 0) -> list[tuple[int, int]]:
+        return shares(len(self.indices), self.batch_size, self.rank, self.world_size, self.drop_last, first)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # Nothing in a generator runs before the first `next`, so that `set_epoch` may be called after `iter`.
         if self._started:
-            self._epoch, self._batch = self._epoch + 1, 0
+            self._epoch, self._batch, self._rest = self._epoch + 1, 0, None
         self._started = True
         first, epoch = self._batch, self._epoch
         plan = self._on_device(epoch)
-        bounds = self.bounds[first:]
+        bounds = self.bounds[first:] if self._rest is None else self._rest
         for done, ((start, stop), images) in enumerate(zip(bounds, self.source.stream(plan, bounds), strict=True)):
             # Before the yield: Lightning does not ask for a batch after the last one, so later code never runs.
             self._batch = first + done + 1
@@ -213,11 +223,17 @@ class InOrder(PartSampler, SequentialSampler):
     """The positions of a loader that does not shuffle, which Lightning recognises by its type."""
 
 
-def shares(total: int, batch_size: int, rank: int, world_size: int, drop_last: bool = False) -> list[tuple[int, int]]:
-    """Return the positions (start, stop) that `rank` takes of each batch of an epoch.
+def shares(
+    total: int, batch_size: int, rank: int, world_size: int, drop_last: bool = False, first: int = 0
+) -> list[tuple[int, int]]:
+    """Return the positions (start, stop) that `rank` takes of each batch of an epoch, or of its rest from `first`.
+
+    The batches of a rest end where those of the whole epoch end.
 
     >>> shares(10, 2, rank=0, world_size=2), shares(10, 2, rank=1, world_size=2)
     ([(0, 2), (4, 6), (8, 9)], [(2, 4), (6, 8), (9, 10)])
+    >>> shares(10, 4, rank=0, world_size=1, first=6)
+    [(6, 8), (8, 10)]
     """
     if total < world_size:
         raise ValueError(f"{total} examples cannot be shared by {world_size} processes; use fewer processes")
@@ -230,9 +246,12 @@ def shares(total: int, batch_size: int, rank: int, world_size: int, drop_last: b
         edges.pop()
     elif tail < world_size:
         edges.pop(-2)
+    if first:
+        later = [edge for edge in edges if edge >= first + world_size] or edges[-1:]
+        edges = [min(first, later[0] - world_size), *later]  # a rest that is too small repeats some examples
     result = []
     for start, stop in itertools.pairwise(edges):
         size, extra = divmod(stop - start, world_size)
-        first = start + rank * size + min(rank, extra)
-        result.append((first, first + size + (rank < extra)))
+        mine = start + rank * size + min(rank, extra)
+        result.append((mine, mine + size + (rank < extra)))
     return result

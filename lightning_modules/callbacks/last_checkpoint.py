@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, WeightAveraging
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.plugins.precision import DoublePrecision
 
 from ..runs.unsaved_state import end_resumed_epoch, restore_unsaved_state, unsaved_state
@@ -74,8 +74,9 @@ class LastCheckpoint(StopSignals, Checkpoint):
                 stopping.patience = patience
             restore_unsaved_state(trainer, pl_module, self._loaded["unsaved"])
             self._loaded = None
-            if trainer.global_step == 0:
-                # Under max_steps Lightning would count a step before the first one, and log one step late.
+            epochs: Any = trainer.fit_loop.epoch_progress.current
+            if trainer.global_step == 0 or epochs.ready == epochs.processed:
+                # Under max_steps Lightning would count a step before the epoch's first one, and log one step late.
                 trainer.fit_loop.epoch_loop.restarting = False
             self.saved_step = trainer.global_step
         else:
@@ -92,14 +93,15 @@ class LastCheckpoint(StopSignals, Checkpoint):
         stepped, self._seen_step = step != self._seen_step, step
         stop = self.agreed()
         early = self._stops or (trainer.should_stop and _may_stop(trainer))
-        if not (stop or early or step - self.saved_step >= self.every_n_train_steps):
+        limit = self._is_at_max_steps(trainer)
+        if not (stop or early or limit or step - self.saved_step >= self.every_n_train_steps):
             return
         # A time limit waits for such a batch or a validation, so that no open accumulation window is lost.
         trainer.should_stop = trainer.should_stop and not early
         self._stops = early
         if stepped and not self._more_follows(trainer, batch_idx):
             self._save(trainer)
-            self._left_epoch, trainer.should_stop = early, trainer.should_stop or early
+            self._left_epoch, trainer.should_stop = early or limit, trainer.should_stop or early
             if stop:
                 self.end(stop)
 
@@ -115,9 +117,10 @@ class LastCheckpoint(StopSignals, Checkpoint):
         }
         stop = self.agreed()
         early = self._stops and not self._left_epoch and not _ends(trainer)
-        if stop or early:
+        limit = self._is_at_max_steps(trainer) and not trainer.is_last_batch
+        if stop or early or limit:
             self._save_validation(trainer)
-            self._left_epoch, trainer.should_stop = early, trainer.should_stop or early
+            self._left_epoch, trainer.should_stop = early or limit, trainer.should_stop or early
         if stop:
             self.end(stop)
 
@@ -195,7 +198,13 @@ class LastCheckpoint(StopSignals, Checkpoint):
         """Return whether validation, the end of the epoch or the end of training follows this batch."""
         loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
         validates = fetcher is not None and loop._should_check_val_fx(fetcher)
-        return trainer.is_last_batch or validates or loop._is_training_done
+        return trainer.is_last_batch or validates or loop._num_ready_batches_reached()
+
+    @staticmethod
+    def _is_at_max_steps(trainer: pl.Trainer) -> bool:
+        """Return whether `max_steps` ends the training here, which continues within the epoch if it is raised."""
+        averages = any(isinstance(one, StochasticWeightAveraging) for one in vars(trainer)["callbacks"])
+        return trainer.global_step == trainer.max_steps and not averages  # whose average is saved at the end
 
 
 def _may_stop(trainer: pl.Trainer) -> bool:

@@ -23,13 +23,14 @@ from _common.cli import Option, ShortHelp, command_of, join, replace, split, val
 from _common.console import say
 from _common.names import YAML_WITH_NAMES, classifier_path, known
 from _common.rebuild import classifier_class, imported, with_classifier
-from _common.run import ROOT, Run, find_last, run_of
+from _common.run import ROOT, Run, find_last, flatten, run_of
 from _common.trust import checked_config
 from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
+from lightning_modules.callbacks.resume_as_typed import ResumeAsTyped
 from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
@@ -54,6 +55,7 @@ TITLES = {
     "monitor": "Training curves",
     "trainer": "Lightning's Trainer",
 }
+_UNSEEN = ("ckpt_path", "resume_optimizer", "trust", "trainer.default_root_dir", "trainer.enable_progress_bar")
 DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
 set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning's: a string may be a file on any server
 register_type(torch.device)  # the default of Lightning's averaging callbacks, written as its name
@@ -106,6 +108,9 @@ class TrainCLI(LightningCLI):
             "--ckpt_path",
             type=str | None,
             help="Checkpoint to continue or to evaluate: a file, or last (of the newest run).",
+        )
+        parser.add_argument(
+            "--resume_optimizer", type=bool, default=True, help="Continue with the state of the checkpoint's optimizer."
         )
         parser.add_argument("--trust", type=str | None, help=TRUST_HELP)
         parser.add_argument("--optimizer", type=OptimizerCallable | str | None, help=OPTIMIZER_HELP)
@@ -187,6 +192,9 @@ class TrainCLI(LightningCLI):
         checkpoints = self.checkpoints(averages) if self.saves else []
         if not checkpoints:
             callbacks.append(StopSignals())
+        self.resuming = ResumeAsTyped(self.config.resume_optimizer, rank_zero_only(say), self.changes())
+        if fits:
+            callbacks.append(self.resuming)
         self.checkpoint_io = AtomicCheckpointIO()
         kwargs |= {
             "callbacks": callbacks + checkpoints,
@@ -204,6 +212,18 @@ class TrainCLI(LightningCLI):
         if self.config.fast_loop:
             use_lean_steps(trainer)
         return trainer
+
+    def changes(self) -> list[str]:
+        """Return the options that differ from those of the checkpoint's run, as `name before -> now`."""
+        run = run_of(self.config.ckpt_path) if self.config.ckpt_path is not None else None
+        if run is None or self.command != "fit":
+            return []
+        before, now = (
+            flatten(yaml.safe_load(text)) for text in ((run / "config.yaml").read_text(), self.config_text())
+        )
+        names = [name for name in now if name in before or name.endswith("class_path")]  # of the same class
+        differ = [name for name in names if before.get(name) != now[name] and name not in _UNSEEN]
+        return [f"{name} {before.get(name)} -> {now[name]}" for name in differ]
 
     def own_callbacks(self, given: pl.Callback | list[pl.Callback]) -> list[pl.Callback]:
         """Return the user's callbacks; of a checkpoint's run without finders, which have found what is saved there."""
@@ -252,6 +272,8 @@ def complete(command: str, words: list[str]) -> list[str]:
         else:
             read_checkpoint(checkpoint)
         options = replace("ckpt_path", str(checkpoint), options)
+        if command == "fit" and value_of("resume_optimizer", options) is None:  # once, not each time
+            options.append(Option("resume_optimizer", ("true",)))
         run = run_of(checkpoint)
         if run is not None and value_of("config", options) is None:
             checked_config(run, value_of("trust", options) or "")
