@@ -74,6 +74,7 @@ def main(args: list[str] | None = None) -> TrainCLI:
 
 def fit(cli: TrainCLI) -> None:
     """Train, test the best weights, and write the results."""
+    rank_zero_only(cli.run.remove_half_written)()
     rank_zero_only(cli.run.save_config)(cli.config_text())
     if cli.config.init_from is not None and cli.config.ckpt_path is None:
         skipped = load_matching(cli.model, read_checkpoint(cli.config.init_from)["state_dict"])

@@ -181,8 +181,11 @@ def _warn(path: Path, error: OSError) -> None:
 
 
 def _read(path: Path) -> list[list[str]]:
-    with open(path, newline="") as file:
-        table = [row for row in csv.reader(file) if row]
+    try:
+        with open(path, newline="") as file:
+            table = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and the curves start anew") from None
     # A kill during a write leaves a truncated last row.
     return [row for row in table if len(row) == len(table[0])] if table else [["step"]]
 

@@ -60,14 +60,20 @@ def check_resumable(checkpoint: dict[str, Any], path: Any) -> None:
     """Check that training can continue from a checkpoint.
 
     Raises:
-        ValueError: If it holds only weights.
+        ValueError: If it holds only weights, or what it holds besides is damaged.
     """
-    missing = [key for key in ("loops", "optimizer_states", "lr_schedulers", "callbacks") if key not in checkpoint]
-    if missing:
+    kinds = {"loops": dict, "optimizer_states": list, "lr_schedulers": list, "callbacks": dict, "global_step": int}
+    if missing := [key for key in kinds if key not in checkpoint]:
         raise ValueError(
             f"{path} holds weights only (no {', '.join(missing)}), from which training cannot continue: "
             f"start a new run with --init_from {path}"
         )
+    for key, kind in kinds.items():
+        if not isinstance(checkpoint[key], kind):
+            found = type(checkpoint[key]).__name__
+            raise ValueError(f"{path} is damaged: its {key} must be a {kind.__name__}, found {found}")
+    if "fit_loop" not in checkpoint["loops"]:
+        raise ValueError(f"{path} is damaged: its loops must have a fit_loop, found {list(checkpoint['loops'])}")
 
 
 class ChecksumError(ValueError):

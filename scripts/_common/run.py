@@ -90,10 +90,29 @@ class Run:
         if self.new and not any(self.folder.glob("checkpoints/*.ckpt")):
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def remove_half_written(self) -> None:
+        """Remove the hidden files, named after their process, that a killed one was writing."""
+        for path in self.folder.rglob(".*.partial"):
+            number = path.name.split(".")[-2]
+            if number.isdecimal() and not _is_alive(int(number)):
+                with suppress(OSError):
+                    path.unlink()
+                    warn(f"{path} was half written by a process that was killed: removed")
+
     def watch(self, folder: Path | None = None, tab: str = "") -> None:
         """Print the command that shows the curves under `folder`, by default the run's, in TensorBoard."""
         command = shell("tensorboard", "--logdir", folder or self.folder)
         say(f"{'watch':<11} {command}" + (f"   ({tab})" if tab else ""))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user, or no number of a process
+        pass
+    return True
 
 
 def new_run(root: str | Path = ROOT) -> Path:

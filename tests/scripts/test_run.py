@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -110,3 +111,13 @@ def test_a_comparison_reads_null_as_not_a_number(tmp_path):
     metrics = outcome(tmp_path)["metrics"]
     assert math.isnan(metrics["test/nll"])
     assert metrics["test/accuracy"] == 0.1
+
+
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path, capsys):
+    last = make(tmp_path / "mine") / "checkpoints" / "last.ckpt"
+    half, open_ = (last.with_name(f".last.ckpt.{number}.partial") for number in (4194304, os.getpid()))
+    half.write_bytes(b"PK")
+    open_.write_bytes(b"PK")
+    Run(tmp_path / "mine").remove_half_written()
+    assert [path.exists() for path in (last, half, open_)] == [True, False, True]
+    assert capsys.readouterr().err == f"warning: {half} was half written by a process that was killed: removed\n"

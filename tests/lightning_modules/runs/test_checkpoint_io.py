@@ -136,7 +136,12 @@ def test_the_error_names_the_newest_good_checkpoint_beside(tmp_path):
 def test_weights_alone_are_not_resumed(tmp_path):
     with pytest.raises(ValueError, match=r"holds weights only .no loops, .* --init_from best\.ckpt"):
         check_resumable(CHECKPOINT, "best.ckpt")
-    check_resumable(dict.fromkeys(("loops", "optimizer_states", "lr_schedulers", "callbacks")), "best.ckpt")
+    whole = {"loops": {"fit_loop": {}}, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}, "global_step": 1}
+    check_resumable(whole, "best.ckpt")
+    with pytest.raises(ValueError, match=r"best\.ckpt is damaged: its callbacks must be a dict, found list"):
+        check_resumable(whole | {"callbacks": []}, "best.ckpt")
+    with pytest.raises(ValueError, match=r"best\.ckpt is damaged: its loops must have a fit_loop, found \[\]"):
+        check_resumable(whole | {"loops": {}}, "best.ckpt")
 
 
 def test_a_full_disk_keeps_a_best_checkpoint_of_lightnings(tmp_path, monkeypatch):
