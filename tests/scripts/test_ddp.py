@@ -2,8 +2,10 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,32 @@ def test_two_processes_end_as_one_with_the_same_global_batch(tmp_path):
     for name in ("train/loss", "train/accuracy", "val/accuracy", "val/nll", "val/ece", "test/accuracy", "test/nll"):
         assert column(two_rows, name) == pytest.approx(column(one_rows, name), rel=1e-3, abs=1e-6), name
         assert len(column(two_rows, name)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 0.9, 1.7])
+def test_two_processes_told_to_stop_end_together(tmp_path, seconds):
+    """The signal handler communicates with nobody: the ranks agree at the next batch."""
+    words = ["--data.batch_size", "16", "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs"]
+    root = ["--trainer.default_root_dir", str(tmp_path), "--save_every", "1", "--trainer.log_every_n_steps", "5"]
+    command = [sys.executable, train.__file__, *RUN, *words, "4000", *root]
+    with (tmp_path / "log").open("w") as log:
+        job = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not any(tmp_path.glob("*/metrics.csv")):
+                assert job.poll() is None, (tmp_path / "log").read_text()[-1000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(seconds)
+            job.send_signal(signal.SIGTERM)
+            assert job.wait(60) == 143, (tmp_path / "log").read_text()[-1000:]
+        finally:
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
+                job.wait()
+    (last,) = tmp_path.glob("*/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] > 0
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -74,6 +74,10 @@ def _arm(moment: str, count: str) -> None:
     if moment in ("SIGTERM", "SIGINT"):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes of a shell ignore it
         ImageClassifier.training_step = dying(ImageClassifier.training_step, signal.Signals[moment])
+    elif moment == "SIGTERM in the test":
+        ImageClassifier.test_step = dying(ImageClassifier.test_step, signal.SIGTERM)
+    elif moment == "SIGTERM in predict":
+        ImageClassifier.predict_step = dying(ImageClassifier.predict_step, signal.SIGTERM)
     elif moment == "validation":
         ImageClassifier.validation_step = dying(ImageClassifier.validation_step)
     elif moment == "step":
@@ -123,7 +127,7 @@ def outcome(root: Path) -> tuple[dict[str, torch.Tensor], dict[str, list[tuple[i
     (last,) = root.glob("*/checkpoints/last.ckpt")
     run = last.parent.parent
     header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
-    logged = {name: read_column(run / "metrics.csv", name) for name in header[1:] if not name.endswith("per_second")}
+    logged = {name: read_column(run / "metrics.csv", name) for name in header[1:] if "second" not in name}
     assert (run / "results.json").exists()
     return torch.load(last, weights_only=True)["state_dict"], logged, (run / "config.yaml").read_text()
 
@@ -209,6 +213,23 @@ def test_ctrl_c_prints_how_to_continue(tmp_path, whole):
     assert "Traceback" not in printed(tmp_path).read_text()
     assert finish(resume(tmp_path)) == 0
     same(outcome(tmp_path), whole[0])
+
+
+def test_sigterm_after_the_training(tmp_path, whole):
+    """In the final test, and in a prediction, which leaves no half of a file."""
+    assert finish(start(tmp_path, kill_at="SIGTERM in the test:0")) == 143
+    assert not list(tmp_path.glob("*/results.json"))
+    assert finish(resume(tmp_path)) == 0
+    same(outcome(tmp_path), whole[0])
+    before = sorted(next(tmp_path.glob("*/checkpoints")).parent.iterdir())
+    arguments = ["predict", "--ckpt_path", "last", "--trainer.accelerator", "cpu", "--trainer.default_root_dir"]
+    process = PROCESSES.Process(
+        target=_run, args=([*arguments, str(tmp_path)], "SIGTERM in predict:1", printed(tmp_path))
+    )
+    process.start()
+    assert finish(process) == 143
+    assert "stopped by SIGTERM; start again with\n  python scripts/train.py predict" in printed(tmp_path).read_text()
+    assert sorted(next(tmp_path.glob("*/checkpoints")).parent.iterdir()) == before
 
 
 def test_resume_from_best_is_exact_and_has_a_new_folder(tmp_path, whole):

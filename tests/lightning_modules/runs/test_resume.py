@@ -48,7 +48,7 @@ def train(folder: Path, ckpt_path=None, every=1, callbacks=(), **options):
 def rows(log: CSVLog) -> list[str]:
     """The logged rows without the speed, which no two runs share."""
     header, *lines = [line.split(",") for line in log.path.read_text().splitlines()]
-    timed = {index for index, name in enumerate(header) if name.endswith("per_second")}
+    timed = {index for index, name in enumerate(header) if "second" in name}
     return [",".join(value for index, value in enumerate(line) if index not in timed) for line in [header, *lines]]
 
 

@@ -71,7 +71,7 @@ def train(folder, module, ckpt_path=None, **options):
     text = log.path.read_text() if log.path.exists() else "step"  # stopped before anything was logged
     header, *lines = [line.split(",") for line in text.splitlines()]
     table = [dict(zip(header, line, strict=True)) for line in lines]
-    rows = [{name: row[name] for name in sorted(row) if row[name] and "per_second" not in name} for row in table]
+    rows = [{name: row[name] for name in sorted(row) if row[name] and "second" not in name} for row in table]
     return module.state_dict(), module.losses, rows, trainer
 
 
