@@ -65,7 +65,8 @@ def _row(task: Task, settings: Mapping[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": task.name, "seed": task.seed, "settings": dict(settings), "status": ended["status"]}
     if ended["status"] != "finished":
         return row | {"error": ended["error"]}
-    return row | {"metrics": {name: value for name, value in ended["metrics"].items() if name != SPEED}}
+    timeless = {name: value for name, value in ended["metrics"].items() if "second" not in name}
+    return row | {"metrics": timeless}
 
 
 def measure(folder: Path, tasks: Sequence[Task], command: str, how: Mapping[str, Any]) -> dict[str, Any]:
