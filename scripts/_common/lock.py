@@ -36,8 +36,7 @@ def only_one(folder: Path, busy: str, wait: bool = False) -> Iterator[None]:
     with file:
         with suppress(OSError):  # a full disk
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         try:
             yield
         finally:
