@@ -64,7 +64,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         l1: Weight of the sum of absolute weights.
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
         no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
-        channels_last: Keep images and kernels in channels-last memory format; `auto`: for images on a CPU or with CUDA.
+        channels_last: Keep images and kernels in channels-last memory format; `auto`: while a Trainer runs a network of
+            convolutions on a CPU or with CUDA.
         compile: Compile the backbone for the first batch of training and of evaluation (others run as they are); warn
             if no compiler works. `auto`: for a long training with CUDA.
         ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1). The average is then
@@ -99,7 +100,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         l1: float = 0.0,
         l2: float = 0.0,
         no_decay_on_1d: bool = False,
-        channels_last: bool | Literal["auto"] = False,
+        channels_last: bool | Literal["auto"] = "auto",
         compile: bool | Literal["auto"] = False,
         ema_decay: float | None = None,
     ) -> None:
@@ -226,11 +227,18 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._train_sums.reset()
         self._loaded_sums = None
         device = self.trainer.strategy.root_device
-        if self.hparams["channels_last"] == "auto" and len(self.image_shape) == 3 and device.type in ("cpu", "cuda"):
-            self.channels_last = True
+        if self.hparams["channels_last"] == "auto" and device.type in ("cpu", "cuda"):
+            self.channels_last = any(parameter.ndim == 4 for parameter in self.backbone.parameters())
+        if self.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         if self.hparams["compile"] is True:
             self._compile(device)
+
+    def teardown(self, stage: str) -> None:
+        """Leave the network as it was made, so that it computes what a loaded one computes."""
+        if self.hparams["channels_last"] == "auto" and self.channels_last:
+            self.channels_last = False
+            self.backbone.to(memory_format=torch.contiguous_format)
 
     def on_fit_start(self) -> None:
         """Build optimizer and schedule again after a search, whose steps they have counted."""

@@ -3,10 +3,11 @@
 import copy
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
@@ -36,15 +37,30 @@ def restored(module: LightningModule) -> Iterator[None]:
         for name, value in attributes.items()
         if isinstance(value, _RESTORED) and not (attributes is vars(module) and name in _names_of_lightning())
     ]
-    buffers = [(buffer, _content(buffer)) for buffer in module.buffers()]
+    buffers = _by_kind(module.buffers())
+    copies = [[torch.empty_like(buffer) for buffer in of_kind] for of_kind in buffers]
+    _copy(copies, buffers)
     try:
         yield
     finally:
-        for buffer, content in buffers:
-            _refill(buffer, content)
+        _copy(buffers, copies)
         for attributes, name, value, content in kept:
             _refill(value, content)
             attributes[name] = value
+
+
+def _by_kind(buffers: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Return the buffers by type and device, so that each list is copied in one launch on a GPU."""
+    kinds: dict[Any, list[Tensor]] = {}
+    for buffer in buffers:
+        if not buffer.is_inference():  # such a one cannot be written to while training
+            kinds.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
+    return list(kinds.values())
+
+
+def _copy(targets: list[list[Tensor]], sources: list[list[Tensor]]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        torch._foreach_copy_(target, source)
 
 
 @functools.cache

@@ -32,8 +32,11 @@ class PerturbingOptimizer(Protocol):
     sharpness: Tensor | None
     sync_perturbation: bool
 
-    def perturbed(self) -> AbstractContextManager[bool]:
-        """Perturb the weights in the `with` block; yield False if the gradient does not allow it."""
+    def perturbed(self, wait: bool = True) -> AbstractContextManager[bool]:
+        """Perturb the weights in the `with` block; yield False if the gradient does not allow it.
+
+        With `wait=False` it may yield True before the gradient is known, and skip the step in `descent`.
+        """
 
     def skip_step(self) -> None:
         """Restore the weights in the block of `perturbed`, because another process cannot take the step."""
@@ -234,7 +237,8 @@ class TwoPass:
         scaler = getattr(strategy.precision_plugin, "scaler", None)
         if scaler is not None:  # it unscales an optimizer once per step, which the strategy does for `optimizer` below
             scaler.unscale_(optimizer.base_optimizer)
-        with optimizer.perturbed() as climbed:
+        # Processes agree on the step, and so does a scaler, before it is taken.
+        with optimizer.perturbed(wait=scaler is not None or self.module.trainer.world_size > 1) as climbed:
             everywhere = strategy.reduce_boolean_decision(climbed)
             if everywhere:
                 optimizer.zero_grad()

@@ -68,6 +68,8 @@ class Progress:
         return self.skips
 
     def _skip(self, skips: bool) -> None:
+        if skips:
+            self.sharpness = None
         self.skips = skips
         self.skipped_steps += skips
 

@@ -30,7 +30,7 @@ class TrainingProgress(ProgressBar):
     True
     """
 
-    def __init__(self, refresh_per_second: float = 4.0, console: Console | None = None) -> None:
+    def __init__(self, refresh_per_second: float = 2.0, console: Console | None = None) -> None:
         super().__init__()
         if not refresh_per_second > 0:
             raise ValueError(f"refresh_per_second must be positive, found {refresh_per_second}")
