@@ -34,8 +34,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
     where w runs over the trainable tensors with at least two dimensions (weights, not biases or norm scales). Logged at
     the end of each epoch, as means over the examples of all processes: `train/loss` (the loss above), and each of
     `metrics` for `train/`, `val/` and `test/`: `nll` (plain cross-entropy), `accuracy` and, with more than five
-    classes, `top5_accuracy`. A second validation loader is treated as a test set that is watched during training, and
-    is logged as `test/...` too.
+    classes, `top5_accuracy`. A second validation loader is a test set that is watched during training: `test/...` too.
 
     To add a metric, add it to `metrics.METRICS`, or in a subclass: `metrics = ImageClassifier.metrics | {"mse": mse}`.
 
@@ -133,11 +132,10 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._average: WeightAverage | None = None
         self._loaded_sums: Tensor | None = None
         self._compiled: Compiled | None = None
-        self._compile_tried = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled; a copy is compiled again."""
-        return super().__getstate__() | {"_compiled": None, "_compile_tried": False}
+        return super().__getstate__() | {"_compiled": None}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[N, K]` of images `[N, *image_shape]`.
@@ -232,7 +230,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         if self.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         if self.hparams["compile"] is True:
-            self._compile(device)
+            self._compiled = self._compiled or compiled(self.backbone, device)
 
     def teardown(self, stage: str) -> None:
         """Leave the network as it was made, so that it computes what a loaded one computes."""
@@ -259,15 +257,11 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         """Continue from the saved sums, on one process; compile the backbone if that pays."""
         super().on_train_start()
         if self.hparams["compile"] == "auto" and is_worth_compiling(self.trainer):
-            self._compile(self.device)
+            self._compiled = self._compiled or compiled(self.backbone, self.device)
         # A checkpoint of other metrics has other sums; the epoch's means are then those of its rest.
         sums = self._loaded_sums
         if sums is not None and len(sums) == len(self._train_sums.names) + 1 and self.trainer.is_global_zero:
             self._train_sums.load(sums.to(self.device))
-
-    def _compile(self, device: torch.device) -> None:
-        if not self._compile_tried:
-            self._compiled, self._compile_tried = compiled(self.backbone, device), True
 
     def _check_arguments(self) -> None:
         rules = {

@@ -19,15 +19,16 @@ class Compiled:
 
     Args:
         network: The network; its parameters and the names in its state stay as they are.
+        works: Whether there is a compiler; without one the network always runs as it is.
 
     >>> network = Compiled(nn.Linear(2, 1))
     >>> network.network
     Linear(in_features=2, out_features=1, bias=True)
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self._compiled = torch.compile(network, dynamic=False)
+    def __init__(self, network: nn.Module, works: bool = True) -> None:
+        self.network, self.works = network, works
+        self._compiled: Any = torch.compile(network, dynamic=False) if works else network
         self._kinds: dict[bool, Any] = {}  # of batch, for training and for evaluation
 
     def __call__(self, images: Tensor) -> Any:
@@ -37,14 +38,14 @@ class Compiled:
         return (self._compiled if self._kinds.setdefault(self.network.training, kind) == kind else self.network)(images)
 
 
-def compiled(network: nn.Module, device: torch.device) -> Compiled | None:
-    """Return a compiled network; warn and return None if no compiler works for the device."""
+def compiled(network: nn.Module, device: torch.device) -> Compiled:
+    """Return a compiled network, or warn that no compiler works for the device."""
     try:
         torch.compile(_probe)(torch.ones(2, device=device))
     except Exception as error:  # each missing part of the tool chain raises its own error
         reason = str(error).strip().splitlines()[0]
         warnings.warn(f"compile=True has no effect, torch.compile does not work on {device} ({reason})", stacklevel=2)
-        return None
+        return Compiled(network, works=False)
     return Compiled(network)
 
 

@@ -32,6 +32,9 @@ class _Average(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Move floating-point tensors towards those of `model`; copy the others, and all of them the first time."""
         if self._kinds is None:
+            for average, tensor in zip(self.module.parameters(), model.parameters(), strict=True):
+                if average.stride() != tensor.stride():  # of another memory format, which one call for all cannot take
+                    average.data = tensor.detach().clone().copy_(average)
             self._kinds, self._is_first = _by_kind(_tensors(self.module), _tensors(model)), int(self.n_averaged) == 0
         for averages, tensors in self._kinds:
             if averages[0].is_floating_point() and not self._is_first:
