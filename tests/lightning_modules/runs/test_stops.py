@@ -127,7 +127,8 @@ def test_a_time_limit_at_any_moment(tmp_path, options):
         assert len(module.losses) <= call + 4
         done = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
         assert done == trainer.global_step
-        compare(whole, train(folder, Told(), folder / "last.ckpt", **options))
+        if done != options.get("max_steps"):  # at the last step Lightning validates once more when asked to stop
+            compare(whole, train(folder, Told(), folder / "last.ckpt", **options))
 
 
 def test_ctrl_c_once_saves_and_twice_ends_at_once(tmp_path):
