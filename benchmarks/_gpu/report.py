@@ -35,6 +35,7 @@ TIMES = [
     Column("x", "device_ratio"),
 ]
 STEPS = [Column("ms a step (quartiles)", "ms", 2, True), Column("mean ms", "mean_ms"), Column("images/s", "rate", 0)]
+NOT_IN_PAGES = {"host", "kernels", "items", "to_host", "from_host"}
 COLUMNS: dict[str, list[Column]] = {
     "input": [*TIMES, *COUNTS, Column("GB/s", "gigabytes_per_second", 0), Column("TFLOP/s", "teraflops", 0)],
     "step": [*STEPS, *COUNTS],
@@ -110,9 +111,13 @@ def worth_printing(rows: list[Row]) -> list[Row]:
 
 
 def markdown(part: str, content: dict[str, Any]) -> str:
-    """Return the tables of a part as the documentation shows them, without rows that have no values."""
+    """Return the tables of a part as the documentation shows them: fewer columns, and no rows without values."""
     return "\n\n".join(
-        _markdown(case, columns, [row for row in rows if any(column.key in row for column in columns)])
+        _markdown(
+            case,
+            [column for column in columns if column.key not in NOT_IN_PAGES],
+            [row for row in rows if any(column.key in row for column in columns)],
+        )
         for case, (columns, rows) in cases(part, content["rows"]).items()
         if columns
     )

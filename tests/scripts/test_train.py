@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
 def test_results_are_those_of_the_best_checkpoint(trained):
     results = json.loads((trained / "results.json").read_text())
     keys = {"test/accuracy", "test/nll", "test/ece", "train/examples_per_second", "parameters"}
-    assert keys <= results.keys()
+    assert keys | {"train/data_seconds_per_batch"} <= results.keys()
     model = ImageClassifier.load_from_checkpoint(trained / "checkpoints" / "best.ckpt", weights_only=True).eval()
     data = DigitsDataModule()
     data.setup("test")
@@ -103,6 +103,7 @@ def test_event_files_hold_the_curves_images_graph_and_hyperparameters(trained):
     scalars = set(events.Tags()["scalars"])
     curves = {"train/loss", "train/accuracy", "val/accuracy", "val/nll", "val/ece", "test/accuracy", "test/ece"}
     windows = {"train/loss_window", "train/learning_rate", "train/gradient_norm", "train/examples_per_second"}
+    windows.add("train/data_seconds_per_batch")
     assert curves | windows <= scalars
     assert [event.step for event in events.Scalars("val/accuracy")] == [9, 19]
     assert [event.step for event in events.Scalars("train/loss_window")] == [4, 9, 14, 19]

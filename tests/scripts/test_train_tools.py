@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 import train
 from lightning_modules import ImageClassifier
+from lightning_modules.training_loop import LeanEpochLoop
 
 LOGGERS = "pytorch_lightning.loggers"
 
@@ -140,3 +141,23 @@ def test_early_stopping_and_accumulation(tmp_path):
     window = ("--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling", "{0: 2}")
     cli = run(tmp_path, *stop, "--trainer.callbacks.min_delta", "100", "--trainer.callbacks.patience", "1", *window)
     assert cli.trainer.global_step == 2
+
+
+def test_the_loop_and_what_suits_the_device(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [])
+    asked = ("--fast_loop", "false", "--matmul_precision", "high", "--trainer.deterministic", "true")
+    for options, lean, benchmark in (((), True, True), (asked, False, False)):
+        words = ["--data", "DigitsDataModule", "--trainer.accelerator", "cpu"]
+        cli = train.TrainCLI([*words, "--trainer.default_root_dir", str(tmp_path), *options])
+        try:
+            cli.build(train.find_run(cli))
+            assert (type(cli.trainer.fit_loop.epoch_loop) is LeanEpochLoop) == lean
+            assert torch.backends.cudnn.benchmark == benchmark
+            assert torch.get_float32_matmul_precision() == ("highest" if lean else "high")
+            assert ("float32 matrix products have precision high" in capsys.readouterr().out) != lean
+        finally:
+            torch.set_float32_matmul_precision("highest")
+            torch.use_deterministic_algorithms(False)
+            torch.backends.cudnn.benchmark = False
