@@ -281,8 +281,8 @@ class LeanStep:
 
 
 def _listens(callback: Callback, name: str) -> bool:
-    if name == "on_train_batch_end" and type(callback) is ModelCheckpoint:  # it may have nothing to do there
-        return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
+    if isinstance(callback, ModelCheckpoint) and getattr(type(callback), name) is ModelCheckpoint.on_train_batch_end:
+        return callback._every_n_train_steps > 0 or callback._train_time_interval is not None  # or it does nothing
     return is_overridden(name, callback, Callback)
 
 

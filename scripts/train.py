@@ -31,8 +31,9 @@ from _common.console import print_rows, say
 from _common.errors import one_line, one_line_errors, quiet_lightning
 from _common.run import Run, flatten, run_of, shell, write_json
 from _common.trust import trusting
-from _train.command_line import NO_CHECKPOINT, TrainCLI
+from _train.command_line import TrainCLI
 from _train.export import check_exporter, export_onnx
+from _train.words import NO_CHECKPOINT
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor

@@ -1,15 +1,13 @@
 """The checkpoint from which a killed run resumes."""
 
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.plugins.precision import DoublePrecision
 
+from ..runs.random_state import gathered, random_state, restore_random_state
 from ..runs.unsaved_state import end_resumed_epoch, restore_unsaved_state, unsaved_state
 from .stop_signals import StopSignals
 
@@ -66,7 +64,7 @@ class LastCheckpoint(StopSignals, Checkpoint):
         """Restore generators and loggers on resume; save step 0 otherwise."""
         super().on_train_start(trainer, pl_module)
         if self._loaded is not None:
-            _restore_random_state(self._loaded["random_states"], trainer.global_rank)
+            restore_random_state(self._loaded["random_states"], trainer.global_rank)
             for logger, state in zip(trainer.loggers, self._loaded["loggers"], strict=False):
                 if state is not None and hasattr(logger, "load_state_dict"):
                     logger.load_state_dict(state)
@@ -111,7 +109,7 @@ class LastCheckpoint(StopSignals, Checkpoint):
         if not self.defers:  # the check before training, or no training at all
             return
         self._validation = {
-            "random": _random_state(),
+            "random": random_state(),
             "loggers": _states(trainer),
             "completed": trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.completed,
         }
@@ -160,7 +158,7 @@ class LastCheckpoint(StopSignals, Checkpoint):
     ) -> None:
         """Add the random state of every rank, the state of the loggers, and what else Lightning leaves out."""
         start = self._validation if self._saves_validation else None
-        checkpoint["random_states"] = _gather(_random_state() if start is None else start["random"])
+        checkpoint["random_states"] = gathered(random_state() if start is None else start["random"])
         checkpoint["loggers"] = _states(trainer) if start is None else start["loggers"]
         if start is not None:
             # As Lightning writes it in the first batch of a validation, all of which it then repeats.
@@ -203,8 +201,10 @@ class LastCheckpoint(StopSignals, Checkpoint):
     @staticmethod
     def _is_at_max_steps(trainer: pl.Trainer) -> bool:
         """Return whether `max_steps` ends the training here, which continues within the epoch if it is raised."""
-        averages = any(isinstance(one, StochasticWeightAveraging) for one in vars(trainer)["callbacks"])
-        return trainer.global_step == trainer.max_steps and not averages  # whose average is saved at the end
+        if trainer.global_step != trainer.max_steps:
+            return False
+        callbacks = vars(trainer)["callbacks"]
+        return not any(isinstance(one, StochasticWeightAveraging) for one in callbacks)  # saved at the end
 
 
 def _may_stop(trainer: pl.Trainer) -> bool:
@@ -222,40 +222,3 @@ def _ends(trainer: pl.Trainer) -> bool:
 def _states(trainer: pl.Trainer) -> list[dict[str, Any] | None]:
     """Return the states of the loggers that have one."""
     return [logger.state_dict() if hasattr(logger, "state_dict") else None for logger in trainer.loggers]
-
-
-def _random_state() -> dict[str, Any]:
-    """Return the generators' states as plain data and tensors, which load with `weights_only=True`."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
-        "python": random.getstate(),
-    }
-
-
-def _restore_random_state(states: list[dict[str, Any]], rank: int) -> None:
-    if rank >= len(states):
-        return  # the checkpoint is from fewer processes, or from plain Lightning
-    state = states[rank]
-    torch.set_rng_state(state["torch"].cpu())
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
-    random.setstate(state["python"])
-
-
-def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [state]
-    states: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(states, state)
-    return states

@@ -10,8 +10,9 @@ import yaml
 from _common.cli import Option, join, split
 from _common.errors import one_line
 from _compare.values import label, value_options, varied_keys
-from _train.command_line import TrainCLI, choose_classifier
-from _train.command_line import complete as complete_words
+from _train.command_line import TrainCLI
+from _train.words import choose_classifier
+from _train.words import complete as complete_words
 
 train_cli = cache(lambda words: TrainCLI(list(words)))
 """One parser for all combinations: making it takes longer than parsing."""
