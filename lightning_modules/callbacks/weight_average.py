@@ -32,11 +32,12 @@ class _Average(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Move floating-point tensors towards those of `model`; copy the others, and all of them the first time."""
         if self._kinds is None:
-            for average, tensor in zip(self.module.parameters(), model.parameters(), strict=True):
-                if average.stride() != tensor.stride():  # of another memory format, which one call for all cannot take
-                    average.data = tensor.detach().clone().copy_(average)
+            for average, tensor in zip(_tensors(self.module), _tensors(model), strict=True):
+                _suit(average, tensor)
             self._kinds, self._is_first = _by_kind(_tensors(self.module), _tensors(model)), int(self.n_averaged) == 0
         for averages, tensors in self._kinds:
+            if averages[0].dtype != tensors[0].dtype:
+                tensors = [tensor.to(averages[0].dtype) for tensor in tensors]
             if averages[0].is_floating_point() and not self._is_first:
                 torch._foreach_lerp_(averages, tensors, 1 - self.decay)
             else:
@@ -46,15 +47,22 @@ class _Average(AveragedModel):
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in itertools.chain(module.parameters(), module.buffers())]
+    return list(itertools.chain(module.parameters(), module.buffers()))
+
+
+def _suit(average: Tensor, tensor: Tensor) -> None:
+    """Give an average the memory format of its tensor, which one call for all takes, and at least its precision."""
+    dtype = torch.promote_types(average.dtype, tensor.dtype)
+    if average.stride() != tensor.stride() or average.dtype != dtype:
+        average.data = torch.empty_like(tensor, dtype=dtype).copy_(average)
 
 
 def _by_kind(averages: list[Tensor], tensors: list[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
     kinds: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
     for average, tensor in zip(averages, tensors, strict=True):
-        both = kinds.setdefault((average.dtype, average.device), ([], []))
-        both[0].append(average)
-        both[1].append(tensor)
+        both = kinds.setdefault((average.dtype, tensor.dtype, average.device), ([], []))
+        both[0].append(average.detach())
+        both[1].append(tensor.detach())
     return list(kinds.values())
 
 
