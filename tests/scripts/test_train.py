@@ -238,7 +238,7 @@ MISTAKES = {
     "missing weights": (["--init_from", "/nowhere.ckpt"], "no checkpoint at /nowhere.ckpt"),
     "no last": (["--ckpt_path", "last"], "no run under"),
     "bad export": (["--export", "tflite"], "--export: expected 'onnx', found tflite"),
-    "bad interval": (["--save_every", "0"], "every_n_train_steps must be at least 1, found 0"),
+    "bad interval": (["--save_every", "0"], "--save_every must be at least 1, found 0"),
     "linked": (["--model.num_classes", "7"], "num_classes"),
 }
 
@@ -272,7 +272,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(capsys, tmp_path):
     assert "learning rate 1e+30" in line
     assert "last.ckpt" in line
     off = ["--monitor.stop_on_non_finite", "false", "--data.val_size", "0"]
-    run(tmp_path / "off", *SMALL, "--optimizer", "SGD", "--optimizer.lr", "1e30", "--model.l2", "1e30", *off)
+    line = refused(
+        capsys, tmp_path / "off", *SMALL, "--optimizer", "SGD", "--optimizer.lr", "1e30", "--model.l2", "1e30", *off
+    )
+    assert "the run has ended, but not all was written" in line  # broken weights are not
+    assert list((tmp_path / "off").glob("*/results.json"))
 
 
 def test_a_full_disk_at_the_end_is_an_error(tmp_path, monkeypatch, capsys):
