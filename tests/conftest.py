@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+collect_ignore = ["workers"]  # bodies of subprocesses, some of which set up the process that imports them
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():

@@ -167,7 +167,8 @@ class TrainCLI(LightningCLI):
     def config_text(self) -> str:
         """Return the whole configuration as config.yaml holds it."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, format="yaml"))
-        config["ckpt_path"] = None if self.run.resumed else config["ckpt_path"]
+        if "run" in vars(self) and self.run.resumed:  # compare.py asks before there is a run
+            config["ckpt_path"] = None
         config = with_classifier(config, self.classifier)
         return f"# pytorch_lightning=={pl.__version__}\n{yaml.safe_dump(config, sort_keys=False)}"
 

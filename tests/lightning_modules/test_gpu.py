@@ -14,7 +14,10 @@ from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.training_loop import use_lean_steps
 from optim import COCOB, LAMB, SAM
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 OPTIMIZERS = {
     "SGD": functools.partial(SGD, lr=0.05, momentum=0.9),
     "AdamW": functools.partial(AdamW, lr=0.01),

@@ -19,7 +19,8 @@ RUN = [
     *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
 ]
 SAM_LAMB = ["SAM", "--optimizer.base_optimizer", "LAMB", "--optimizer.base_optimizer.lr", "0.01"]
-NAMES = [name for name, member in vars(optim).items() if isinstance(member, type)]
+MEMBERS = {name: member for name, member in vars(optim).items() if isinstance(member, type)}
+NAMES = [name for name, member in MEMBERS.items() if issubclass(member, torch.optim.Optimizer)]
 OPTIMIZERS: dict[str, list[str]] = {
     **{name: [name] for name in NAMES},
     "LAMB, fused": ["LAMB", "--optimizer.fused", "true"],
