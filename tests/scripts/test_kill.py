@@ -224,7 +224,7 @@ def test_sigterm_after_the_training(tmp_path, whole):
     before = sorted(next(tmp_path.glob("*/checkpoints")).parent.iterdir())
     arguments = ["predict", "--ckpt_path", "last", "--trainer.accelerator", "cpu", "--trainer.default_root_dir"]
     process = PROCESSES.Process(
-        target=_run, args=([*arguments, str(tmp_path)], "SIGTERM in predict:1", printed(tmp_path))
+        target=_run, args=([*arguments, str(tmp_path)], "SIGTERM in predict:0", printed(tmp_path))
     )
     process.start()
     assert finish(process) == 143
