@@ -93,7 +93,7 @@ def compare(
     Run(folder).watch(tab="Time Series, HParams")
     failed = [f"{run['name']}, seed {run['seed']}: {run['error']}" for run in results["runs"] if "error" in run]
     if failed:
-        fail(RuntimeError(f"{len(failed)} of {len(tasks)} runs failed; the first: {failed[0]}"))
+        fail(ValueError(f"{len(failed)} of {len(tasks)} runs failed; the first: {failed[0]}"))
     return results
 
 

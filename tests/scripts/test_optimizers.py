@@ -32,7 +32,7 @@ def run(root: Path, *arguments: str) -> Path:
     return train.main([*RUN, "--trainer.default_root_dir", str(root), *arguments]).run.folder
 
 
-class Interruption(Exception):
+class Interruption(BaseException):
     """Stands in for a kill."""
 
 
