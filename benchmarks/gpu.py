@@ -1,4 +1,4 @@
-"""What this project costs on a graphics card: one command, at most eight minutes.
+"""Measure this project on a graphics card: one command, at most eight minutes.
 
     python benchmarks/gpu.py                                   # every part, in the order below
     python benchmarks/gpu.py --only step optimizers --minutes 5

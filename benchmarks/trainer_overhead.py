@@ -44,7 +44,7 @@ WARM_UP = 30
 
 @dataclass
 class Case:
-    """What is trained, and for how long it is timed."""
+    """A network, its data, and how long it is timed."""
 
     backbone: str
     build: Callable[..., torch.nn.Module]

@@ -1,4 +1,4 @@
-"""What is measured: the commit, and the device as a file name."""
+"""The commit, and the device as a file name."""
 
 import re
 import subprocess

@@ -99,7 +99,7 @@ def end_with(parent: int) -> None:
 
 
 class Results:
-    """The results file, written anew whenever a part has appended rows."""
+    """The results file, rewritten whenever a part has appended rows."""
 
     def __init__(self, output: Path, options: argparse.Namespace) -> None:
         self.output, self.options = output, options

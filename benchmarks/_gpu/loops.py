@@ -18,7 +18,7 @@ from .timing import captured
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained."""
+    """A network, its data and its precision."""
 
     batch: int
     bf16: bool

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Bench:
-    """What a part is asked to do, and the file to which it appends its rows.
+    """The task of a part, and the file to which it appends its rows.
 
     A row is a dictionary with a `case` (what is measured) and a `name` (who is measured). A later row of the same case
     and name adds to the earlier one.

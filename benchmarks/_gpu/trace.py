@@ -1,4 +1,4 @@
-"""What a step makes the device do: launches, copies, waits and busy time, counted by torch's profiler."""
+"""Launches, copies, waits and busy time of a step on the device, counted by torch's profiler."""
 
 import contextlib
 import json

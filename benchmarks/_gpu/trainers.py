@@ -72,7 +72,7 @@ def ours(words: tuple[str, ...], setting: Setting, clocked: Clocked) -> None:
 
 
 class Idiom(pl.LightningModule):
-    """What most people write: loss and accuracy logged on step and epoch and shown in the bar."""
+    """The usual idiom: loss and accuracy logged on step and epoch and shown in the bar."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ TILE = 4096
 
 @triton.jit
 def reflected(place, size):
-    """Return where the mirror image of a row or column outside lies inside."""
+    """Return the index that mirrors that of a row or column beyond the border."""
     place = tl.abs(place)
     return size - 1 - tl.abs(size - 1 - place)
 
