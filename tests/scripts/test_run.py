@@ -33,9 +33,9 @@ def test_runs_of_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
 
 
 def test_one_process_in_a_folder(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], env=environment, **pipes)
     try:
         assert holder.stdout.readline() == "held\n"
         told = rf"last\.ckpt: the run is being trained.*found process {holder.pid} on"
