@@ -13,5 +13,6 @@ Example:
 
 from .cocob import SlowCOCOB as SlowCOCOB
 from .lamb import SlowLAMB as SlowLAMB
+from .muon import SlowMuon as SlowMuon
 from .sam import SlowSAM as SlowSAM
 from .sam import perturbation as perturbation

@@ -16,7 +16,7 @@ import optim
 from _common.errors import warn
 
 STEPS = 30
-OPTIONS = {"LAMB": {"lr": 0.01}}
+OPTIONS: dict[str, dict[str, Any]] = {"LAMB": {"lr": 0.01}, "Muon": {"lr": 0.01, "ns_dtype": "float64"}}
 """Options of an optimizer and its twin, other than their defaults."""
 
 

@@ -38,8 +38,8 @@ from lightning_modules.training_loop import use_lean_steps
 FACTORIES = ("optimizer", "lr_scheduler", "model.backbone", "model.activation")
 COMMANDS = ("fit", "validate", "test", "predict")
 OPTIMIZER_HELP = (
-    "Optimizer: LAMB, COCOB, SAM, a name of torch.optim or timm.optim, or a class. --optimizer.help NAME lists its "
-    "options."
+    "Optimizer: LAMB, COCOB, SAM, Muon, a name of torch.optim or timm.optim, or a class. --optimizer.help NAME lists "
+    "its options."
 )
 TRUST_HELP = (
     "Packages, separated by commas, that a checkpoint and its run's config.yaml may name; what you type needs no trust."
