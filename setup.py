@@ -79,6 +79,7 @@ setup(
         'faiss-gpu>=1.15; platform_system == "Linux" and platform_machine == "x86_64"',
         'faiss-cpu>=1.15; platform_system != "Linux" or platform_machine != "x86_64"',
         "scikit-learn>=1.8",
+        "threadpoolctl>=3.5",
         "eli5>=0.16",
         "tensorboard>=2.19",
         "jsonargparse[signatures]>=4.50",

@@ -9,6 +9,7 @@ from .data import Array, Labels, to_numpy
 from .device import open_rows
 from .parallel import find_gpus, open_gpus
 from .problem import Problem
+from .survey import scale_weights, unscale
 
 
 def label(problem: Problem, centres: Array, device: str) -> Labels:
@@ -20,12 +21,14 @@ def label(problem: Problem, centres: Array, device: str) -> Labels:
 
 def distances(problem: Problem, centres: Array) -> Array:
     """Return the distance of each row to each centre: `[N, K]`."""
-    return open_rows(problem).distances(problem.coordinates.float64(to_numpy(centres)))
+    with problem.workers:
+        return open_rows(problem).distances(problem.coordinates.float64(to_numpy(centres)))
 
 
 def objective(problem: Problem, centres: Array, device: str) -> float:
     """Return the objective of the data."""
+    problem, exponent = scale_weights(problem)
     labels = label(problem, centres, device)
     with problem.workers:
         squares = open_rows(problem).objective(problem.coordinates.float64(to_numpy(centres)), labels)
-    return problem.coordinates.restore_objective(squares)
+    return unscale(problem.coordinates.restore_objective(squares), exponent)

@@ -50,10 +50,7 @@ class Coordinates:
         """Return rows or centres of the data in these coordinates, in float64; the cosine refuses a row of zeros."""
         wide = rows.astype(np.float64)
         if self.metric == "cosine":
-            norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-            if not norms.all():
-                raise ValueError("X contains a row of zeros, which has no direction: drop such rows for the cosine")
-            wide /= norms[:, None]
+            wide /= _norms(wide)[:, None]
             return wide
         wide -= self.offset
         if self.scale != 1:
@@ -81,3 +78,17 @@ class Coordinates:
         """Return the objective of the data from a sum of squared distances in these coordinates."""
         # |x - c|^2 = 2 (1 - <x, c>) for unit vectors.
         return squares / 2 if self.metric == "cosine" else squares / self.scale**2
+
+
+def _norms(rows: Float64) -> Float64:
+    """Return the norm of each row `[N]` after dividing, in place, rows whose squares over- or underflow by a number."""
+    with np.errstate(over="ignore", under="ignore"):
+        squares: Float64 = np.einsum("ij,ij->i", rows, rows)
+    extreme = np.flatnonzero(~((squares > 1e-250) & (squares < 1e300)))
+    if len(extreme):
+        largest = np.abs(rows[extreme]).max(axis=1)
+        if not largest.all():
+            raise ValueError("X contains a row of zeros, which has no direction: drop such rows for the cosine")
+        rows[extreme] /= largest[:, None]
+        squares[extreme] = np.einsum("ij,ij->i", rows[extreme], rows[extreme])
+    return np.sqrt(squares)

@@ -5,6 +5,7 @@ from functools import cached_property, partial
 
 import faiss
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .assignment import CpuAssignment, squared_distances
 from .data import Array, Block, Float32, Float64, Labels, Numbers, check_finite, pieces
@@ -56,11 +57,16 @@ class CpuRows(Rows):
         """Return the distance of each row to each centre."""
         dtype = self.problem.output.dtype
         result = np.empty((self.count, len(centres)), dtype="float32" if dtype == "bfloat16" else dtype)
-        for block in self.problem.source.blocks():
+
+        def measure(block: Block) -> None:
             rows = block.rows()
             check_finite(rows.min(), rows.max())
             for piece in pieces(*rows.shape):
                 result[block.start : block.stop][piece] = self._distances(rows[piece], centres)
+
+        with threadpool_limits(1, user_api="blas"):  # the bits of numpy's product depend on the number of its threads
+            for _ in self.problem.workers.map(measure, self.problem.source.blocks()):
+                pass
         return result
 
     def _distances(self, rows: Array, centres: Float64) -> Float64:

@@ -16,7 +16,7 @@ from .parallel import Workers, open_gpus
 from .problem import Options, Problem, Report, Result
 from .rows import Assignment
 from .starts import SAMPLE, best_start
-from .survey import Sample, draw_sample, survey
+from .survey import Sample, draw_sample, scale_weights, survey, unscale
 
 _CHEAP = 128
 """Up to this many numbers in the centres, threads lose more time waiting for Python's lock than they gain."""
@@ -29,7 +29,7 @@ def fit_centres(problem: Problem, options: Options) -> Result:
     cheap = options.clusters * problem.source.dim <= _CHEAP
     shown = options.verbose and problem.exchange.rank == 0
     with _progress(shown, options.max_iter) as report, Workers(1 if cheap else None) as workers:
-        problem = replace(problem, workers=workers)
+        problem, exponent = scale_weights(replace(problem, workers=workers))
         seen = survey(problem, options.clusters)
         sample = draw_sample(problem, SAMPLE, rng)
         coordinates = Coordinates.around(sample.rows, options.metric)
@@ -38,11 +38,12 @@ def fit_centres(problem: Problem, options: Options) -> Result:
         problem = replace(problem, coordinates=coordinates, bound=bound, total=seen.weight, gpus=gpus)
         run = _Fit(problem, options, seen.rows, report)
         try:
-            return run.run(sample, rng)
+            result = run.run(sample, rng)
         except KeyboardInterrupt:
             if run.latest is None or problem.exchange.size > 1:
                 raise
-            return run.stop()
+            result = run.stop()
+        return result._replace(objective=unscale(result.objective, exponent))
 
 
 class _Fit:

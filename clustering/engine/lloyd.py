@@ -17,6 +17,8 @@ from .rows import Assignment
 
 _PATIENCE = 10
 """Mini-batch k-means ends after this many batches without a better smoothed objective."""
+_NEGLIGIBLE = 2.0**-50
+"""A weight below this share of the sum of all weights is lost in it."""
 
 Rounding = Callable[[Float64], Float64]
 """Rounds centres to representable ones, see `Problem.representable`."""
@@ -97,11 +99,12 @@ def sweep(
     rows = min(BLOCK, max(1, problem.source.count // 4))
     share = min(1.0, 2 * rows / (problem.source.count + 1))
     for step, (batch, weights) in enumerate(_batches(problem, rows, limit, rng), 1):
-        part = problem.with_rows(batch, weights)
-        if part.total == 0:
+        weight = float(len(batch) if weights is None else weights.sum())
+        if weight <= _NEGLIGIBLE * problem.total:
             continue
-        state = open_rows(part).assignment(len(centres))
-        objective = state.assign(centres) / part.total
+        # With the total of all rows a cluster of negligible weight is empty, as in Lloyd's iterations.
+        state = open_rows(problem.with_rows(batch, weights, total=problem.total)).assignment(len(centres))
+        objective = state.assign(centres) / weight
         seen += state.counts
         rate = np.where(state.counts > 0, 1 / np.where(seen > 0, seen, 1), 0)[:, None]
         moved = centres + rate * (state.sums - state.counts[:, None] * centres)

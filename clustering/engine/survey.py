@@ -1,5 +1,7 @@
 """The first pass over the data (number of rows, range, sum of the weights) and the sample drawn from them."""
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,25 @@ class Sample(NamedTuple):
     def subset(self, numbers: Numbers) -> "Sample":
         """Return the rows with the given numbers."""
         return Sample(self.rows[numbers], None if self.weights is None else self.weights[numbers])
+
+
+def scale_weights(problem: Problem) -> tuple[Problem, int]:
+    """Return the problem with weights near 1 instead of weights that would overflow or underflow in sums and products.
+
+    Also returned is e, where the weights were 2^e times as large: 0 for usual weights, which stay as they are.
+    """
+    weights = problem.weights
+    own = 1.0 if weights is None else float(weights.max(initial=0))
+    _, exponent = math.frexp(max(problem.exchange.collect([own])))
+    if weights is None or abs(exponent) < 300:
+        return problem, 0
+    return replace(problem, weights=np.ldexp(weights, -exponent)), exponent
+
+
+def unscale(objective: float, exponent: int) -> float:
+    """Return the objective of the weights that `scale_weights` was given; infinity if it is too large."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(objective, exponent))
 
 
 def survey(problem: Problem, least: int) -> Survey:

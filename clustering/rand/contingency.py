@@ -10,8 +10,9 @@ from torch import Tensor
 
 Labels = Tensor | npt.ArrayLike
 
-_CHUNK = 1 << 16
-"""Points per step: the temporaries of one step stay in the processor's cache."""
+_CHUNK = 1 << 15
+"""Points per step: its temporaries stay in the processor's cache, and torch takes one thread for so few. With two, that
+wait for each other in every operation, 10,000,000 points took 8 to 80 times as long beside other work."""
 _TABLE = 1 << 21
 """Number of cells of the largest dense table; beyond it the pairs are sorted instead."""
 
@@ -140,17 +141,60 @@ def _sparse(one: _Codes, other: _Codes) -> tuple[Tensor, Tensor]:
 
 def _integers(labels: Labels, name: str) -> Tensor:
     """Return the labels as a tensor of integers, without a copy where they are native integers."""
-    array: Any = labels.detach() if isinstance(labels, Tensor) else np.asarray(labels)
+    array = _array(labels, name)
     if array.ndim != 1:
         raise ValueError(f"{name} labels must be one-dimensional, found shape {list(array.shape)}")
     if isinstance(array, Tensor):
-        if not array.is_floating_point() and not array.is_complex():
-            return array
-        array = array.cpu().double().numpy()
-    elif array.dtype.kind == "b" or (array.dtype.kind in "iu" and array.dtype != np.uint64):
+        return array
+    if not isinstance(labels, Tensor) and np.ma.is_masked(labels):
+        raise ValueError(f"{name} labels must all be there, found a masked one: leave out such points")
+    if array.dtype.kind == "b" or (array.dtype.kind in "iu" and array.dtype != np.uint64):
         readable = array.flags.behaved and array.dtype.isnative and array.strides[0] >= 0  # by torch
         return torch.from_numpy(array if readable else array.astype(array.dtype.newbyteorder("=")))
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
         raise ValueError(f"{name} labels must be finite, found NaN or infinity")
-    codes = torch.from_numpy(np.unique(array, return_inverse=True)[1])
+    if array.dtype.kind in "mM" and np.isnat(array).any():
+        raise ValueError(f"{name} labels must all be there, found NaT: leave out such points")
+    if array.dtype.kind in "OT":
+        codes = torch.tensor(_number(array.tolist(), name), dtype=torch.int64)
+    else:
+        codes = torch.from_numpy(np.unique(array, return_inverse=True)[1])
     return codes.to(labels.device) if isinstance(labels, Tensor) else codes
+
+
+def _array(labels: Labels, name: str) -> Any:
+    """Return labels as a tensor of integers or as an array of anything."""
+    if not isinstance(labels, Tensor):
+        try:
+            array = np.asarray(labels)
+        except ValueError:  # numpy's, of nested sequences that differ in length
+            raise ValueError(f"{name} labels must be one-dimensional, found sequences among them") from None
+        if array.dtype.kind in "US" and isinstance(labels, list | tuple):  # numpy makes "nan" of a NaN among names
+            return np.asarray(labels, dtype=object)
+        return array
+    labels = labels.detach()
+    if labels.is_complex():
+        return labels.cpu().resolve_conj().numpy()
+    return labels.cpu().double().numpy() if labels.is_floating_point() else labels
+
+
+def _number(labels: list[Any], name: str) -> list[int]:
+    """Number labels that are Python objects, of any kinds, in the order in which they first occur."""
+    numbers: dict[Any, int] = {}
+    try:
+        codes = [numbers.setdefault(label, len(numbers)) for label in labels]
+    except (TypeError, ValueError):  # ValueError: a signalling NaN of decimal
+        kinds = sorted({type(label).__name__ for label in labels if type(label).__hash__ is None})
+        raise ValueError(f"{name} labels must be hashable, found {', '.join(kinds) or 'a NaN that is not'}") from None
+    for label in numbers:
+        if _is_missing(label):
+            raise ValueError(f"{name} labels must all be there, found {label!r}: leave out such points")
+    return codes
+
+
+def _is_missing(label: Any) -> bool:
+    """Return whether a label is None, NaN, NaT or pandas' NA, none of which equals itself."""
+    try:
+        return label is None or label != label or label in (float("inf"), -float("inf"))
+    except TypeError:  # of pandas' NA, which is neither true nor false
+        return True

@@ -30,7 +30,9 @@ class _PairMetric(Metric):
         self.add_state("cells", default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch: integer labels `[N]` of the clustering (`preds`) and of the classes (`target`)."""
+        """Add a batch: integer labels `[N]` of the clustering (`preds`) and of the classes (`target`); N may be 0."""
+        if len(preds) == len(target) == 0:
+            return
         for name, labels in (("preds", preds), ("target", target)):
             if labels.is_floating_point() or labels.is_complex():
                 raise ValueError(f"{name} must be integer labels, found {labels.dtype}")
@@ -39,6 +41,10 @@ class _PairMetric(Metric):
         self.cells = [*cells, batch]
         if len(self.cells) >= _MERGE_AT:
             self.cells = [torch.stack(self._merged(), dim=1)]
+
+    def forward(self, preds: Tensor, target: Tensor) -> Any:
+        """Add a batch and return its score, NaN for an empty one."""
+        return super().forward(preds, target) if len(preds) or len(target) else torch.tensor(float("nan")).double()
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the cells of all processes, including those without a batch."""

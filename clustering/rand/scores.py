@@ -107,7 +107,8 @@ def rand_score(labels_true: Labels, labels_pred: Labels) -> Tensor | float:
         A float; for tensors, a float64 scalar on their device. 1 for fewer than two points.
 
     Raises:
-        ValueError: For labels that are not one-dimensional or differ in number.
+        ValueError: For labels that are not one-dimensional or differ in number, and missing ones: None, NaN, infinity,
+            NaT, pandas' NA, a masked point.
 
     Example:
         >>> rand_score([0, 0, 1, 1], ["b", "b", "a", "a"])

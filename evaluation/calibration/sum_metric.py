@@ -39,8 +39,14 @@ class SumMetric(Metric):
         """Return the metric of the sums."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch: `preds` `[N, K]` or `[N]`, `target` `[N]`."""
+        """Add a batch: `preds` `[N, K]` or `[N]`, `target` `[N]`; N may be 0."""
+        if len(preds) == len(target) == 0:
+            return
         self.sums = self.sums + self._batch_sums(prepare(preds, target, self.from_logits)).to(self.sums)
+
+    def forward(self, preds: Tensor, target: Tensor) -> Any:
+        """Add a batch and return its value, NaN for an empty one."""
+        return super().forward(preds, target) if len(preds) or len(target) else self.sums.new_tensor(float("nan"))
 
     def compute(self) -> Tensor:
         """Return the metric of all samples so far, a float64 scalar."""

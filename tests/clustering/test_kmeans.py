@@ -14,6 +14,7 @@ from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
+from threadpoolctl import threadpool_limits
 
 from clustering import KMeans
 from reference.kmeans import best_objective, lloyd, objective, squared_distances
@@ -181,6 +182,42 @@ for k, d, metric in ((9, 3, "euclidean"), (40, 20, "euclidean"), (30, 17, "cosin
     for value in (model.cluster_centers_, model.labels_, np.float64(model.inertia_)):
         print(hashlib.sha256(value.tobytes()).hexdigest())
 """
+
+
+def test_distances_have_the_same_bits_with_any_number_of_threads():
+    rng = np.random.default_rng(0)
+    rows, centres = rng.normal(size=(500, 300)), rng.normal(size=(300, 300))
+    model = KMeans(300, init=centres, max_iter=1).fit(rows)
+    found = []
+    for threads in (1, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(model.transform(rows))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("algorithm", ["lloyd", "minibatch"])
+@pytest.mark.parametrize("weight", [5e-324, 1e-310, 1e-300, 1e300])
+def test_weights_of_any_size(algorithm, weight):
+    rows = make_blobs(200, 3, centers=3, cluster_std=0.1, random_state=0)[0]
+    usual, scaled = (
+        KMeans(3, algorithm=algorithm, random_state=0).fit(rows, sample_weight=np.full(200, each))
+        for each in (1.0, weight)
+    )
+    found, expected = (model.cluster_centers_[model.cluster_centers_[:, 0].argsort()] for model in (scaled, usual))
+    np.testing.assert_allclose(found, expected, rtol=1e-3 if algorithm == "minibatch" else 1e-9, atol=1e-3)
+    assert scaled.inertia_ == pytest.approx(usual.inertia_ * weight, rel=0.1)
+    assert scaled.score(rows, sample_weight=np.full(200, weight)) == pytest.approx(-scaled.inertia_)
+
+
+def test_minibatches_of_negligible_weight_move_nothing():
+    rows = make_blobs(400, 3, centers=3, cluster_std=0.1, random_state=0)[0]
+    weights = np.where(np.arange(400) % 40 == 0, 1.0, 5e-324)
+    tiny, none = (
+        KMeans(3, algorithm="minibatch", random_state=0).fit(rows, sample_weight=each)
+        for each in (weights, np.where(weights == 1, 1.0, 1e-30))
+    )
+    np.testing.assert_array_equal(tiny.cluster_centers_, none.cluster_centers_)
+    assert np.isfinite(tiny.inertia_)
 
 
 def test_the_same_bits_in_any_process_with_any_number_of_threads():

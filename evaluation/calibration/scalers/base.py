@@ -29,6 +29,8 @@ class Scaler(nn.Module):
 
     fitted: ClassVar[tuple[str, ...]]
     """The names of the fitted tensors."""
+    fits_each_class: ClassVar[bool] = True
+    """Whether there are parameters of each class, so that a class without examples would never be predicted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,8 +43,8 @@ class Scaler(nn.Module):
             The scaler, its fitted tensors float64 on the device of the logits.
 
         Raises:
-            ValueError: For shapes that do not match, labels out of range, values that are not finite, and data that
-                determine no calibration.
+            ValueError: For shapes that do not match, labels out of range, values that are not finite, a class without
+                examples (except for `TemperatureScaling`), and data that determine no calibration.
         """
         return self.fit_checked(prepare(logits, labels, from_logits=True))
 
@@ -54,6 +56,8 @@ class Scaler(nn.Module):
             scores, labels = scores.cpu(), labels.cpu()
         with torch.no_grad():
             rows = two_columns(scores)
+            if self.fits_each_class:
+                _check_every_class(type(self).__name__, labels, rows.shape[1])
             self._fit(Predictions(rows, labels, from_logits=True))
         self.classes_ = np.arange(rows.shape[1])  # which scikit-learn's scorers read
         return self
@@ -160,6 +164,17 @@ def _check_finite(logits: Tensor) -> None:
     low, high = (float(value) for value in logits.aminmax()) if logits.numel() else (0.0, 0.0)
     if not abs(low) < float("inf") or not abs(high) < float("inf"):
         raise ValueError(f"logits must be finite, found {low if not abs(low) < float('inf') else high}")
+
+
+def _check_every_class(name: str, labels: Tensor, classes: int) -> None:
+    absent = (labels.bincount(minlength=classes) == 0).nonzero().flatten().tolist()
+    if absent:
+        which = f"class {absent[0]}" if len(absent) == 1 else f"the classes {', '.join(map(str, absent[:5]))}"
+        more = f" and {len(absent) - 5} others" if len(absent) > 5 else ""
+        raise ValueError(
+            f"labels must have every class, found no example of {which}{more}, which {name} would learn never to "
+            "predict: hold out more data, stratified, or use TemperatureScaling"
+        )
 
 
 def check_positive(name: str, value: float, *, zero: bool = False) -> float:

@@ -17,7 +17,7 @@ from .one_vs_rest import OneVsRest
 class PlattScaling(OneVsRest):
     """Fit a logistic curve to each class against the rest, by L-BFGS in float64.
 
-    Platt's targets are neither 0 nor 1, so the curve is finite for separable and for constant labels too. With more
+    Platt's targets are neither 0 nor 1, so the curve is finite for separable labels too. With more
     than two classes each row is divided by its sum.
 
     Attributes:

@@ -48,6 +48,7 @@ class TemperatureScaling(Scaler):
     """
 
     fitted = ("temperature_",)
+    fits_each_class = False
     temperature_: Tensor
 
     def __init__(self, bounds: tuple[float, float] = (1e-4, 1e4)) -> None:

@@ -17,8 +17,7 @@ from .minimise import minimise, softmax_loss
 class VectorScaling(Scaler):
     """Scale and shift the logit of each class; the loss is convex and is minimised by L-BFGS in float64.
 
-    The small penalty towards the identity keeps the fit finite where the data alone do not: for separable labels, and
-    for a class that no label has.
+    The small penalty towards the identity keeps the fit finite where the data alone do not: for separable labels.
 
     Args:
         l2: Weight of the penalty.

@@ -55,6 +55,17 @@ def test_cosine_coordinates_are_directions():
         coordinates.float64(np.zeros((1, 3)))
 
 
+@pytest.mark.parametrize(("dtype", "sizes"), [("float64", (1e-300, 1e-308, 1e300, 1e307)), ("float32", (1e-33, 1e37))])
+def test_the_direction_of_very_short_and_very_long_rows(dtype, sizes):
+    data = rows().astype(dtype)
+    for size in sizes:
+        mixed = data.copy()
+        mixed[::2] *= np.array(size, dtype)
+        given = mixed.copy()
+        np.testing.assert_allclose(Coordinates("cosine").float64(mixed), Coordinates("cosine").float64(data), rtol=1e-6)
+        np.testing.assert_array_equal(mixed, given)
+
+
 def test_default_coordinates_are_those_of_the_data():
     np.testing.assert_array_equal(Coordinates().float64(rows()), rows())
 

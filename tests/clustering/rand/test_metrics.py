@@ -30,6 +30,15 @@ def test_batches_add_up_to_the_whole(metric, theirs):
         score.compute()
 
 
+@pytest.mark.parametrize("metric", [RandScore, AdjustedRandScore])
+def test_an_empty_batch_adds_nothing(metric):
+    score = metric()
+    assert score(torch.tensor([]), torch.tensor([])).isnan()
+    score.update(torch.tensor([0, 1, 1]), torch.tensor([2, 5, 5]))
+    score.update(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    assert score.compute() == 1
+
+
 def test_half_precision_modules_and_checkpoints_keep_the_counts():
     score = AdjustedRandScore()
     score.persistent(True)

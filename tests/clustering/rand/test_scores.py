@@ -1,4 +1,7 @@
+from decimal import Decimal
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -56,6 +59,13 @@ def test_tensors_of_floats_are_labels_too(dtype):
         lambda labels: labels[::-1].copy()[::-1],
         lambda labels: np.repeat(labels, 2)[::2],
         lambda labels: np.frombuffer(labels.tobytes(), dtype=labels.dtype),
+        lambda labels: np.frombuffer(b"x" + labels.tobytes(), dtype=labels.dtype, offset=1),
+        lambda labels: labels.astype(">f8")[::-1].copy()[::-1],
+        lambda labels: np.asfortranarray(np.stack([labels, labels], 1))[:, 1],
+        lambda labels: labels.astype(object),
+        lambda labels: labels.astype(np.dtypes.StringDType()),
+        lambda labels: labels + 1j * labels,
+        lambda labels: labels.astype("M8[D]"),
     ],
 )
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -123,8 +133,35 @@ def test_cells_add_up():
         ([0, 1], [0], "found 2 and 1 labels"),
         ([[0, 1]], [0], "one-dimensional, found shape \\[1, 2\\]"),
         ([0.0, float("nan")], [0, 1], "must be finite, found NaN"),
+        ([0, 1], torch.tensor([0, complex("nan")]).numpy(), "must be finite, found NaN"),
+        (["a", float("nan")], [0, 1], "first labels must all be there, found nan: leave out"),
+        ([0, 1], np.array(["a", np.nan], dtype=object), "second labels must all be there, found nan"),
+        (["a", float("inf")], [0, 1], "first labels must all be there, found inf"),
+        (["a", None], [0, 1], "must all be there, found None"),
+        ([1, None], [0, 1], "must all be there, found None"),
+        ([1, pd.NA], [0, 1], "must all be there, found <NA>"),
+        (pd.array([1, None], dtype="Int64"), [0, 1], "must (all be there|be finite)"),  # pandas 2 and 3
+        (pd.array(["a", None], dtype="string"), [0, 1], "must all be there"),
+        (pd.Categorical(["a", None]), [0, 1], "must all be there, found nan"),
+        (pd.Series([pd.NaT, pd.Timestamp(0)]), [0, 1], "must all be there, found NaT"),
+        ([Decimal("nan"), 1], [0, 1], "must all be there, found Decimal"),
+        (np.ma.masked_array([0, 1], mask=[0, 1]), [0, 1], "must all be there, found a masked one"),
+        ([{}, {}], [0, 1], "must be hashable, found dict"),
+        ([(1,), (1, 2)], [0, 1], "one-dimensional, found sequences"),
     ],
 )
 def test_errors(first, second, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as found:
         rand_score(first, second)
+    assert "\n" not in str(found.value)
+
+
+def test_labels_of_several_kinds_and_complex_tensors():
+    assert rand_score([0, "0", 0, 1], [5, 6, 5, 7]) == 1
+    assert rand_score(torch.tensor([1j, 2j, 1j]), torch.tensor([0, 1, 0])) == 1
+
+
+def test_no_operation_on_a_step_is_cut_for_several_threads():
+    from clustering.rand import contingency as module
+
+    assert module._CHUNK <= 32768  # below at::internal::GRAIN_SIZE torch works in the calling thread

@@ -42,6 +42,20 @@ def test_metric_without_a_sample_is_an_error():
         CalibrationError().compute()
 
 
+@pytest.mark.parametrize(
+    "make", [CalibrationError, BrierScore, NegativeLogLikelihood, lambda: ClasswiseCalibrationError(CLASSES)]
+)
+def test_an_empty_batch_adds_nothing(make):
+    logits, labels = sample(20, CLASSES)
+    metric, plain = make(), make()
+    none = torch.zeros(0, CLASSES), torch.zeros(0, dtype=torch.int64)
+    assert metric(*none).isnan()
+    metric.update(logits.softmax(1), labels)
+    plain.update(logits.softmax(1), labels)
+    metric.update(*none)
+    assert metric.compute() == plain.compute()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_metric_equals_the_function(norm, from_logits):
