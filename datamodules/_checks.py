@@ -1,5 +1,6 @@
 """Checks of constructor arguments, each with a one-line error: the argument, the constraint, the value found."""
 
+import os
 from collections.abc import Sequence
 
 
@@ -40,3 +41,12 @@ def size(name: str, value: int | float | None) -> int | float | None:
     if isinstance(value, float) and value > 1:
         raise ValueError(f"{name} must be between 0 and 1 as a fraction, found {value!r}; give a count as an integer")
     return value
+
+
+def own_path(path: str | os.PathLike[str]) -> str:
+    """Return a path with the user's home folder in place of `~`.
+
+    >>> own_path("data")
+    'data'
+    """
+    return os.path.expanduser(str(path))

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._checks import at_least, size
+from ._checks import at_least, own_path, size
 from .pipeline import placement
 from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
 from .pipeline.loader import BatchLoader, Resident, Streamed
-from .pipeline.split import stratified_split
+from .pipeline.split import Indices, stratified_split
 
 Part = Literal["train", "val", "test"]
 
@@ -34,7 +34,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
 
     A subclass sets `num_classes`, `image_shape` and `classes` (as class attributes or in its constructor) and
     implements `read`, `statistics` (not called if the class sets `mean` and `std`) and `batch_maker`. It may also
-    override `labels`, `load` and Lightning's `prepare_data` (downloads). `ImageDataModule` implements all but `read`.
+    override `labels`, `divide`, `load` and Lightning's `prepare_data` (downloads). `ImageDataModule` implements all but
+    `read`.
 
     The training set is split into a training and a validation part, stratified by class. The split depends on
     `split_seed` only: neither the training seed nor the size of the training part changes the validation part. From a
@@ -93,7 +94,7 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         # Not for the loggers: Lightning refuses to log a module and its data when both have an option of one name.
         self.save_hyperparameters(logger=False)
-        self.data_dir = str(data_dir) if data_dir is not None else os.environ.get("DATA_DIR") or "data"
+        self.data_dir = own_path(data_dir if data_dir is not None else os.environ.get("DATA_DIR") or "data")
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
         self.train_size, self.val_size = size("train_size", train_size), size("val_size", val_size)
@@ -148,6 +149,17 @@ class SplitDataModule(pl.LightningDataModule, ABC):
     def labels(self) -> Tensor:
         """Return the labels of the training set, from which the split is drawn, if possible without its examples."""
         return self._set("train").labels
+
+    def divide(self, labels: Indices) -> dict[str, Indices]:
+        """Return the examples of each part, positions in the training set, from its labels `[N]`."""
+        sizes = {"test": self.test_size} if self.test_size is not None else {}
+        return stratified_split(
+            labels,
+            sizes={**sizes, "val": self.val_size, "train": self.train_size},
+            rest="train",
+            seed=self.split_seed,
+            class_names=self.classes,
+        )
 
     def load(self, part: Literal["train", "test"]) -> Examples | None:
         """Return what `read` gives, in the form in which it is kept."""
@@ -205,15 +217,7 @@ class SplitDataModule(pl.LightningDataModule, ABC):
     def _split(self) -> None:
         if self._indices:
             return
-        labels = self.labels().cpu().numpy()
-        sizes = {"test": self.test_size} if self.test_size is not None else {}
-        parts = stratified_split(
-            labels,
-            sizes={**sizes, "val": self.val_size, "train": self.train_size},
-            rest="train",
-            seed=self.split_seed,
-            class_names=self.classes,
-        )
+        parts = self.divide(self.labels().cpu().numpy())
         self._indices = {name: torch.from_numpy(indices) for name, indices in parts.items()}
         if self.mean is None or self.std is None:
             mean, std = self.statistics(self._indices["train"])

@@ -1,5 +1,6 @@
 """Any folder of images."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -7,19 +8,35 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import ImageColor
 from torch import Tensor
 
-from ._checks import at_least
+from ._checks import at_least, own_path
 from .base import Examples
 from .files.array_cache import ArrayCache
-from .files.image_files import FolderImages, Listing, class_names, first_shape, list_images
+from .files.decoding import Decoding, decode
+from .files.image_files import FolderImages
+from .files.image_listing import Listing, class_names, first_image, joined, list_images, similar_names
+from .files.messages import say, shown
 from .image import ImageDataModule
 from .pipeline.batch import ImageStore
 from .pipeline.scaling import mean_and_std
+from .pipeline.split import Indices, stratified_split
+
+VALIDATION = ("val", "valid", "validation")
+"""Names of the folder of the validation part."""
 
 
 class ImageFolderDataModule(ImageDataModule):
-    """Images in `data_dir/train/<class>/` and `data_dir/test/<class>/`, converted to RGB.
+    """Images in `data_dir/train/<class>/` and `data_dir/test/<class>/`, of any format of Pillow, converted to RGB.
+
+    With a folder `val/` (or `valid/`, `validation/`) as in ImageNet, it is the validation part and all of `train/` the
+    training part; without `test/` it is the test part too. Class folders are read with their subfolders. Hidden files
+    and folders are left out; one line says how many images are used, how many files are left out, and why.
+
+    An image is turned upright by its EXIF orientation. What is transparent is drawn over `background`. Values of more
+    than 8 bits are scaled to 0..255: 16 bits from 0..65535, floats from 0..1; others are refused unless `value_range`
+    is given. Of several frames the first is used.
 
     All images are decoded once, in parallel threads, and kept as one array of bytes in `cache_dir`, with checksums of
     the file list (paths, sizes, times) and of the array itself. The next start reads the array; images are decoded
@@ -29,6 +46,9 @@ class ImageFolderDataModule(ImageDataModule):
     Args:
         image_size: Scale the shorter side to this length and keep the square in the middle. None: all images must have
             the same size.
+        background: Colour under transparent images: a name, or `"#rrggbb"`.
+        value_range: Values that become black and white in images of more than 8 bits, such as `(0, 4095)` for 12 bits
+            in a file of 16; values beyond are clipped. None: the whole range of 16 bits, and 0 to 1 for floats.
         cache_dir: Folder of the decoded images. None: `data_dir/.decoded`, with a warning if it cannot be written.
         **options: See `ImageDataModule` and `SplitDataModule`.
 
@@ -39,17 +59,41 @@ class ImageFolderDataModule(ImageDataModule):
             images differ in size.
     """
 
-    def __init__(self, *, image_size: int | None = None, cache_dir: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        image_size: int | None = None,
+        background: str = "white",
+        value_range: tuple[float, float] | None = None,
+        cache_dir: str | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.image_size = None if image_size is None else at_least("image_size", image_size, 1)
-        self.cache_dir = cache_dir
+        self.how = Decoding(self.image_size, _colour(background), _limits(value_range))
+        self.cache_dir = None if cache_dir is None else own_path(cache_dir)
         train = Path(self.data_dir) / "train"
         self.classes = class_names(train)
         self.num_classes = len(self.classes)
+        if similar := similar_names(self.classes):
+            say(f"{shown(train)}: the classes {', '.join(map(shown, similar[:4]))} differ by case only")
+        folders = (Path(self.data_dir) / name for name in VALIDATION)
+        self._validation = next((folder for folder in folders if folder.is_dir()), None)
+        if self._validation is not None:
+            if self.val_size and self.val_size != 0.1:
+                raise ValueError(
+                    f"val_size={self.val_size} has no effect, as {shown(self._validation)} is the validation part; "
+                    "leave it out, or set it to 0 to train without validation"
+                )
+            if not (Path(self.data_dir) / "test").is_dir():
+                self.test_size = 0  # the test part is taken from the folders that are read for training
         self._listings: dict[str, Listing] = {}
         self._sums: NDArray[np.int64] | None = None
         side = self.image_size
-        self.image_shape = (3, side, side) if side else first_shape(train, self.classes)
+        if side:
+            self.image_shape = (3, side, side)
+        else:
+            self.image_shape = decode(first_image(train, self.classes), self.how).pixels.shape
 
     def prepare_data(self) -> None:
         """Decode what is not in the cache, once per machine."""
@@ -57,18 +101,37 @@ class ImageFolderDataModule(ImageDataModule):
         self._set("train")
         self._set("test")
 
-    def read(self, part: Literal["train", "test"]) -> tuple[FolderImages, Tensor]:
-        """Return the images of `train/` or `test/` as a dataset that decodes them, and their labels."""
+    def read(self, part: Literal["train", "test"]) -> tuple[FolderImages, Tensor] | None:
+        """Return the images of `train/` (with those of `val/` behind) or `test/` as a dataset, and their labels.
+
+        None for the test part if there is no `test/`.
+        """
+        if part == "test" and self.test_size is not None:
+            return None
         listing = self._listing(part)
-        return FolderImages(listing, self.image_size, self.image_shape), torch.from_numpy(listing.labels)
+        return FolderImages(listing, self.how, self.image_shape), torch.from_numpy(listing.labels)
 
     def labels(self) -> Tensor:
-        """Return the labels of `train/`, which the folder names give."""
+        """Return the labels of `train/` and `val/`, which the folder names give."""
         return torch.from_numpy(self._listing("train").labels)
 
-    def load(self, part: Literal["train", "test"]) -> Examples:
+    def divide(self, labels: Indices) -> dict[str, Indices]:
+        """Return the examples of each part: those of `val/`, if there is one, are the validation part."""
+        if self._validation is None:
+            return super().divide(labels)
+        first = len(labels) - self._behind
+        options: dict[str, Any] = {"rest": "train", "seed": self.split_seed, "class_names": self.classes}
+        parts = stratified_split(labels[:first], sizes={"train": self.train_size}, **options)
+        behind = np.arange(first, len(labels))
+        parts["val"] = behind if self.val_size else behind[:0]
+        return parts if self.test_size is None else parts | {"test": behind}
+
+    def load(self, part: Literal["train", "test"]) -> Examples | None:
         """Return the images in an `ImageStore`, decoded or from the cache; if not `resident`, as a dataset."""
-        images, labels = self.read(part)
+        content = self.read(part)
+        if content is None:
+            return None
+        images, labels = content
         if not self.resident:
             return Examples(images, labels)
         # Decoded straight into the store, so that the set is never in memory twice.
@@ -87,7 +150,8 @@ class ImageFolderDataModule(ImageDataModule):
         if self.resident:
             self._set("train")  # decodes once for pixels and sums
         if self._sums is None:
-            (images, _), cache = self.read("train"), self._cache("train")
+            images = FolderImages(self._listing("train"), self.how, self.image_shape)
+            cache = self._cache("train")
             self._sums = np.empty((len(images), 3, 2), dtype=np.int64)
             if not cache.read("sums", self._sums):
                 self._sums = images.sums(None)
@@ -96,10 +160,35 @@ class ImageFolderDataModule(ImageDataModule):
 
     def _listing(self, part: Literal["train", "test"]) -> Listing:
         if part not in self._listings:
-            self._listings[part] = list_images(Path(self.data_dir) / part, self.classes)
+            listing = list_images(Path(self.data_dir) / part, self.classes)
+            if part == "train" and self._validation is not None:
+                validation = list_images(self._validation, self.classes)
+                self._behind = len(validation.files)
+                listing = joined(Path(self.data_dir), listing, validation)
+                if self.test_size is not None:
+                    say(f"{shown(self.data_dir)} has no test/: the test part is {self._validation.name}/")
+            self._listings[part] = listing
         return self._listings[part]
 
     def _cache(self, part: Literal["train", "test"]) -> ArrayCache:
         folder = Path(self.data_dir) / ".decoded" if self.cache_dir is None else Path(self.cache_dir)
         name = f"{part}-{self.image_size or 'original'}"
-        return ArrayCache(folder, name, self._listing(part).checksum, required=self.cache_dir is not None)
+        source = f"{self._listing(part).checksum} {self.how}"
+        return ArrayCache(folder, name, source, required=self.cache_dir is not None)
+
+
+def _colour(background: str) -> str:
+    try:
+        ImageColor.getrgb(background)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"background must be a colour such as white or #ff8000, found {background!r}") from error
+    return background
+
+
+def _limits(value_range: Sequence[float] | None) -> tuple[float, float] | None:
+    if value_range is None:
+        return None
+    limits = tuple(map(float, value_range))
+    if len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf:
+        raise ValueError(f"value_range must hold two finite numbers, black < white, found {list(value_range)}")
+    return limits[0], limits[1]

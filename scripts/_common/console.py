@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 
 def print_rows(
@@ -23,12 +24,13 @@ def print_rows(
     if chosen is not None:
         rows = {name: {chosen[key]: row[key] for key in chosen if key in row} for name, row in rows.items()}
     columns = dict.fromkeys(column for row in rows.values() for column in row)
-    table = Table(Column(first, overflow="fold"), title=title, title_justify="left")
+    table = Table(Column(literal(first), overflow="fold"), title=literal(title), title_justify="left")
     for column in columns:
         numbers = all(isinstance(row.get(column, 0), int | float) for row in rows.values())
-        table.add_column(column, justify="right" if numbers else "left")
+        table.add_column(literal(column), justify="right" if numbers else "left")
     for name, row in rows.items():
-        table.add_row(name, *(cell(row[column]) if column in row else "" for column in columns))
+        cells = (cell(row[column]) if column in row else "" for column in columns)
+        table.add_row(literal(name), *map(literal, cells))
     with suppress(OSError):
         Console(width=max(Console().width, 120)).print(table)
 
@@ -56,4 +58,23 @@ def print_files(folder: Path, files: dict[str, str]) -> None:
 def say(line: str) -> None:
     """Print a line unwrapped and unformatted, so that it can be copied."""
     with suppress(OSError):  # standard output may be a file on a full disk
-        Console(soft_wrap=True, highlight=False).print(line, markup=False)
+        Console(soft_wrap=True, highlight=False).print(literal(line))
+
+
+def literal(text: str) -> Text:
+    """Return a text as rich shows it unchanged: nothing in it is markup, an emoji's name or a control character."""
+    return Text(plain(text))
+
+
+def plain(text: str) -> str:
+    r"""Return a text that moves no terminal: control characters other than line breaks are written as escapes.
+
+    Example:
+        >>> print(plain("a\x1b[2Jb [kg]"))
+        a\x1b[2Jb [kg]
+    """
+    if text.isprintable():
+        return text
+    from datamodules.files.messages import shown  # which takes seconds, and few texts need it
+
+    return "\n".join(line if line.isprintable() else shown(line) for line in text.split("\n"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 
+from _common.console import plain
 from _common.parser_errors import shorten
 
 TRACEBACK = "LIGHTNING_BLOCKS_TRACEBACK"
@@ -55,13 +56,13 @@ def fail(error: BaseException) -> None:
     """End the program with one line about `error`."""
     if os.environ.get(TRACEBACK):
         raise error
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    print(f"error: {plain(one_line(error))}", file=sys.stderr)
     raise SystemExit(1) from error
 
 
 def warn(message: str) -> None:
     """Print one line of warning."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {plain(message)}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,13 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> go.Fi
     for place, (name, row) in enumerate(results["table"].items()):
         runs = [run for run in results["runs"] if run["name"] == name and run["status"] == "finished"]
         values = [run["metrics"][results["metric"]] for run in runs]
-        texts = [f"{name}<br>seed {run['seed']}: {value:.4g}" for run, value in zip(runs, values, strict=True)]
+        label = escape(name, quote=False)  # plotly's texts are a kind of HTML
+        texts = [f"{label}<br>seed {run['seed']}: {value:.4g}" for run, value in zip(runs, values, strict=True)]
         dots = {"color": colours[name], "size": 9, "opacity": 0.65}
         figure.add_scatter(mode="markers", x=values, y=[place] * len(values), text=texts, marker=dots)
         if row["mean"] is None:
             continue
-        text, margin = f"{name}<br>mean {row['mean']:.4g}", 0.0
+        text, margin = f"{label}<br>mean {row['mean']:.4g}", 0.0
         if row["high"] is not None:
             text += f"<br>95% interval {row['low']:.4g} to {row['high']:.4g}"
             margin = row["high"] - row["mean"]
@@ -51,7 +53,11 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> go.Fi
     figure.update_layout(margin={"l": 70, "r": 20, "t": 20, "b": 50})
     figure.update_xaxes(title_text=results["metric"], range=_range(results))
     # As tick labels, long names have room beside the chart.
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6])
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=[escape(name, quote=False) for name in names],
+        range=[len(names) - 0.4, -0.6],
+    )
     return figure
 
 
@@ -79,8 +85,9 @@ def curve_chart(
             if getattr(curve, axis):
                 if curve.sd:
                     figure.add_trace(_band(curve, axis, name, colours[name]), row=1, col=column)
-                line = _line(curve, axis, f"{name}, {split}", colours[name])
-                line.update(name=name, legendgroup=name, showlegend=name not in named)
+                label = escape(name, quote=False)
+                line = _line(curve, axis, f"{label}, {split}", colours[name])
+                line.update(name=label, legendgroup=name, showlegend=name not in named)
                 figure.add_trace(line, row=1, col=column)
                 named.add(name)
         logarithmic = positive_over_decades([value for curve in by_name.values() for value in curve.mean])

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from _common.console import print_rows, say
+from _common.console import literal, print_rows, say
 from _common.run import shell
 from _compare.engines import Processes
 from _compare.ray import Ray
@@ -27,7 +27,9 @@ def make_runs(tasks: Sequence[Task], engine: Processes | Ray, metric: str, folde
         (task.folder / OUTCOME).unlink(missing_ok=True)
     running: dict[Path, str] = {}
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress("runs", *columns, TextColumn("{task.description}"), console=Console(), transient=True) as progress:
+    with Progress(
+        "runs", *columns, TextColumn("{task.description}", markup=False), console=Console(), transient=True
+    ) as progress:
         bar = progress.add_task("", total=len(tasks), completed=len(tasks) - len(left))
 
         def started(task: Task) -> None:
@@ -39,7 +41,7 @@ def make_runs(tasks: Sequence[Task], engine: Processes | Ray, metric: str, folde
                 for task in done:
                     running.pop(task.folder, None)
                     progress.update(bar, advance=1, description="; ".join(running.values()))
-                    progress.console.print(_line(task, metric), highlight=False, soft_wrap=True, markup=False)
+                    progress.console.print(literal(_line(task, metric)), highlight=False, soft_wrap=True)
                     check_metric([task], metric)
         except KeyboardInterrupt:
             progress.stop()

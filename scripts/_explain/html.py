@@ -1,12 +1,18 @@
 """HTML helpers for the pages of `explain.py`."""
 
+import copy
 from html import escape
+from typing import Any
 
+import attr
 import eli5
 from eli5.base import Explanation
 from eli5.formatters import fields
 from eli5.formatters.html import format_html_styles
 
+from _explain.local_explanations import BIAS
+
+_MARKS = {ord(character): 0xE000 + number for number, character in enumerate("<>&\"'")}
 FIELDS = tuple(field for field in fields.ALL if field != "description")
 STYLES = f"""{format_html_styles()}
 <style>
@@ -43,6 +49,30 @@ def cards(content: dict[str, str]) -> str:
 
 def explanation_html(explanation: Explanation, values: bool = False) -> str:
     """Format an explanation by eli5, with or without the features' values; `STYLES` has eli5's styles."""
-    return eli5.format_as_html(
-        explanation, include_styles=False, force_weights=False, show=FIELDS, show_feature_values=values
-    )
+    return escaped(explanation, force_weights=False, show=FIELDS, show_feature_values=values)
+
+
+def escaped(explanation: Explanation, **options: Any) -> str:
+    """Format an explanation by eli5, whose templates escape only some names, with every name and text escaped.
+
+    While eli5 formats, characters of a private area stand for those of HTML, one for one, so that positions in a
+    document stay right.
+    """
+    html = eli5.format_as_html(_marked(explanation), include_styles=False, **options)
+    return html.translate({mark: escape(chr(character)) for character, mark in _MARKS.items()})
+
+
+def _marked(value: Any) -> Any:
+    """Return a copy of an explanation, or of a part of it, with marks in its texts."""
+    if isinstance(value, str):
+        return value if value == BIAS else value.translate(_MARKS)
+    if isinstance(value, dict):
+        return {_marked(key): _marked(one) for key, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_marked, value))
+    if not attr.has(type(value)):
+        return value
+    marked = copy.copy(value)
+    for field in attr.fields(type(value)):
+        setattr(marked, field.name, _marked(getattr(value, field.name)))
+    return marked

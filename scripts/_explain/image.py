@@ -17,6 +17,7 @@ from _common.console import print_rows, say
 from _common.page import page, picture
 from _common.rebuild import TrainedRun, rebuild, train_default
 from _common.run import Run
+from _explain.html import escaped
 from evaluation.explanation import ImageExplanation
 
 MEASURES = {
@@ -155,5 +156,5 @@ def _page(results: dict[str, Any], figure: Figure, explained: dict[int, ImageExp
     sections = [introduction, picture(figure, "test images and their heatmaps")]
     for i, explanation in explained.items():
         sections.append(f"<h2>Test image {i}, class {escape(results['images'][str(i)]['label'])}</h2>")
-        sections.append(eli5.format_as_html(explanation, include_styles=False))
+        sections.append(escaped(explanation))
     return page("Regions that support the prediction", *sections, head=eli5.format_html_styles())

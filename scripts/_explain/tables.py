@@ -39,16 +39,25 @@ def default_tables(test_size: float, seed: int) -> list[Table]:
 
 
 def csv_table(
-    path: Path, target: str, names: str | None, no_header: bool, task: Task, missing: str, test_size: float, seed: int
+    path: Path,
+    target: str,
+    names: str | None,
+    no_header: bool,
+    task: Task,
+    missing: str,
+    test_size: float,
+    seed: int,
+    **reading: Any,
 ) -> Table:
     """Read a CSV file and split its rows; missing values become the means of the training part.
 
-    The parameters are options of `explain.py tabular`.
+    The parameters are options of `explain.py tabular`; `reading` is for `read_table`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"--csv: there is no file {path}")
     given = [name.strip() for name in names.split(",")] if names else []
-    content = read_table(path, target, missing == "mean", header=False if no_header else None, names=given)
+    header = False if no_header else None
+    content = read_table(path, target, missing == "mean", header, given, prefix="--", **reading)
     twice = [name for name in content.names if content.names.count(name) > 1]
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}; name them by --feature-names")
@@ -58,7 +67,7 @@ def csv_table(
     empty = np.isnan(table.X).all(axis=0)
     if empty.any():
         name = table.features[int(empty.argmax())]
-        raise ValueError(f"column {name!r} of {path} has no value in the training part; remove it")
+        raise ValueError(f"column {name!r} of {path} has no value in the training part; leave it out by --drop")
     mean = np.nanmean(table.X, axis=0)
     for rows in (table.X, table.X_test):
         np.copyto(rows, mean, where=np.isnan(rows))

@@ -30,6 +30,11 @@ def tabular(
     no_header: bool = False,
     task: Task = "auto",
     missing: Literal["error", "mean"] = "error",
+    drop: str = "",
+    text: Literal["auto", "onehot", "drop"] = "auto",
+    separator: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
     models: list[str] | None = None,
     rows: list[int] | None = None,
     test_size: float = 0.25,
@@ -47,6 +52,12 @@ def tabular(
         no_header: Whether the file's first line holds values instead of column names.
         task: Kind of target: auto chooses regression if a value is fractional or more than 100 values are distinct.
         missing: Treatment of empty cells: error refuses them, mean fills in the mean of the training part.
+        drop: Columns to leave out, names or numbers separated by commas.
+        text: Columns of words: auto makes a 0/1 column of each word, but refuses dates, and words that differ in most
+            rows, such as names; onehot takes those too; drop leaves all of them out.
+        separator: A character, or comma, semicolon, tab, pipe or space; by default found in the file.
+        decimal: Decimal mark, a point or a comma; by default found in the file.
+        encoding: Encoding of the file; by default its byte-order mark's, or UTF-8.
         models: Names of the models, such as [linear,forest]; by default all.
         rows: Indices of the test rows to explain, such as [0,5]; by default three of different classes or values.
         test_size: Share of the rows in the test part, between 0 and 1.
@@ -55,12 +66,17 @@ def tabular(
     """
     if not 0 < test_size < 1:
         raise ValueError(f"--test_size must be a share between 0 and 1, found {test_size}")
+    reading = {"separator": separator, "decimal": decimal, "encoding": encoding}
     if csv is None:
-        if target != "-1" or feature_names or no_header:
-            raise ValueError("--target, --feature_names and --no_header describe a CSV file: add --csv FILE")
+        if target != "-1" or feature_names or no_header or drop or text != "auto" or any(reading.values()):
+            raise ValueError(
+                "--target, --feature_names, --no_header, --drop, --text, --separator, --decimal and --encoding "
+                "describe a CSV file: add --csv FILE"
+            )
         tables = default_tables(test_size, seed)
     else:
-        tables = [csv_table(csv, target, feature_names, no_header, task, missing, test_size, seed)]
+        options: dict[str, Any] = {"drop": drop, "text": text, **reading}
+        tables = [csv_table(csv, target, feature_names, no_header, task, missing, test_size, seed, **options)]
     out = Run.at(output)
     for name in OPTIONAL:
         if models is None and name not in regressors():

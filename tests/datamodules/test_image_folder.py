@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
-from datamodules.files import image_files
+from datamodules.files import image_files, messages
 
 
 def small(folder, monkeypatch):
@@ -51,9 +52,9 @@ def decoded(monkeypatch):
     paths = []
     decode = image_files.decode
 
-    def spy(path, image_size):
+    def spy(path, how):
         paths.append(path)
-        return decode(path, image_size)
+        return decode(path, how)
 
     monkeypatch.setattr(image_files, "decode", spy)
     return paths
@@ -83,7 +84,9 @@ def test_subfolders_grey_images_and_other_files(image_folder):
     images = train_images(ready(image_folder))
     assert len(images) == 38
     assert (images[13] == 77).all()  # cat/more/grey.JPG is the last cat
-    assert images[12, :, 0, 0].tolist() == [1, 2, 3]
+    assert images[12, :, 0, 0].tolist() == [255, 255, 255]  # the white background
+    images = train_images(ready(image_folder, background="#0a141e"))
+    assert images[12, :, 0, 0].tolist() == [10, 20, 30]  # and not those of the cache
 
 
 def test_image_size_keeps_the_middle_square(image_folder):
@@ -99,10 +102,10 @@ def test_image_size_keeps_the_middle_square(image_folder):
 
 def test_second_start_reads_the_cache_and_no_image(image_folder, decoded):
     first = ready(image_folder)
-    assert len(decoded) == 1 + 36 + 12  # one for the shape
+    assert len(decoded) == 36 + 12
     decoded.clear()
     second = ready(image_folder, image_size=None)
-    assert len(decoded) == 1
+    assert decoded == []
     assert torch.equal(train_images(first), train_images(second))
     assert (first.mean, first.std) == (second.mean, second.std)
     decoded.clear()
@@ -190,7 +193,7 @@ def test_folder_that_cannot_be_written(image_folder, tmp_path, decoded):
         ready(image_folder, cache_dir=str(tmp_path / "cache"))
         decoded.clear()
         ready(image_folder, cache_dir=str(tmp_path / "cache"))
-    assert len(decoded) == 1
+    assert decoded == []
 
 
 def test_streaming_decodes_only_what_it_yields(image_folder, decoded):
@@ -258,3 +261,49 @@ def test_class_too_small_to_split(image_folder):
 def test_bad_image_size(image_folder):
     with pytest.raises(ValueError, match=r"image_size must be an integer of at least 1, found 0"):
         ImageFolderDataModule(data_dir=str(image_folder), image_size=0)
+
+
+def test_bad_background_and_value_range(image_folder):
+    with pytest.raises(ValueError, match=r"background must be a colour such as white or #ff8000, found 'no colour'"):
+        ImageFolderDataModule(data_dir=str(image_folder), background="no colour")
+    with pytest.raises(ValueError, match=r"value_range must hold two finite numbers, black < white, found \[1, 0\]"):
+        ImageFolderDataModule(data_dir=str(image_folder), value_range=(1, 0))
+
+
+def test_home_folder(image_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(image_folder.parent))
+    data = ready(f"~/{image_folder.name}", cache_dir=f"~/{image_folder.name}/cache")
+    assert data.data_dir == str(image_folder)
+    assert (image_folder / "cache").is_dir()
+
+
+@pytest.mark.parametrize("has_test", [True, False])
+@pytest.mark.parametrize("resident", [True, False])
+def test_imagenet_layout(image_folder, has_test, resident, capsys):
+    (image_folder / "test").rename(image_folder / "val")
+    if has_test:
+        shutil.copytree(image_folder / "val", image_folder / "test")
+    data = ready(image_folder, val_size=0.1, resident=resident)
+    assert [len(data.part_indices(part)) for part in ("train", "val", "test")] == [36, 12, 12]
+    files = sorted((image_folder / "val").glob("*/*.png"))
+    expected = np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files]) / 255
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        images = torch.cat([batch for batch, _ in loader]).double()
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+        np.testing.assert_allclose((images * std + mean).numpy(), expected, atol=1e-6)
+    trained = sorted((image_folder / "train").glob("*/*.png"))
+    pixels = np.stack([np.asarray(Image.open(file)) for file in trained]) / 255
+    np.testing.assert_allclose(data.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)  # not those of val/
+    assert ("has no test/: the test part is val/" in capsys.readouterr().out) != has_test
+    assert len(ready(image_folder, val_size=0, train_size=12).part_indices("train")) == 12
+    with pytest.raises(ValueError, match=r"val_size=6 has no effect, as .*val is the validation part"):
+        ready(image_folder)
+
+
+def test_progress_only_in_a_terminal_and_for_long_work(image_folder, monkeypatch, capsys):
+    ready(image_folder)
+    assert "decoding" not in capsys.readouterr().err
+    monkeypatch.setattr(messages, "PATIENCE", -1.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    ready(image_folder, image_size=8)
+    assert "decoding" in capsys.readouterr().err

@@ -17,6 +17,7 @@ CSV = """height,colour,weight,kind
 7.5,green,70,a
 8.5,green,80,b
 """
+COLOURS = ["colour=blue", "colour=green", "colour=red"]
 SIZES = {"test_size": 2, "val_size": 2}
 
 
@@ -132,7 +133,11 @@ def data_in_order(data):
         (CSV + "1,red,inf,a\n", {}, "column 'weight' of .* holds an infinite number"),
         ("a,b\n", {}, "has 1 lines, too few for a table"),
         ("a\n1\n2\n", {}, "has no column besides the target"),
-        ("".join(f"{i},w{i},{i % 2}\n" for i in range(200)), {}, "column '1' of .* has 200 different entries .* 'w0'"),
+        (
+            "".join(f"{i},w{i},{i % 2}\n" for i in range(200)),
+            {},
+            "column '1' of .* holds words that differ .* 'w0'.* --data.drop 1",
+        ),
     ],
 )
 def test_bad_tables(table, text, options, message):
@@ -142,7 +147,7 @@ def test_bad_tables(table, text, options, message):
 
 
 def test_not_a_text_file(tmp_path):
-    (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "table.csv").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match=r"is not a CSV file"):
         TabularDataModule(table="table.csv", data_dir=str(tmp_path))
 
@@ -150,3 +155,26 @@ def test_not_a_text_file(tmp_path):
 def test_unknown_table(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no table 'irises': it is neither one of iris, wine"):
         TabularDataModule(table="irises", data_dir=str(tmp_path))
+
+
+def test_whole_numbers_beyond_floats_are_words(table):
+    for first in (2**53, 2**64, 10**300):
+        assert table("x,y\n" + "".join(f"{i},{first + i % 3}\n" for i in range(9))).num_classes == 3
+    assert table("x,y\n" + "".join(f"{i},{'01' if i % 2 else '1'}\n" for i in range(9))).classes == ["01", "1"]
+
+
+def test_options_of_a_file_with_a_table_of_scikit_learn():
+    with pytest.raises(ValueError, match="drop describes a CSV file, found the table iris"):
+        TabularDataModule(table="iris", drop="petal width")
+
+
+def test_home_folder(table, tmp_path, monkeypatch):
+    table()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert TabularDataModule(table="~/table.csv", **SIZES).features == ["height", *COLOURS, "weight"]
+
+
+def test_a_column_without_values_in_the_training_part(table):
+    data = table("x,y,c\n" + "".join(f"{i},{1 if i == 9 else ''},{i % 2}\n" for i in range(12)), missing="mean")
+    with pytest.raises(ValueError, match=r"column 'y' of table.csv has no value in the training part"):
+        data.statistics(torch.arange(9))
