@@ -57,8 +57,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         optimizer: Factory called with the parameters (or parameter groups). None: AdamW.
         lr_scheduler: Factory called with the optimizer. None: one cycle over the whole training if `optimizer` is None
             too, otherwise a constant rate.
-        lr_interval: Whether a given `lr_scheduler` counts epochs or steps. `ReduceLROnPlateau` watches `val/nll`, or
-            its own `monitor`.
+        lr_interval: Whether a given `lr_scheduler` counts epochs or steps. None: steps for `OneCycleLR` and `CyclicLR`,
+            epochs for the others. `ReduceLROnPlateau` watches `val/nll`, or its own `monitor`.
         label_smoothing: Share of each label spread over all classes, in [0, 1).
         l1: Weight of the sum of absolute weights.
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
@@ -94,7 +94,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         optimizer: factories.OptimizerFactory | str | None = None,
         lr_scheduler: factories.SchedulerFactory | str | None = None,
         *,
-        lr_interval: Literal["epoch", "step"] = "epoch",
+        lr_interval: Literal["epoch", "step"] | None = None,
         label_smoothing: float = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
@@ -269,7 +269,9 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             f"image_shape must be (C, H, W) or (D,) with positive sizes, found {self.image_shape}": (
                 len(self.image_shape) in (1, 3) and all(size >= 1 for size in self.image_shape)
             ),
-            f"lr_interval must be 'epoch' or 'step', found {self.lr_interval!r}": self.lr_interval in ("epoch", "step"),
+            f"lr_interval must be 'epoch', 'step' or None, found {self.lr_interval!r}": (
+                self.lr_interval in ("epoch", "step", None)
+            ),
             f"label_smoothing must be in [0, 1), found {self.label_smoothing}": 0 <= self.label_smoothing < 1,
             f"l1 must be finite and not negative, found {self.l1}": 0 <= self.l1 < float("inf"),
             f"l2 must be finite and not negative, found {self.l2}": 0 <= self.l2 < float("inf"),
@@ -289,8 +291,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
 
     def _log_means(self, stage: str, sums: EpochSums) -> None:
         for name, mean in sums.means(self._reduced(sums)).items():
-            # batch_size=1: the value is a mean already, and Lightning does not search the batch for its size.
-            self.log(f"{stage}/{name}", mean, prog_bar=name == "accuracy", batch_size=1)
+            # A mean already, over all processes: batch_size=1 spares Lightning a search, sync_dist=True a warning.
+            self.log(f"{stage}/{name}", mean, prog_bar=name == "accuracy", batch_size=1, sync_dist=True)
         sums.reset()
 
     def _reduced(self, sums: EpochSums) -> Tensor:

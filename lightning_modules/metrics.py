@@ -1,12 +1,13 @@
 """The classifier's metrics: functions of logits and labels that give one value an example.
 
-This is the place to add one: a function, and its line in `METRICS`. `ImageClassifier` then logs its mean over the
-examples of an epoch as `train/NAME`, `val/NAME` and `test/NAME`, and `compare.py --metric` knows it.
+This is the place to add one: a function, its line in `METRICS`, and in `HIGHER_IS_BETTER` its direction.
+`ImageClassifier` then logs its mean over the examples of an epoch as `train/NAME`, `val/NAME` and `test/NAME`, and
+`compare.py --metric` knows it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,23 @@ def top5_accuracy(logits: Tensor, labels: Tensor) -> Tensor | None:
 
 
 METRICS: dict[str, Metric] = {"nll": nll, "accuracy": accuracy, "top5_accuracy": top5_accuracy}
+HIGHER_IS_BETTER = {"loss": False, "nll": False, "accuracy": True, "top5_accuracy": True, "ece": False}
+"""The direction of each metric, of the loss, and of the calibration error that a callback of `evaluation` logs."""
+
+
+def direction(name: str, metrics: Mapping[str, Metric] = METRICS) -> Literal["min", "max"] | None:
+    """Return which direction of a logged value is better, or None if that is not known.
+
+    Args:
+        name: Name of the value, such as `val/accuracy`.
+        metrics: Table of the metrics; a function of it may have an attribute `higher_is_better`, as torchmetrics' have.
+
+    >>> direction("val/accuracy"), direction("val/nll"), direction("val/f1")
+    ('max', 'min', None)
+    """
+    short = name.rpartition("/")[2]
+    higher = getattr(metrics.get(short), "higher_is_better", HIGHER_IS_BETTER.get(short))
+    return None if higher is None else "max" if higher else "min"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 DEFAULT_LR = 5e-3
 DEFAULT_WEIGHT_DECAY = 0.05
@@ -25,8 +25,11 @@ def default_optimizer(params: list[Any]) -> Optimizer:
         params: Result of `parameter_groups`.
     """
     first = params[0]["params"][0] if isinstance(params[0], dict) else params[0]
+    optimizer = AdamW(params, lr=DEFAULT_LR, weight_decay=DEFAULT_WEIGHT_DECAY)
     # On the CPU torch's default is a loop over the tensors, five times slower; for a GPU see `fuse_on_cuda`.
-    return AdamW(params, lr=DEFAULT_LR, weight_decay=DEFAULT_WEIGHT_DECAY, fused=True if first.is_cpu else None)
+    for group in optimizer.param_groups if first.is_cpu else ():
+        group["fused"] = True
+    return optimizer
 
 
 def fuse_on_cuda(optimizer: Optimizer) -> None:
@@ -107,18 +110,20 @@ def _cosine(first: float, last: float, progress: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler], interval: str) -> Any:
+def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler], interval: str | None) -> Any:
     """Return an optimizer and its schedule in the form that Lightning takes.
 
     Args:
         optimizer: The optimizer.
         make: Factory of the scheduler.
-        interval: Whether the scheduler counts epochs or steps.
+        interval: Whether the scheduler counts epochs or steps. None: steps for `OneCycleLR` and `CyclicLR`, whose
+            arguments are numbers of steps, epochs for all others.
     """
     scheduler = make(optimizer)
     if scheduler.optimizer is not optimizer:
         raise ValueError("lr_scheduler: it was built for another optimizer: give its class, or a partial")
-    config: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
+    chosen = interval or ("step" if isinstance(scheduler, OneCycleLR | CyclicLR) else "epoch")
+    config: dict[str, Any] = {"scheduler": scheduler, "interval": chosen}
     if isinstance(scheduler, ReduceLROnPlateau):
         config["monitor"] = getattr(scheduler, "monitor", "val/nll")
     return {"optimizer": optimizer, "lr_scheduler": config}

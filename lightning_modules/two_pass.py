@@ -15,6 +15,7 @@ from pytorch_lightning.strategies import ParallelStrategy, Strategy
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
+from .accumulation import as_mean, batches_in_window, make_mean
 from .restoring import restored
 
 
@@ -59,8 +60,8 @@ class TwoPassMixin(LightningModule):
     `if not self.replaying`. As in a hand-written loop, dropout draws new masks, and clipping acts on the descent's
     gradient. If the gradient of any process is not finite, all processes skip the step.
 
-    The last window of an epoch may have fewer than `accumulate_grad_batches` batches. As with any other optimizer,
-    Lightning divides their gradient by `accumulate_grad_batches`.
+    The last window of an epoch may have fewer than `accumulate_grad_batches` batches. Its gradient is the mean over
+    them, for every optimizer under automatic optimization; Lightning alone divides by `accumulate_grad_batches`.
 
     The optimizer is recognised when training starts. `configure_optimizers`, `training_step`, `optimizer_step` (which
     may call `optimizer.step(closure=...)` itself) and `setup` may be overridden at will, and `on_train_start` must call
@@ -126,6 +127,8 @@ class TwoPassMixin(LightningModule):
                 f"on_train_start of {type(self).__name__} must call super().on_train_start(): TwoPassMixin prepares "
                 f"{type(optimizer.optimizer).__name__} there"
             )
+        if optimizer_closure is not None and self.automatic_optimization and self._two_pass is None:
+            optimizer_closure = as_mean(self.trainer, optimizer.optimizer, optimizer_closure)
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def log(self, *args: Any, **kwargs: Any) -> None:
@@ -205,6 +208,7 @@ class TwoPass:
             if closure is not None:  # otherwise the gradients are there
                 with _unsynchronised(self._strategy, not getattr(optimizer, "sync_perturbation", True)):
                     closure()
+            make_mean(self.module.trainer, optimizer)
             if not self._window:
                 return None
             first = self._mean([loss for _, loss in self._window])
@@ -253,7 +257,7 @@ class TwoPass:
                 strategy.optimizer_step(optimizer, lambda: first)
 
     def _mean(self, losses: list[Tensor]) -> Tensor:
-        return torch.stack(losses).sum() / self.module.trainer.accumulate_grad_batches
+        return torch.stack(losses).sum() / batches_in_window(self.module.trainer)
 
     def _replay(self) -> Tensor:
         """Evaluate the window's batches again: accumulate their gradients and return their loss."""
@@ -266,7 +270,7 @@ class TwoPass:
                         loss = _loss_of(self._strategy.training_step(*_copies(args)))
                         if loss is not None:
                             losses.append(loss.detach())
-                            self._strategy.backward(loss / self.module.trainer.accumulate_grad_batches, None)
+                            self._strategy.backward(loss / batches_in_window(self.module.trainer), None)
         finally:
             self.replaying = False
         return self._mean(losses)

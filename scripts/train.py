@@ -25,6 +25,7 @@ from pytorch_lightning.callbacks import BatchSizeFinder, EarlyStopping, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from _common.cli import at_least
 from _common.console import print_rows, say
@@ -122,9 +123,12 @@ def noting_refusal(missing: list[str]) -> Iterator[None]:
 
 def predict(cli: TrainCLI) -> None:
     """Write the predictions of the network for every example."""
-    cli.trainer.predict(
-        cli.model, cli.datamodule, return_predictions=False, ckpt_path=cli.config.ckpt_path, weights_only=True
-    )
+    data: Any = cli.datamodule
+    if not is_overridden("predict_dataloader", data):  # somebody's own data module
+        data.prepare_data()
+        data.setup("test")
+        data = data.test_dataloader()
+    cli.trainer.predict(cli.model, data, return_predictions=False, ckpt_path=cli.config.ckpt_path, weights_only=True)
     rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
 
 

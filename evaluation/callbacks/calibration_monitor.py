@@ -54,8 +54,6 @@ class CalibrationMonitor(StepCallback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log `val/ece` and, for a second loader, `test/ece`; draw, on the first process."""
-        if trainer.sanity_checking:
-            return
         sums = self._log(trainer, pl_module)
         if trainer.is_global_zero and draws_now(trainer, self.every_n_epochs):
             edges = all_edges(self.n_bins)

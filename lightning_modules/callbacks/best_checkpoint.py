@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from ..metrics import HIGHER_IS_BETTER, direction
 from ..runs.checkpoint_io import read_checkpoint
 
 
@@ -21,14 +22,25 @@ class BestCheckpoint(ModelCheckpoint):
 
     Args:
         path: The file.
-        monitor: Name of the metric.
-        mode: `"min"` or `"max"`.
+        monitor: Name of the metric, which a validation must log.
+        mode: `"min"` or `"max"`. None: the direction that `metrics.direction` knows.
 
-    >>> BestCheckpoint("runs/one/checkpoints/best.ckpt", "val/accuracy", "max").filename
-    'best'
+    Raises:
+        ValueError: If `mode` is None and the direction of the metric is not known; before training, if the validation
+            that checks the code has not logged the metric.
+
+    >>> BestCheckpoint("runs/one/checkpoints/best.ckpt", "val/accuracy").mode
+    'max'
     """
 
-    def __init__(self, path: str | Path, monitor: str, mode: str = "min") -> None:
+    def __init__(self, path: str | Path, monitor: str, mode: str | None = None) -> None:
+        mode = mode or direction(monitor)
+        if mode is None:
+            known = ", ".join(f"val/{name}" for name in HIGHER_IS_BETTER if name != "loss")
+            raise ValueError(
+                f"monitor_metric: whether more or less of {monitor!r} is better is not known (it is of {known}): "
+                "give monitor_mode, min or max"
+            )
         self.path = Path(path).absolute()
         super().__init__(
             self.path.parent,
@@ -40,6 +52,26 @@ class BestCheckpoint(ModelCheckpoint):
         )
         self._loaded: dict[str, Any] | None = None
         self._in_file: Tensor | None = None  # value of a file that the process before this one has written
+
+    @property
+    def state_key(self) -> str:
+        """Return the key in a checkpoint, which begins as that of Lightning's class, for tools that look for it."""
+        return f"ModelCheckpoint.best{{'monitor': {self.monitor!r}, 'mode': {self.mode!r}}}"
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a metric that this validation has not logged."""
+        logged = sorted(trainer.callback_metrics)
+        if logged and self.monitor not in logged:
+            raise ValueError(
+                f"monitor_metric: a validation logs no {self.monitor!r}: give one of {', '.join(logged)} "
+                "(a metric that is not logged in the check before training needs num_sanity_val_steps=0)"
+            )
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Find the state under the key that older versions gave it."""
+        _rename(checkpoint, self.state_key)
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Return whether a value is finite and better than the best so far."""
@@ -75,7 +107,16 @@ class BestCheckpoint(ModelCheckpoint):
 
     def _value(self, path: Path) -> Tensor | None:
         try:
-            value = read_checkpoint(path)["callbacks"][self.state_key]["best_model_score"]
+            value = _rename(read_checkpoint(path), self.state_key)["callbacks"][self.state_key]["best_model_score"]
         except (OSError, ValueError, LookupError, TypeError):  # there is none, it is damaged, or of another metric
             return None
         return value if isinstance(value, Tensor) else None
+
+
+def _rename(checkpoint: dict[str, Any], key: str) -> dict[str, Any]:
+    """Give the state of this callback the key that it has today; return the checkpoint."""
+    states, options = checkpoint.get("callbacks", {}), key.partition("{")[2].rstrip("}")
+    old = next((name for name in states if name.startswith(f"BestCheckpoint{{{options},")), None)
+    if old is not None:
+        states[key] = states.pop(old)
+    return checkpoint

@@ -13,8 +13,8 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 class PredictionCSV(BasePredictionWriter):
     """Writes `index, label, prediction, probability of each class` for every example of the predict loader.
 
-    It takes the dictionaries that `ImageClassifier.predict_step` returns. Rows go to a hidden file, renamed after the
-    last one, so that an interrupted prediction leaves no partial file.
+    It takes the dictionaries that `ImageClassifier.predict_step` returns; without labels that column is empty. Rows go
+    to a hidden file, renamed after the last one, so that an interrupted prediction leaves no partial file.
 
     Args:
         path: The CSV file; an existing one is replaced.
@@ -55,12 +55,12 @@ class PredictionCSV(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Append the batch's rows."""
-        columns = (prediction[name].tolist() for name in ("label", "prediction", "probabilities"))
+        predicted, probabilities = prediction["prediction"].tolist(), prediction["probabilities"].tolist()
+        labels = prediction["label"].tolist() if "label" in prediction else [None] * len(predicted)
         rows = []
-        for label, predicted, probabilities in zip(*columns, strict=True):
-            rows.append(
-                [self._index, self.classes[label], self.classes[predicted], *(f"{p:.7g}" for p in probabilities)]
-            )
+        for label, found, shares in zip(labels, predicted, probabilities, strict=True):
+            named = "" if label is None else self.classes[label]
+            rows.append([self._index, named, self.classes[found], *(f"{share:.7g}" for share in shares)])
             self._index += 1
         csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]  # not None: opened when predict starts
 

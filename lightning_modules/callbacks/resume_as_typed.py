@@ -78,9 +78,9 @@ class ResumeAsTyped(Callback):
             return
         if not kept:
             self._anew.append("schedule")
-        if saved.get("lr_interval") != now.get("lr_interval") or _kinds(saved.get("lr_scheduler")) == [None]:
-            self._steps = None
         same = _kinds(saved.get("lr_scheduler")) == _kinds(now.get("lr_scheduler"))
+        if saved.get("lr_interval") != now.get("lr_interval") or not same:
+            self._steps = None  # another schedule may count steps where the old one counted epochs
         if not (same and configs and isinstance(configs[0].scheduler, ReduceLROnPlateau)):
             checkpoint["lr_schedulers"] = []
 

@@ -10,12 +10,17 @@ from jsonargparse import set_parsing_settings
 from jsonargparse.typing import register_type
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
+    Checkpoint,
+    DeviceStatsMonitor,
     LearningRateFinder,
+    LearningRateMonitor,
     ProgressBar,
     StochasticWeightAveraging,
+    ThroughputMonitor,
 )
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.plugins.precision import DoublePrecision
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from _common.cli import ShortHelp, command_of
@@ -31,6 +36,7 @@ from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.resume_as_typed import ResumeAsTyped
 from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
+from lightning_modules.metrics import direction
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.runs.reading import read_checkpoint
 from lightning_modules.training_loop import use_lean_steps
@@ -51,6 +57,8 @@ TITLES = {
     "monitor": "Training curves",
     "trainer": "Lightning's Trainer",
 }
+OF_TRAINING = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor)
+"""Callbacks that Lightning refuses without checkpoints or loggers, which only a training has."""
 _UNSEEN = ("ckpt_path", "resume_optimizer", "trust", "trainer.default_root_dir", "trainer.enable_progress_bar")
 set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning's: a string may be a file on any server
 register_type(torch.device)  # the default of Lightning's averaging callbacks, written as its name
@@ -113,8 +121,9 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--seed_everything", type=bool | int, default=0, help="Random seed; true draws one.")
         parser.add_argument("--monitor_metric", default="val/nll", help="Metric that selects the best checkpoint.")
         parser.add_argument(
-            "--monitor_mode", type=Literal["max", "min"], default="min", help="Which direction of the metric is better."
-        )
+            "--monitor_mode", type=Literal["max", "min"] | None,
+            help="Which direction of the metric is better; that of our own metrics is known.",
+        )  # fmt: skip
         parser.add_argument("--save_every", type=int, default=200, help="Optimizer steps between writes of last.ckpt.")
         parser.add_argument("--init_from", type=str | None, help="Initialise the weights from this checkpoint.")
         parser.add_argument("--export", type=Literal["onnx"] | None, help="Format to write the trained network in.")
@@ -183,7 +192,9 @@ class TrainCLI(LightningCLI):
         if given.get("enable_progress_bar") is not False and fits and not bars:
             callbacks.append(TrainingProgress())
         if self.command == "predict":
-            callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", self.datamodule.classes))
+            classes = getattr(self.datamodule, "classes", [str(label) for label in range(self.model.num_classes)])
+            callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", classes))
+            kwargs |= one_process(given)
         averages = any(isinstance(callback, StochasticWeightAveraging) for callback in own)
         checkpoints = self.checkpoints(averages) if self.saves else []
         if not checkpoints:
@@ -222,8 +233,14 @@ class TrainCLI(LightningCLI):
         return [f"{name} {before.get(name)} -> {now[name]}" for name in differ]
 
     def own_callbacks(self, given: pl.Callback | list[pl.Callback]) -> list[pl.Callback]:
-        """Return the user's callbacks; of a checkpoint's run without finders, which have found what is saved there."""
+        """Return the user's callbacks.
+
+        Those that save checkpoints or log a training belong to `fit`. Of a checkpoint's run finders are left out, which
+        have found what is saved there.
+        """
         callbacks = [given] if isinstance(given, pl.Callback) else given
+        if self.command != "fit":
+            callbacks = [callback for callback in callbacks if not isinstance(callback, OF_TRAINING)]
         if self.config.ckpt_path is None:
             return callbacks
         if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
@@ -244,5 +261,14 @@ class TrainCLI(LightningCLI):
         # average, which replaces the weights at the end.
         if averages or not getattr(self.datamodule, "val_size", True):
             return [last]
-        best = BestCheckpoint(self.run.checkpoint("best"), self.config.monitor_metric, self.config.monitor_mode)
-        return [best, last]
+        metric, mode = self.config.monitor_metric, self.config.monitor_mode
+        mode = mode or direction(metric, self.classifier.metrics)
+        return [BestCheckpoint(self.run.checkpoint("best"), metric, mode), last]
+
+
+def one_process(given: Any) -> dict[str, Any]:
+    """Return the Trainer's options with which one process predicts, where the training had several."""
+    strategy = given.get("strategy") or "auto"
+    if not (isinstance(strategy, DDPStrategy) or str(strategy).startswith(("auto", "ddp"))):
+        return {}  # a network that is sharded may need all of them
+    return {"devices": 1, "num_nodes": 1, "strategy": "auto"}

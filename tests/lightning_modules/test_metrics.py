@@ -10,7 +10,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_modules import ImageClassifier
-from lightning_modules.metrics import METRICS
+from lightning_modules.metrics import METRICS, direction
 
 IMAGES, LABELS = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 7
 
@@ -47,3 +47,18 @@ def test_each_of_ours_gives_one_value_an_example():
     for metric in METRICS.values():
         assert metric(logits, LABELS).shape == (20,)
     assert METRICS["top5_accuracy"](logits[:, :5], LABELS % 5) is None
+
+
+def test_every_metric_has_a_direction():
+    assert {name: direction(f"val/{name}") for name in METRICS} == {
+        "nll": "min",
+        "accuracy": "max",
+        "top5_accuracy": "max",
+    }
+    assert direction("val/f1") is None
+
+    def brier(logits, labels):
+        return logits[:, 0]
+
+    brier.higher_is_better = False
+    assert direction("test/brier", {"brier": brier}) == "min"

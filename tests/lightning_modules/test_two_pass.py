@@ -118,14 +118,14 @@ def windows(accumulate: int) -> list[list[tuple[Tensor, Tensor]]]:
     return 2 * [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
 
 
-def loss_of(model: nn.Module, window: list[tuple[Tensor, Tensor]], accumulate: int) -> Callable[[Any], Tensor]:
+def loss_of(model: nn.Module, window: list[tuple[Tensor, Tensor]]) -> Callable[[Any], Tensor]:
     """The loss of a window as a function of the weights."""
     names = [name for name, _ in model.named_parameters()]
 
     def loss(values: Any) -> Tensor:
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         state = buffers | dict(zip(names, values, strict=True))
-        return sum(F.cross_entropy(functional_call(model, state, x), y) for x, y in window) / accumulate
+        return sum(F.cross_entropy(functional_call(model, state, x), y) for x, y in window) / len(window)
 
     return loss
 
@@ -164,7 +164,7 @@ def test_training_is_that_of_the_twin(momentum: float | None, accumulate: int, c
             logits = reference(x)
             losses.append((F.cross_entropy(logits, y) / accumulate).item())
             correct.append((logits.argmax(1) == y).sum().item())
-        twin.loss = loss_of(reference, window, accumulate)
+        twin.loss = loss_of(reference, window)
         first, second = twin.step()
     torch.testing.assert_close(weights(model), twin.weights, rtol=1e-9, atol=1e-12)
     for name, buffer in reference.named_buffers():
@@ -335,7 +335,7 @@ def test_lbfgs_is_the_hand_written_loop_and_counts_once(tmp_path, accumulate: in
             nonlocal count
             count += 1
             optimizer.zero_grad()
-            loss = loss_of(reference, window, accumulate)(list(reference.parameters()))
+            loss = loss_of(reference, window)(list(reference.parameters()))
             loss.backward()
             return loss
 

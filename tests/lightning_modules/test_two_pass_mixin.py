@@ -148,7 +148,7 @@ def test_accumulation_is_the_hand_written_loop_over_the_windows(accumulate: int)
 
         def closure(window: Any = tuple(batches[start : start + accumulate])) -> Tensor:
             optimizer.zero_grad()
-            loss = sum(F.cross_entropy(net(x), y) for x, y in window) / accumulate
+            loss = sum(F.cross_entropy(net(x), y) for x, y in window) / len(window)
             loss.backward()
             return loss
 
