@@ -43,9 +43,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
     network, an activation that is copied for each site, an optimizer of the network's parameters). They are kept as
     plain data in `hparams` and in checkpoints, so that `load_from_checkpoint` rebuilds the same network. What cannot be
     written so (a lambda, a function inside another one, an object) is marked there, and `load_from_checkpoint` asks for
-    it. A subclass with arguments of its own only passes on the others.
-
-    Optimizers that evaluate the loss more than once per step (SAM, LBFGS) work too: see `TwoPassMixin`.
+    it. A subclass with arguments of its own only passes on the others. For SAM and LBFGS see `TwoPassMixin`.
 
     Args:
         backbone: A network that maps images to logits, a factory, or a name (in `backbones`, or any timm model). A
@@ -264,14 +262,13 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             self._train_sums.load(sums.to(self.device))
 
     def _check_arguments(self) -> None:
+        lr_interval = self.lr_interval
         rules = {
             f"num_classes must be at least 2, found {self.num_classes}": self.num_classes >= 2,
             f"image_shape must be (C, H, W) or (D,) with positive sizes, found {self.image_shape}": (
                 len(self.image_shape) in (1, 3) and all(size >= 1 for size in self.image_shape)
             ),
-            f"lr_interval must be 'epoch', 'step' or None, found {self.lr_interval!r}": (
-                self.lr_interval in ("epoch", "step", None)
-            ),
+            f"lr_interval must be epoch, step or None, found {lr_interval!r}": lr_interval in ("epoch", "step", None),
             f"label_smoothing must be in [0, 1), found {self.label_smoothing}": 0 <= self.label_smoothing < 1,
             f"l1 must be finite and not negative, found {self.l1}": 0 <= self.l1 < float("inf"),
             f"l2 must be finite and not negative, found {self.l2}": 0 <= self.l2 < float("inf"),
