@@ -12,7 +12,7 @@ split, and the table shows the test split. The output folder (the run's `calibra
 from pathlib import Path
 from typing import Any, Literal
 
-from _common.cli import experiment
+from _common.cli import at_least, experiment
 from _common.console import cell, print_rows
 from _common.run import Run
 
@@ -43,6 +43,8 @@ def run(
         replicates: Number of bootstrap samples for the confidence intervals of the calibration error.
         trust: Packages, separated by commas, that the checkpoint and its run may name.
     """
+    at_least(1, n_bins=n_bins)
+    at_least(2, replicates=replicates)
     options: dict[str, Any] = {"n_bins": n_bins, "norm": norm, "replicates": replicates}
     if checkpoint is None:
         from _calibrate.svm import calibrate_svm

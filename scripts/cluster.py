@@ -50,6 +50,7 @@ def generated(
     from clustering import KMeans
 
     at_least(1, n=n, dim=dim, k=k)
+    at_least(0, std=std)
     data, truth = make_blobs(n, dim, centers=k, cluster_std=std, random_state=seed)
     data = data.astype(np.float32)
     model = KMeans(k, n_init=n_init, random_state=seed, device=device)
@@ -185,9 +186,12 @@ def fit(
     from _cluster import fitting
     from clustering import KMeans
 
-    rows = np.load(data, mmap_mode="r", allow_pickle=False)
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2:
-        raise ValueError(f"{data} must be a .npy file of one array [N, D]")
+    try:
+        rows = np.load(data, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):  # as what it would be a pickle
+        rows = None
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind not in "fiub":
+        raise ValueError(f"data must be a .npy file of one array [N, D] of numbers, found {data}")
     if not out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {out.parent}")
     model = KMeans(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from _common.cli import Option, Parser, at_least, join
+from _common.cli import Option, Parser, at_least, join, split
 from _common.console import print_files
 from _common.errors import fail, one_line_errors, quiet_lightning
 from _common.run import Run, shell
@@ -128,7 +128,7 @@ def divide(options: Sequence[Option]) -> tuple[list[Option], list[Axis], list[Op
 def main(args: list[str] | None = None) -> dict[str, Any]:
     """Run the command line `args` (the process's own by default)."""
     words = list(sys.argv[1:] if args is None else args)
-    with one_line_errors(), quiet_lightning():
+    with one_line_errors(split(words)[1]), quiet_lightning():
         ours, axes, theirs = divide(parse([word for word in words if word != "--"]))
         parser = Parser(__doc__)
         parser.add_argument("--axis", metavar="OPTION", help=AXIS_HELP)

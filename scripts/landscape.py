@@ -84,7 +84,8 @@ def run(
         seed: Random seed.
         trust: Packages, separated by commas, that the checkpoints and their runs may name.
     """
-    at_least(1, epochs=epochs, examples=examples)
+    at_least(1, epochs=epochs, examples=examples, iterations=iterations)
+    at_least(0, lr=lr, rho=rho)
     at_least(2, points=points)
     if radius <= 0:
         raise ValueError(f"--radius must be greater than 0, found {radius}")

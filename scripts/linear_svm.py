@@ -63,6 +63,7 @@ def run(
     if not grid or min(grid) <= 0:
         raise ValueError(f"--grid must hold values of C greater than 0, found {list(grid)}")
     at_least(1, jobs=1 if jobs is None else jobs)
+    at_least(2, folds=folds)
     first, second = sorted(digits)
     train, test = (pair(read_digits(data, part, data_dir), first, second) for part in ("train", "test"))
     x, x_test = (part.images.reshape(len(part.images), -1) / 255.0 for part in (train, test))

@@ -57,6 +57,9 @@ def run(
         seed: Random seed of the noise on the points and of the first networks.
     """
     at_least(1, epochs=epochs, repeats=repeats)
+    at_least(0, weight_decay=weight_decay, l1=l1, dropout=dropout)
+    if dropout >= 1:
+        raise ValueError(f"--dropout must be less than 1, found {dropout}")
     if radius <= 0:
         raise ValueError(f"--radius must be greater than 0, found {radius}")
     if not parts:

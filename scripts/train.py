@@ -27,7 +27,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from _common.cli import at_least
+from _common.cli import at_least, split
 from _common.console import print_rows, say
 from _common.errors import one_line, one_line_errors, quiet_lightning
 from _common.run import Run, flatten, run_of, shell, write_json
@@ -51,6 +51,15 @@ EXPECTED = (
 )
 """Lightning warnings that are expected here, as regular expressions."""
 
+LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+    "num_sanity_val_steps": -1,
+}
+"""The smallest values of options of the Trainer that it does not check."""
+
 
 def main(args: list[str] | None = None) -> TrainCLI:
     """Run the command line `args` (the process's own by default)."""
@@ -58,10 +67,10 @@ def main(args: list[str] | None = None) -> TrainCLI:
     if words[:1] in (["-h"], ["--help"]):
         print(__doc__)
         raise SystemExit(0)
-    with one_line_errors(), quiet_lightning(*EXPECTED):
+    with one_line_errors(split(words)[1]), quiet_lightning(*EXPECTED):
         cli = TrainCLI(words)  # parses
         run = find_run(cli)
-        with ending(run, words), run.only_trainer() if cli.command == "fit" and first_process() else nullcontext():
+        with ending(cli, run, words), run.only_trainer() if cli.command == "fit" and first_process() else nullcontext():
             cli.build(run)  # builds data, network and trainer
             if cli.command == "fit":
                 fit(cli)
@@ -153,8 +162,9 @@ def find_run(cli: TrainCLI) -> Run:
     """Return the run to work in, after all checks that do not need the data."""
     checkpoint, root = cli.config.ckpt_path, cli.config.trainer.default_root_dir
     at_least(1, save_every=cli.config.save_every)
-    for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
-        at_least(1, **{f"trainer.{name}": cli.config.trainer[name] or int(cli.config.trainer[name] is None)})
+    for name, least in LEAST.items():
+        if cli.config.trainer[name] is not None:
+            at_least(least, **{f"trainer.{name}": cli.config.trainer[name]})
     if cli.config.trainer.val_check_interval == 0:
         raise ValueError("--trainer.val_check_interval must be positive, found 0: --trainer.limit_val_batches 0 skips")
     if cli.command != "fit":
@@ -170,8 +180,8 @@ def find_run(cli: TrainCLI) -> Run:
 
 
 @contextmanager
-def ending(run: Run, words: list[str]) -> Iterator[None]:
-    """Print how to continue what a signal has stopped, and remove a run that ends before its first checkpoint."""
+def ending(cli: TrainCLI, run: Run, words: list[str]) -> Iterator[None]:
+    """Print how to continue what a signal has stopped, and remove a new run that ends before anything is trained."""
     before = signal.getsignal(signal.SIGTERM)
     catch = before == signal.SIG_DFL and threading.current_thread() is threading.main_thread()
     try:
@@ -194,11 +204,19 @@ def ending(run: Run, words: list[str]) -> Iterator[None]:
         # The launcher kills all processes when one of its own ends with another code than 0.
         raise SystemExit(code if first_process() else 0) from None
     except BaseException:
-        rank_zero_only(run.remove_if_empty)()
+        rank_zero_only(run.remove_if_empty)(has_trained(cli))
         raise
     finally:
         if catch:
             signal.signal(signal.SIGTERM, before)
+
+
+def has_trained(cli: TrainCLI) -> bool:
+    """Return whether more than the start of a training is saved or logged."""
+    if "trainer" not in vars(cli):
+        return False
+    saved = any(getattr(callback, "saved_step", 0) > 0 for callback in cli.callbacks)
+    return saved or 0 < vars(cli.trainer)["log_every_n_steps"] <= cli.trainer.global_step
 
 
 def terminate(number: int, frame: Any) -> None:

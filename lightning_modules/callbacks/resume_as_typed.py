@@ -8,6 +8,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ..runs.unsaved_state import steps_per_epoch
+
 _RATES = ("lr", "initial_lr")
 _LENGTHS = ("T_max", "total_steps", "total_iters", "epochs", "steps_per_epoch")
 
@@ -19,7 +21,8 @@ class ResumeAsTyped(Callback):
     checkpoint, whatever the new arguments are. With this callback the arguments that differ from the checkpoint's are
     applied: options of the same optimizer to its restored state; another optimizer, or one with other parameter groups,
     starts without state; another schedule, or another learning rate, is that of the new arguments at the step that
-    training has reached. With batches of another size the epoch continues at the same example.
+    training has reached. With batches of another size the epoch continues at the same example, and so does the default
+    one-cycle schedule, which would otherwise be at another part of its cycle.
 
     Args:
         resume_optimizer: Restore the state of the optimizer. False starts it without state; the schedule goes on.
@@ -90,6 +93,7 @@ class ResumeAsTyped(Callback):
         if self._checkpoint is None:
             return
         checkpoint, self._checkpoint = self._checkpoint, None
+        moved = self._move_schedule(trainer, pl_module, checkpoint)
         if self._options or self._reschedule:
             self._apply(trainer, checkpoint, pl_module)
         if self._regrouped:
@@ -102,11 +106,26 @@ class ResumeAsTyped(Callback):
                     f"{trainer.estimated_stepping_batches}: add --lr_scheduler.total_steps "
                     f"{trainer.estimated_stepping_batches}"
                 )
-        self.tell(self._line(trainer, pl_module, checkpoint))
+        self.tell(self._line(trainer, pl_module, checkpoint) + moved)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the steps."""
         self.steps = trainer.global_step - self._started_at
+
+    def _move_schedule(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> str:
+        """Let the default schedule go on at the same part of the training when an epoch has other steps; say so."""
+        before, now = checkpoint.get("unsaved", {}).get("steps_per_epoch"), steps_per_epoch(trainer)
+        saved, made = checkpoint.get("hyper_parameters", {}).get("lr_scheduler"), module.hparams.get("lr_scheduler")
+        config = next(iter(trainer.lr_scheduler_configs), None)
+        default = saved is None and made is None and config is not None and config.interval == "step"
+        if not (default and before and now) or before == now or self._steps is None:
+            return ""
+        if trainer.estimated_stepping_batches == trainer.max_steps:  # whatever the length of an epoch is
+            return ""
+        self._steps = round(self._steps * now / before)
+        if not self._reschedule:
+            config.scheduler.last_epoch = self._steps  # type: ignore[union-attr]  # it is not None
+        return f"; the schedule goes on at the same part of the training ({now} instead of {before} steps an epoch)"
 
     def _apply(self, trainer: pl.Trainer, checkpoint: dict[str, Any], module: pl.LightningModule) -> None:
         groups, names, values = trainer.optimizers[0].param_groups, set(self._options), self._fresh

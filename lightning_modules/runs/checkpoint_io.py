@@ -10,6 +10,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
+from .finite import broken_weight
 from .reading import read_checkpoint as read_checkpoint
 
 
@@ -52,6 +53,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             )
         target = Path(path)
         broken = checkpoint.pop("broken", None)
+        if "optimizer_states" not in checkpoint:  # weights only, at which no callback looks before they are saved
+            part = broken_weight(checkpoint["state_dict"])
+            broken = broken or (f"the weights are NaN or infinite ({part})" if part is not None else None)
         if broken is not None:
             self.failed[target] = broken
             rank_zero_warn(f"checkpoint {target} was not saved: {broken}; training continues")

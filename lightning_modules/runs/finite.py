@@ -1,6 +1,8 @@
 """Whether a network is broken: weights or outputs that are NaN or infinite."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -23,6 +25,20 @@ def broken_part(module: nn.Module) -> str | None:
     """
     tensors: list[tuple[str, Tensor, bool]] = [(name, one, True) for name, one in module.named_parameters()]
     tensors += [(name, one, False) for name, one in module.named_buffers()]
+    return _first_broken(tensors)
+
+
+def broken_weight(state_dict: Mapping[str, Any]) -> str | None:
+    """Return the name of a tensor with NaN or +inf, or None; parameters and masks are not told apart.
+
+    >>> broken_weight({"step": 3, "weight": torch.tensor([1.0, torch.nan])})
+    'weight'
+    """
+    return _first_broken([(name, one, False) for name, one in state_dict.items() if isinstance(one, Tensor)])
+
+
+def _first_broken(tensors: list[tuple[str, Tensor, bool]]) -> str | None:
+    """Return the name of the first broken tensor; the flag says whether -inf is broken too."""
     fine = [(name, _is_fine(one.detach(), both)) for name, one, both in tensors if _has_floats(one)]
     if not fine:
         return None

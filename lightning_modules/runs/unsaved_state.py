@@ -1,5 +1,6 @@
 """State of training that Lightning does not save or does not restore; with the private names that this takes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ _CHECKPOINT_NAMES = (
 def unsaved_state(trainer: pl.Trainer) -> dict[str, Any]:
     """Return the state, as plain data and tensors.
 
-    It holds the metrics that callbacks and `ReduceLROnPlateau` read before they are logged again, and what each
-    `ModelCheckpoint` knows of its last save.
+    It holds the metrics that callbacks and `ReduceLROnPlateau` read before they are logged again, what each
+    `ModelCheckpoint` knows of its last save, and the optimizer steps in an epoch.
     """
     return {
+        "steps_per_epoch": steps_per_epoch(trainer),
         "callback_metrics": {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()},
         "model_checkpoints": {
             one.state_key: {name: getattr(one, name) for name in _CHECKPOINT_NAMES}
@@ -30,6 +32,12 @@ def unsaved_state(trainer: pl.Trainer) -> dict[str, Any]:
             if isinstance(one, ModelCheckpoint)
         },
     }
+
+
+def steps_per_epoch(trainer: pl.Trainer) -> int | None:
+    """Return the number of optimizer steps in an epoch of today's arguments, or None if it has no end."""
+    batches = trainer.num_training_batches
+    return math.ceil(batches / trainer.accumulate_grad_batches) if math.isfinite(batches) else None
 
 
 def restore_unsaved_state(trainer: pl.Trainer, module: pl.LightningModule, state: dict[str, Any]) -> None:

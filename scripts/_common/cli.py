@@ -108,15 +108,18 @@ class ShortHelp:
         try:
             return super().parse_args(*args, **kwargs)  # type: ignore[misc]
         except ArgumentError as error:
-            unknown = re.search(r"unrecognized arguments: --([\w.]+)", str(error))
-            inside = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", str(error))
-            if unknown is None and inside is None:
+            text = str(error)
+            unknown = re.search(r"unrecognized arguments: --([\w.]+)", text)
+            inside = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
+            top = re.match(r"Option '([\w.]+)' is not accepted", text)
+            if not (unknown or inside or top):
                 raise
-            name = unknown[1] if unknown else f"{inside[1]}.{inside[2]}" if inside else ""
+            name = unknown[1] if unknown else f"{inside[1]}.{inside[2]}" if inside else top[1] if top else ""
+            line = text if unknown else f"there is no option --{name}"
             options = list(self.get_defaults().keys())  # type: ignore[attr-defined]
             near = [one for one in options if one.startswith(name)] or difflib.get_close_matches(name, options)
             hint = f"did you mean {' or '.join(f'--{one}' for one in near[:3])}?" if near else "see --help"
-            raise ValueError(f"{error}: {hint}") from error
+            raise ValueError(f"{line}: {hint}") from error
 
 
 class Parser(ShortHelp, ArgumentParser):
@@ -150,7 +153,7 @@ def experiment(
     def main(args: list[str] | None = None) -> Any:
         """Run the command line `args` (the process's own by default)."""
         words = list(sys.argv[1:] if args is None else args)
-        with one_line_errors(), quiet_lightning():
+        with one_line_errors(split(words)[1]), quiet_lightning():
             if len(functions) > 1 and words[:1] in (["-h"], ["--help"]):
                 print(text)
                 raise SystemExit(0)
@@ -162,16 +165,26 @@ def experiment(
             parser.add_function_arguments(function, as_group=False, as_positional=True)
             options = parser.instantiate(parser.parse_args(_spelled(rest, function)))
             options.pop("config")
+            _check_common(options)
             return function(**options)
 
     return main
 
 
-def at_least(least: int, **options: int) -> None:
+def at_least(least: int, **options: float) -> None:
     """Refuse an option whose value is smaller than `least`."""
     for name, value in options.items():
         if value < least:
             raise ValueError(f"--{name} must be at least {least}, found {value}")
+
+
+def _check_common(options: Mapping[str, Any]) -> None:
+    """Refuse an output folder and a seed that would fail after the work."""
+    output, seed = options.get("output"), options.get("seed")
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise ValueError(f"--output must be a folder, found the file {output}")
+    if seed is not None and not 0 <= seed < 2**32:
+        raise ValueError(f"--seed must be 0 to {2**32 - 1}, found {seed}")
 
 
 def _spelled(words: list[str], function: Callable[..., Any]) -> list[str]:

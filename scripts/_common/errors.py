@@ -2,16 +2,18 @@
 
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from jsonargparse import ArgumentError
 
 from _common.console import plain
+from _common.error_part import part_of
 from _common.parser_errors import shorten
 
 TRACEBACK = "LIGHTNING_BLOCKS_TRACEBACK"
@@ -24,15 +26,19 @@ _LIGHTNINGS = ("MisconfigurationException", "NonFiniteLossError")
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn errors into `error: <one line>` and exit code 1, and Ctrl-C into exit code 130."""
+def one_line_errors(options: Iterable[tuple[str, tuple[str, ...]]] = ()) -> Iterator[None]:
+    """Turn errors into `error: <one line>` and exit code 1, and Ctrl-C into exit code 130.
+
+    Args:
+        options: Names and words of the options that were typed, for messages that do not say which one is wrong.
+    """
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        fail(error)
+        fail(error, options)
 
 
 @contextmanager
@@ -52,11 +58,11 @@ def hush() -> None:
         logging.getLogger(f"pytorch_lightning.{tool}").setLevel(logging.INFO)
 
 
-def fail(error: BaseException) -> None:
+def fail(error: BaseException, options: Iterable[tuple[str, tuple[str, ...]]] = ()) -> None:
     """End the program with one line about `error`."""
     if os.environ.get(TRACEBACK):
         raise error
-    print(f"error: {plain(one_line(error))}", file=sys.stderr)
+    print(f"error: {plain(with_option(one_line(error), options))}", file=sys.stderr)
     raise SystemExit(1) from error
 
 
@@ -69,11 +75,38 @@ def one_line(error: BaseException) -> str:
     """Return the error's message on one line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    text = shorten(str(error)) if isinstance(error, ArgumentError) else str(error)
+    text = shorten(str(error)) if isinstance(error, ArgumentError | ValueError) else str(error)
     text = " ".join(text.split()) or type(error).__name__
-    if not _is_a_mistake(error):
+    part = None if isinstance(error, ArgumentError) else part_of(error)
+    text = part.said_in(text) if part is not None else text
+    if not _is_a_mistake(error) and not (part is not None and part.option in text and (part.made or not part.ours)):
         text = f"{type(error).__name__}: {text}{_place(error)}; the traceback with {TRACEBACK}=1"
     return text if len(text) <= 600 else f"{text[:600]}... (the full message with {TRACEBACK}=1)"
+
+
+def with_option(text: str, options: Iterable[tuple[str, tuple[str, ...]]]) -> str:
+    """Return a message with the option that it is about, which has its name or its value in it.
+
+    Example:
+        >>> with_option("tol must be at least 0, found -1.0", [("k", ("5",)), ("tol", ("-1.0",))])
+        '--tol must be at least 0, found -1.0'
+        >>> with_option("No such file: a/b.npy", [("data", ("a/b.npy",))])
+        '--data: No such file: a/b.npy'
+    """
+    if text.startswith("--"):
+        return text
+    for name, _ in options:
+        if f"--{name}" in text:
+            return text
+        argument = name.rpartition(".")[2]
+        if text.startswith((f"{argument} must", f"{argument}:")):
+            return f"--{name}{text[len(argument) :]}"
+    words_in = re.split(r"[\s'\"(),;]+|:(?=\s|$)", text)
+    for name, (value, *_) in ((name, words) for name, words in options if words):
+        is_file = re.search(r"[./]", value) is not None and not re.fullmatch(r"[-\d.e]+", value)
+        if (is_file and value in words_in) or re.search(rf"(found|got|Got|=) ?'?{re.escape(value)}(?![\w])", text):
+            return f"--{name}: {text}"
+    return text
 
 
 def _is_a_mistake(error: BaseException) -> bool:

@@ -7,6 +7,7 @@
 import difflib
 import inspect
 from collections.abc import Iterable
+from enum import Enum
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -136,5 +137,10 @@ def classifier_path(config: Any) -> str | None:
     return model.get("class_path") if isinstance(model, dict) else None
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes the members of an enumeration, which are defaults of some of Lightning's callbacks, as their values."""
+
+
+_Dumper.add_multi_representer(Enum, lambda dumper, one: dumper.represent_data(one.value))
 set_loader(YAML_WITH_NAMES, read_config, exceptions=(yaml.YAMLError,))
-set_dumper(YAML_WITH_NAMES, lambda config: yaml.safe_dump(config, sort_keys=False))
+set_dumper(YAML_WITH_NAMES, lambda config: yaml.dump(config, Dumper=_Dumper, sort_keys=False))

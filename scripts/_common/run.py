@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import time
+import zlib
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,9 @@ from _common.lock import only_one
 ROOT = "runs"
 STARTED = "# started "
 """How the first line of a config.yaml begins."""
+
+CHECKSUM = "# checksum "
+"""How its second line begins, with the CRC-32 of all other lines."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             began = started(self.folder) if path.exists() else datetime.now().isoformat()
-            write_text(path, f"{STARTED}{began}\n{text}")
+            first = f"{STARTED}{began}\n"
+            write_text(path, f"{first}{CHECKSUM}{_crc(first + text)}\n{text}")
         except OSError as error:
             if not self.resumed:
                 raise
@@ -85,9 +90,10 @@ class Run:
         print_files(self.folder, results["files"])
         return results
 
-    def remove_if_empty(self) -> None:
-        """Remove a new run that stopped before its first checkpoint."""
-        if self.new and not any(self.folder.glob("checkpoints/*.ckpt")):
+    def remove_if_empty(self, trained: bool = True) -> None:
+        """Remove a new run that ended before its first checkpoint, or with that of the start if nothing was trained."""
+        saved = {path.name for path in self.folder.glob("checkpoints/*.ckpt")}
+        if self.new and not (saved if trained else saved - {"last.ckpt"}):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def remove_half_written(self) -> None:
@@ -163,6 +169,26 @@ def started(folder: Path) -> str:
     with suppress(ValueError):
         return datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").isoformat() + folder.name[15:]
     return datetime.fromtimestamp(folder.stat().st_mtime).isoformat()
+
+
+def check_unchanged(text: str, path: Path) -> None:
+    """Refuse a config.yaml that is not as `save_config` wrote it; one without a checksum is not checked.
+
+    Raises:
+        ValueError: If its checksum differs.
+    """
+    first, _, rest = text.partition("\n")
+    second, _, rest = rest.partition("\n")
+    found = second.removeprefix(CHECKSUM)
+    if second.startswith(CHECKSUM) and found != _crc(f"{first}\n{rest}"):
+        raise ValueError(
+            f"{path} was edited or is damaged (its checksum is not {found}): look at it, and delete its second line "
+            "if it is right"
+        )
+
+
+def _crc(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

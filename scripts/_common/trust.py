@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import get_loader
 
 from _common.names import full_path
+from _common.run import check_unchanged
 
 MAX_BYTES = 1_000_000
 MAX_ENTRIES = 20_000
@@ -34,11 +35,13 @@ def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} is larger than {MAX_BYTES:,} bytes: give --config FILE instead")
     try:
-        config = get_loader("yaml")(path.read_text())
+        text = path.read_text()
+        config = get_loader("yaml")(text)
     except Exception as error:  # of the text's encoding, of YAML, or of Python's stack
         raise ValueError(f"cannot read {path}: {str(error).splitlines()[0]}; give --config FILE instead") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold options, found {type(config).__name__}: give --config FILE instead")
+    check_unchanged(text, path)
     waiting: list[tuple[Any, Path]] = [(config, folder)]
     seen, entries = set(), 0
     while waiting:

@@ -58,7 +58,7 @@ def _word(node: ast.expr, source: str) -> str:
 
 def _call(value: str) -> ast.Call | None:
     """The parsed `NAME(option=value, ...)`; None for any other value."""
-    if not re.fullmatch(r"[A-Za-z_][\w.]*\(.*\)", value, re.DOTALL):
+    if not re.match(r"[A-Za-z_][\w.]*\(", value):
         return None
     try:
         node = ast.parse(value, mode="eval").body

@@ -61,6 +61,7 @@ def image(
         accelerator: Device: auto, cpu, gpu or another of Lightning's accelerators.
         trust: Packages, separated by commas, that the checkpoint and its run may name.
     """
+    at_least(1, count=count)
     checkpoint = checkpoint or train_default()
     run = rebuild(checkpoint, accelerator, trust)
     selected = select(run, index, count, seed)

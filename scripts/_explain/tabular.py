@@ -102,6 +102,10 @@ def explain_table(
     table: Table, models: list[str] | None, rows: list[int] | None, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Train and explain every model and print tables; return the table's results, and sections for the page."""
+    if strange := [row for row in rows or () if not 0 <= row < len(table.y_test)]:
+        raise ValueError(
+            f"--rows: {strange[0]} is not a test row of {table.name}; they are 0 to {len(table.y_test) - 1}"
+        )
     factories = select(classifiers() if table.classes else regressors(), models)
     fitted = {name: make(seed).fit(table.X, table.y) for name, make in factories.items()}
     predictions = {name: np.asarray(model.predict(table.X_test)) for name, model in fitted.items()}
@@ -154,11 +158,7 @@ def _select_rows(table: Table, wanted: list[int] | None, predictions: Prediction
     The default for regression: the rows nearest to the target's 90%, 50% and 10% quantiles; for classification: the
     first row of up to three classes, the last of them replaced by the row that most models get wrong.
     """
-    count = len(table.y_test)
     if wanted is not None:
-        for row in wanted:
-            if not 0 <= row < count:
-                raise ValueError(f"--rows: {row} is not a test row of {table.name}; they are 0 to {count - 1}")
         return list(dict.fromkeys(wanted))
     if not table.classes:
         quantiles = np.quantile(table.y_test, [0.9, 0.5, 0.1])

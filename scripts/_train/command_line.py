@@ -157,6 +157,8 @@ class TrainCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse completed words."""
         self.config = parser.parse_args(args)
+        if not 0 <= int(self.config.seed_everything) < 2**32:
+            raise ValueError(f"--seed_everything must be 0 to {2**32 - 1}, found {self.config.seed_everything}")
 
     def instantiate_classes(self) -> None:
         """Wait for `build`, which knows the run."""

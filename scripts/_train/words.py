@@ -81,7 +81,7 @@ def options_in(file: Path) -> dict[str, Any]:
         raise ValueError(f"--config {file} must be a text file") from None
     if not isinstance(config, dict):
         raise ValueError(f"--config {file} must hold options, found {config!r:.40}")
-    for group in ("trainer", "monitor"):
+    for group in ("trainer", "monitor", "model"):
         if not isinstance(config.get(group, {}), dict):
             raise ValueError(f"--config {file}: {group} must hold options, found {config[group]!r:.40}")
     return config

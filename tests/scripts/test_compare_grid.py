@@ -146,5 +146,5 @@ def test_a_ray_cluster_that_does_not_answer_is_reported(capsys, tmp_path):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(SystemExit):
             compare.main([*AXIS, "--engine", "ray", "--ray_address", address, "--output", str(tmp_path / "comparison")])
-    assert f"error: no Ray cluster at {address}: " in capsys.readouterr().err
+    assert f"no Ray cluster at {address}: " in capsys.readouterr().err
     assert not (tmp_path / "comparison").exists()

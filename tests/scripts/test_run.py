@@ -12,6 +12,7 @@ import pytest
 from _common import run as runs
 from _common.lock import only_one
 from _common.run import Run, find_last, new_run
+from _common.trust import checked_config
 from _compare.runs import OUTCOME, outcome
 from lightning_modules.runs import checkpoint_io, reading
 
@@ -76,8 +77,21 @@ def test_renamed_and_moved_runs_keep_their_age(tmp_path, monkeypatch):
         make(tmp_path / f"19990101-{number // 60:04d}{number % 60:02d}")
     assert find_last(tmp_path) == tmp_path / "19990101-000000" / "checkpoints" / "last.ckpt"
     assert len(read) == 2
-    assert (tmp_path / "zzz" / "config.yaml").read_text().splitlines()[1:] == ["a: 1"]
+    assert (tmp_path / "zzz" / "config.yaml").read_text().splitlines()[2:] == ["a: 1"]
     assert runs.started(tmp_path / "zzz") < runs.started(tmp_path / "19990101-000000")
+
+
+def test_a_flipped_byte_in_a_configuration_is_found(tmp_path):
+    folder = make(tmp_path / "mine", "lr: 3e-4\n")
+    path = folder / "config.yaml"
+    written = path.read_text()
+    assert checked_config(folder) == {"lr": 3e-4}
+    path.write_text(written.replace("3e-4", "3e-5"))
+    with pytest.raises(ValueError, match=r"config\.yaml was edited or is damaged .*delete its second line"):
+        checked_config(folder)
+    first, _, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, *rest]))
+    assert checked_config(folder) == {"lr": 3e-5}
 
 
 def test_without_a_time_in_it_the_name_or_the_folder_tells_the_age(tmp_path, monkeypatch):

@@ -17,19 +17,20 @@ from lightning_modules.callbacks.resume_as_typed import ResumeAsTyped
 class Seen(Callback):
     """The learning rate of each step, and the examples of each batch."""
 
-    def __init__(self):
-        self.rates, self.labels = {}, {}
+    def __init__(self, stop=None):
+        self.rates, self.labels, self.stop = {}, {}, stop
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
         self.labels.setdefault(trainer.current_epoch, []).append(batch[1])
+        trainer.should_stop = trainer.global_step + 1 == self.stop
 
 
-def train(path, optimizer, scheduler=None, *, resume=False, restore=True, batch_size=256, interval="step", **options):
+def train(path, optimizer, scheduler=None, *, resume=False, restore=True, batch_size=256, interval="step", stop=None, **options):
     """Train on the digits, whose epoch has 6 batches of 256 (or 5), and return what was seen and told."""
     pl.seed_everything(0, verbose=False)
     model = ImageClassifier("MLP", 10, (1, 8, 8), optimizer=optimizer, lr_scheduler=scheduler, lr_interval=interval)
-    seen, told = Seen(), []
+    seen, told = Seen(stop), []
     resuming = ResumeAsTyped(restore, told.append)
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, callbacks=[seen, resuming, LastCheckpoint(path, 4)],
@@ -127,6 +128,20 @@ def test_another_batch_size_takes_each_example_once(tmp_path, batch_size):
     assert torch.equal(torch.cat(seen.labels[1]), order[1][0])
     assert trainer.current_epoch == 2
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 64}, {"batch_size": 1000}, {"accumulate_grad_batches": 3}])
+def test_the_default_cycle_goes_on_at_its_part_of_the_training(tmp_path, change):
+    whole = train(tmp_path / "whole.ckpt", None, max_epochs=4)[0].rates
+    halves = train(tmp_path / "other.ckpt", None, max_epochs=4, **change)[0].rates
+    train(tmp_path / "last.ckpt", None, max_epochs=4, stop=12)
+    seen, told, _ = train(tmp_path / "last.ckpt", None, resume=True, max_epochs=4, **change)
+    now, steps = len(halves) // 4, [*seen.rates.values()]
+    there = round(12 * now / 5)
+    assert f"goes on at the same part of the training ({now} instead of 5 steps an epoch)" in told[0]
+    assert steps[0] == pytest.approx(whole[12])
+    assert steps[1 : 4 * now - there] == pytest.approx([*halves.values()][there + 1 :])
+    assert len(steps) - 4 * now + there in (0, 1)  # the rest of the epoch is not always a whole number of batches
 
 
 def test_a_cycle_that_is_too_short_is_refused_at_the_start(tmp_path):

@@ -186,3 +186,15 @@ def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch):
 def test_storage_options_are_refused(tmp_path):
     with warnings.catch_warnings(), pytest.raises(TypeError, match="storage_options"):
         AtomicCheckpointIO().save_checkpoint(CHECKPOINT, tmp_path / "a.ckpt", storage_options={"x": 1})
+
+
+def test_weights_alone_that_are_not_finite_are_not_saved(tmp_path):
+    """A ModelCheckpoint with `save_weights_only`, at whose saves no callback looks."""
+    io, path = AtomicCheckpointIO(), tmp_path / "best.ckpt"
+    weights = {"weight": torch.ones(2), "mask": torch.tensor([0.0, -torch.inf])}
+    io.save_checkpoint({"state_dict": weights, "pytorch-lightning_version": "2.6.6"}, path)
+    weights["weight"][1] = torch.nan
+    with pytest.warns(UserWarning, match=r"best\.ckpt was not saved: the weights are NaN or infinite \(weight\)"):
+        io.save_checkpoint({"state_dict": weights, "pytorch-lightning_version": "2.6.6"}, path)
+    assert torch.equal(read_checkpoint(path)["state_dict"]["weight"], torch.ones(2))
+    assert path in io.failed
