@@ -241,8 +241,18 @@ MISTAKES = {
     "bad interval": (["--save_every", "0"], "--save_every must be at least 1, found 0"),
     "linked": (["--model.num_classes", "7"], "num_classes"),
     "found in the first step": (
-        ["--model.backbone", "TwoLayerNet", "--optimizer", "SGD", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size"]
-        + ["0", "--trainer.max_epochs", "1", "--model.lr_interval", "step"],
+        [
+            *[
+                "--model.backbone",
+                "TwoLayerNet",
+                "--optimizer",
+                "SGD",
+                "--lr_scheduler",
+                "StepLR",
+                "--lr_scheduler.step_size",
+                "0",
+            ]
+        ],
         "--lr_scheduler StepLR: integer modulo by zero (found step_size=0)",
     ),
 }

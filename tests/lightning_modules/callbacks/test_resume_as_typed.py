@@ -26,7 +26,18 @@ class Seen(Callback):
         trainer.should_stop = trainer.global_step + 1 == self.stop
 
 
-def train(path, optimizer, scheduler=None, *, resume=False, restore=True, batch_size=256, interval="step", stop=None, **options):
+def train(
+    path,
+    optimizer,
+    scheduler=None,
+    *,
+    resume=False,
+    restore=True,
+    batch_size=256,
+    interval="step",
+    stop=None,
+    **options,
+):
     """Train on the digits, whose epoch has 6 batches of 256 (or 5), and return what was seen and told."""
     pl.seed_everything(0, verbose=False)
     model = ImageClassifier("MLP", 10, (1, 8, 8), optimizer=optimizer, lr_scheduler=scheduler, lr_interval=interval)
