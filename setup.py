@@ -8,6 +8,7 @@ PACKAGES = [
     "activations",
     "clustering",
     "clustering.engine",
+    "clustering.engine.gpu",
     "clustering.rand",
     "datamodules",
     "datamodules.files",

@@ -48,9 +48,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             rows, by at most `tol` times the root mean square distance of the rows to their centres.
         metric: `"euclidean"`, or `"cosine"`: only the direction of a row matters, and the centres are unit vectors.
         algorithm: `"lloyd"`, or `"minibatch"`: the centres are updated batch by batch, and one pass labels all rows.
-        device: Where Faiss searches: `"auto"` (the first GPU if there is one), `"cpu"`, `"cuda"`, `"cuda:0,1"`.
+        device: `"auto"` (the GPU of the data or the current one, if there is one), `"cpu"` (Faiss), `"cuda"` or
+            `"cuda:1"` (torch; data that do not fit on the GPU are streamed), or `"cuda:0,1"` (Faiss built for GPUs
+            searches on several, the rest is done on the CPU).
+        precision: `"exact"`, or `"tf32"`, which concerns `"cuda"` only: labels by products in TF32 (11 bits) are kept
+            as they are. It is faster where many rows lie between two centres, and such a row may get the centre that
+            is farther by up to some thousandths of `|x|`; centres and objective follow those labels.
         random_state: Seed or generator; None for a different result each time.
-        verbose: 1 shows a progress bar.
+        verbose: 1 shows a progress bar, which names the engine and the device.
 
     Attributes:
         cluster_centers_: `[K, D]`, of the data's type (float64 for integers).
@@ -84,6 +89,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     metric: Literal["euclidean", "cosine"] = "euclidean"
     algorithm: Literal["lloyd", "minibatch"] = "lloyd"
     device: str = "auto"
+    precision: Literal["exact", "tf32"] = "exact"
     random_state: int | np.random.RandomState | None = None
     verbose: int = 0
 
@@ -128,7 +134,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self._fit(replace(problem, exchange=Shards(problem.source.count)))
 
     def _fit(self, problem: engine.Problem) -> "KMeans":
-        result = engine.fit_centres(problem, engine.check_options(self))
+        result = engine.fit_centres(problem, engine.check_options(self, getattr(problem.source, "data", None)))
         self._output, self._coordinates = problem.output, result.coordinates
         self.cluster_centers_ = problem.output.convert(result.centres)
         self.labels_ = problem.output.convert_labels(result.labels)
@@ -142,7 +148,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def predict(self, X: Any) -> Any:
         """Return the nearest centre of each row: `[N]`."""
         problem = self._problem(X)
-        return problem.output.convert_labels(engine.label(problem, self.cluster_centers_, self.device))
+        return problem.output.convert_labels(engine.label(problem, self.cluster_centers_))
 
     def transform(self, X: Any) -> Any:
         """Return the distance (`1 - cosine` for the cosine) of each row to each centre: `[N, K]`."""
@@ -151,11 +157,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def score(self, X: Any, y: None = None, sample_weight: Any = None) -> float:
         """Return minus the objective of `X`: higher is better."""
-        return -engine.objective(self._weighted(self._problem(X), sample_weight), self.cluster_centers_, self.device)
+        return -engine.objective(self._weighted(self._problem(X), sample_weight), self.cluster_centers_)
 
     def _problem(self, X: Any) -> engine.Problem:
         check_is_fitted(self)
-        return replace(engine.check_data(self, X, reset=False), coordinates=self._coordinates)
+        problem = replace(engine.check_data(self, X, reset=False), coordinates=self._coordinates)
+        return engine.move(problem, engine.find_place(self.device, X))
 
     @staticmethod
     def _weighted(problem: engine.Problem, sample_weight: Any) -> engine.Problem:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from .coordinates import Metric
 from .data import ArraySource, BatchSource, Float64, OutputType, first_of, to_numpy
-from .parallel import find_gpus
-from .problem import Options, Problem, Seeding
+from .device import find_place
+from .problem import Options, Precision, Problem, Seeding
 
 _ALGORITHMS = ("lloyd", "minibatch")
 
 
-def check_options(estimator: Any) -> Options:
-    """Return the parameters of the estimator, whose `n_features_in_` is set."""
+def check_options(estimator: Any, data: Any = None) -> Options:
+    """Return the parameters of the estimator, whose `n_features_in_` is set; `data` may be on a GPU."""
     clusters = _integer("n_clusters", estimator.n_clusters)
     tol = estimator.tol
     if isinstance(tol, bool) or not isinstance(tol, numbers.Real) or not 0 <= float(tol) < float("inf"):
@@ -29,6 +29,9 @@ def check_options(estimator: Any) -> Options:
         raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, found {estimator.metric!r}")
     if estimator.algorithm not in _ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(_ALGORITHMS)}, found {estimator.algorithm!r}")
+    if estimator.precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, found {estimator.precision!r}")
+    where = find_place(estimator.device, data)
     return Options(
         clusters=clusters,
         init=_init(estimator.init, clusters, estimator.n_features_in_),
@@ -37,7 +40,9 @@ def check_options(estimator: Any) -> Options:
         tol=float(tol),
         metric=estimator.metric,
         algorithm=estimator.algorithm,
-        gpus=tuple(find_gpus(estimator.device)),
+        device=where.device,
+        gpus=where.gpus,
+        precision=estimator.precision,
         seed=int(check_random_state(estimator.random_state).randint(2**31 - 1)),
         verbose=bool(estimator.verbose),
     )

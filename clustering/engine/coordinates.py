@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
-from .data import Array, Float32, Float64
+from .data import Array, Float32, Float64, to_numpy
 
 Metric = Literal["euclidean", "cosine"]
 
@@ -29,11 +30,11 @@ class Coordinates:
     scale: float = 1.0
 
     @classmethod
-    def around(cls, rows: Array, metric: Metric) -> "Coordinates":
+    def around(cls, rows: Array | Tensor, metric: Metric) -> "Coordinates":
         """Return coordinates whose origin is close to the mean of `rows`; values must have finite squares."""
         if metric == "cosine":
             return cls(metric, np.zeros(rows.shape[1]))
-        wide = rows[:: 1 + len(rows) // _ENOUGH].astype(np.float64)
+        wide = to_numpy(rows[:: 1 + len(rows) // _ENOUGH]).astype(np.float64)
         largest = np.abs(wide).max()
         if largest > 1e150:
             raise ValueError(f"X must be below 1e150 in absolute value, found {largest:.3g}, whose squares overflow")

@@ -9,8 +9,11 @@ from threadpoolctl import threadpool_limits
 
 from .assignment import CpuAssignment, squared_distances
 from .data import Array, Block, Float32, Float64, Labels, Numbers, check_finite, pieces
+from .local_search import split_and_merge, swap
 from .nearest import Nearest
+from .problem import Seeding
 from .rows import Rows
+from .seeding import plus_plus, random_rows
 
 _CANCELS = 1e-4
 """Below this share of the squared norms, a squared distance is computed from the difference: the product cancels."""
@@ -84,18 +87,29 @@ class CpuRows(Rows):
             squares[rows_close, cluster] = np.einsum("ij,ij->i", difference, difference)
         return np.sqrt(squares) / coordinates.scale
 
+    def seed(self, init: Seeding, clusters: int, rng: np.random.Generator) -> Float64:
+        """Return initial centres."""
+        choose = random_rows if init == "random" else plus_plus
+        return self.problem.coordinates.float64(self.problem.source.take(choose(self, clusters, rng)))
+
+    def improve(self, centres: Float64, rng: np.random.Generator) -> Float64:
+        """Return centres improved by local search."""
+        centres, _ = swap(self, centres, rng, 10 * len(centres))
+        centres, _ = split_and_merge(self, centres, rng)
+        return centres
+
     @cached_property
     def points(self) -> Float32:
         """All rows in the problem's coordinates."""
         return self.problem.coordinates.float32(self.take(np.arange(self.count)))
 
     def squares_from(self, numbers: Numbers) -> Float32:
-        """Return the squared distances from some rows to all rows."""
+        """Return the squared distances from some rows to all rows, see `seeding.Points`."""
         squares: Float32 = faiss.pairwise_distances(self.points[numbers], self.points)
         return squares
 
     def search(self, centres: Float32, numbers: Numbers | None = None) -> tuple[Float32, Numbers]:
-        """Return the two nearest centres of each row."""
+        """Return the two nearest centres of each row, see `seeding.Points`."""
         index = faiss.IndexFlatL2(self.dim)
         index.add(centres)
         squares, labels = index.search(self.points if numbers is None else self.points[numbers], 2)

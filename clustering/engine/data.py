@@ -59,15 +59,17 @@ class OutputType(NamedTuple):
         with np.errstate(over="ignore"):
             return values.astype(self.dtype).astype(np.float64)
 
-    def convert(self, values: Array) -> Any:
+    def convert(self, values: Array | Tensor) -> Any:
         """Convert centres or distances."""
         if self.device is None:
-            return values.astype(self.dtype, copy=False)
-        return torch.from_numpy(values).to(_TORCH[self.dtype]).to(self.device)
+            return to_numpy(values).astype(self.dtype, copy=False)
+        return torch.as_tensor(values, device=self.device).to(_TORCH[self.dtype])
 
-    def convert_labels(self, labels: Labels) -> Any:
+    def convert_labels(self, labels: Labels | Tensor) -> Any:
         """Convert labels: int32 in numpy as in scikit-learn, int64 in torch, where losses and indices need it."""
-        return labels if self.device is None else torch.from_numpy(labels).long().to(self.device)
+        if self.device is None:
+            return to_numpy(labels)
+        return torch.as_tensor(labels, device=self.device).long()
 
 
 def pieces(rows: int, columns: int) -> Iterator[slice]:

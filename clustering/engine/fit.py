@@ -10,9 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .coordinates import Coordinates
 from .data import BLOCK, Float64
-from .device import open_rows
+from .device import Place, open_rows, place
 from .lloyd import descend, sweep
-from .parallel import Workers, open_gpus
+from .parallel import Inline, Workers, open_gpus
 from .problem import Options, Problem, Report, Result
 from .rows import Assignment
 from .starts import SAMPLE, best_start
@@ -28,13 +28,15 @@ def fit_centres(problem: Problem, options: Options) -> Result:
     rng = np.random.default_rng(options.seed)
     cheap = options.clusters * problem.source.dim <= _CHEAP
     shown = options.verbose and problem.exchange.rank == 0
-    with _progress(shown, options.max_iter) as report, Workers(1 if cheap else None) as workers:
-        problem, exponent = scale_weights(replace(problem, workers=workers))
+    threads = Inline() if options.device is not None else Workers(1 if cheap else None)
+    with _progress(shown, options) as report, threads as workers:
+        problem = replace(problem, workers=workers, device=options.device, precision=options.precision)
+        problem, exponent = scale_weights(place(problem))
         seen = survey(problem, options.clusters)
         sample = draw_sample(problem, SAMPLE, rng)
         coordinates = Coordinates.around(sample.rows, options.metric)
         bound = coordinates.bound(seen.low, seen.high)
-        gpus = open_gpus(list(options.gpus))
+        gpus = open_gpus(options.gpus)
         problem = replace(problem, coordinates=coordinates, bound=bound, total=seen.weight, gpus=gpus)
         run = _Fit(problem, options, seen.rows, report)
         try:
@@ -120,15 +122,16 @@ class _Fit:
 
 
 @contextmanager
-def _progress(shown: bool, limit: int) -> Iterator[Report]:
+def _progress(shown: bool, options: Options) -> Iterator[Report]:
     """Show a progress bar and yield the callback that updates it."""
     if not shown:
         yield lambda text, objective=None: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(TextColumn("k-means: {task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
-        task = bar.add_task("reading the data", total=limit)
+    title = f"k-means ({Place(options.device, options.gpus)}): "
+    with Progress(TextColumn(title + "{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
+        task = bar.add_task("reading the data", total=options.max_iter)
 
         def report(text: str, objective: float | None = None) -> None:
             value = "" if objective is None else f", objective {objective:.6g}"

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from torch import Tensor
 
 from .data import BLOCK, Array, Float64
 from .device import open_rows
@@ -119,14 +120,14 @@ def sweep(
 
 def _batches(
     problem: Problem, size: int, limit: int, rng: np.random.Generator
-) -> Iterator[tuple[Array, Float64 | None]]:
+) -> Iterator[tuple[Array | Tensor, Float64 | None]]:
     """Yield the rows and the weights of the batches of `limit` epochs."""
     source, weights = problem.source, problem.weights
     for _ in range(limit):
         if source.random_access:
             for _ in range(-(-source.count // size)):
                 numbers = np.sort(rng.choice(source.count, size, replace=False, shuffle=False))
-                yield source.take(numbers), None if weights is None else weights[numbers]
+                yield open_rows(problem).take(numbers), None if weights is None else weights[numbers]
         else:
             for block in source.blocks():
                 yield block.rows(), None if weights is None else weights[block.start : block.stop]

@@ -12,15 +12,14 @@ iterative clustering algorithm based on an enhanced version of the k-means" (Pat
 import numpy as np
 
 from .data import Array, Float32, Float64
-from .rows import Rows
-from .seeding import BATCH, candidates
+from .seeding import BATCH, Points, candidates
 from .sums import add_by_cluster
 
-_MIN_GAIN = 1e-3
+MIN_GAIN = 1e-3
 """A swap must lower the objective by this share of the mean objective per cluster."""
-_CUT_ITERATIONS = 6
+CUT_ITERATIONS = 6
 """Iterations of 2-means within the clusters."""
-_ROUNDS = 8
+ROUNDS = 8
 """Largest number of rounds of split-and-merge."""
 _CLEAR = 2.0
 """A split must gain this many times the cost of the removal: on a sample every split fits some noise."""
@@ -35,7 +34,7 @@ class TwoNearest:
         labels: int64 `[N, 2]`.
     """
 
-    def __init__(self, rows: Rows, centres: Float64) -> None:
+    def __init__(self, rows: Points, centres: Float64) -> None:
         self.rows, self.centres = rows, centres.astype(np.float32)
         self.squares, self.labels = rows.search(self.centres)
         weights = rows.problem.weights
@@ -61,7 +60,7 @@ class TwoNearest:
             self.squares[again], self.labels[again] = self.rows.search(self.centres, again)
 
 
-def swap(rows: Rows, centres: Float64, rng: np.random.Generator, limit: int) -> tuple[Float64, int]:
+def swap(rows: Points, centres: Float64, rng: np.random.Generator, limit: int) -> tuple[Float64, int]:
     """Replace centres by rows while that lowers the objective.
 
     The search ends after a batch of candidates without success, or after `limit` candidates. Returns the centres
@@ -83,7 +82,7 @@ def swap(rows: Rows, centres: Float64, rng: np.random.Generator, limit: int) -> 
         cluster = int(removal.argmin())
         gain = float(((first - with_row) * two.weights).sum()) - removal[cluster]
         idle += 1
-        if gain > _MIN_GAIN * two.objective / clusters:
+        if gain > MIN_GAIN * two.objective / clusters:
             two.replace(cluster, rows.points[row], distances)
             moved, idle = moved + 1, 0
         if idle >= BATCH:
@@ -91,45 +90,45 @@ def swap(rows: Rows, centres: Float64, rng: np.random.Generator, limit: int) -> 
     return two.centres.astype(np.float64), moved
 
 
-def split_and_merge(rows: Rows, centres: Float64, rng: np.random.Generator) -> tuple[Float64, int]:
+def split_and_merge(rows: Points, centres: Float64, rng: np.random.Generator) -> tuple[Float64, int]:
     """Split clusters and remove others while that lowers the objective; return the centres and the number moved."""
     clusters = len(centres)
     if clusters < 3:
         return centres, 0
     two, moved, most = TwoNearest(rows, centres), 0, clusters
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         halves, gains = _cut(two, rng)
         cost = np.bincount(two.labels[:, 0], (two.squares[:, 1] - two.squares[:, 0]) * two.weights, clusters)
-        pairs = _pairs(gains, cost, most)
-        if not pairs:
+        chosen = pairs(gains, cost, most)
+        if not chosen:
             break
         trial = two.centres.astype(np.float64)
-        for split, removed in pairs:
+        for split, removed in chosen:
             trial[split], trial[removed] = halves[:, split]
         after = _improve(rows, trial)
         if after.objective < two.objective:
-            two, moved = after, moved + len(pairs)
-        elif len(pairs) == 1:
+            two, moved = after, moved + len(chosen)
+        elif len(chosen) == 1:
             break
         else:
-            most = len(pairs) // 2
+            most = len(chosen) // 2
     return two.centres.astype(np.float64), moved
 
 
-def _pairs(gains: Float64, cost: Array, most: int) -> list[tuple[int, int]]:
+def pairs(gains: Float64, cost: Array, most: int) -> list[tuple[int, int]]:
     """Pair clusters to split with clusters to remove, each in at most one pair, the most profitable first."""
-    pairs: list[tuple[int, int]] = []
+    chosen: list[tuple[int, int]] = []
     used: set[int] = set()
     removable = iter(np.argsort(cost, kind="stable"))
     for split in np.argsort(-gains, kind="stable"):
-        if int(split) in used or len(pairs) >= most:
+        if int(split) in used or len(chosen) >= most:
             break
         removed = next((int(j) for j in removable if j != split and int(j) not in used), None)
         if removed is None or gains[split] <= _CLEAR * cost[removed]:
             break
         used |= {int(split), removed}
-        pairs.append((int(split), removed))
-    return pairs
+        chosen.append((int(split), removed))
+    return chosen
 
 
 def _cut(two: TwoNearest, rng: np.random.Generator) -> tuple[Float64, Float64]:
@@ -144,7 +143,7 @@ def _cut(two: TwoNearest, rng: np.random.Generator) -> tuple[Float64, Float64]:
     drawn = np.zeros(clusters, dtype=np.int64)
     drawn[labels[order]] = order  # the last, largest, of each cluster remains
     normals, thresholds = offsets[drawn], np.zeros(clusters, dtype=np.float32)
-    for _ in range(_CUT_ITERATIONS):
+    for _ in range(CUT_ITERATIONS):
         side = np.einsum("ij,ij->i", offsets, normals[labels]) > thresholds[labels]
         half = labels + clusters * side
         total = np.bincount(half, weights, 2 * clusters)
@@ -162,7 +161,7 @@ def _cut(two: TwoNearest, rng: np.random.Generator) -> tuple[Float64, Float64]:
     return means.reshape(2, clusters, -1) + two.centres, gains
 
 
-def _improve(rows: Rows, centres: Float64) -> TwoNearest:
+def _improve(rows: Points, centres: Float64) -> TwoNearest:
     """Return the two nearest centres of each row after two of Lloyd's iterations."""
     for _ in range(2):
         two = TwoNearest(rows, centres)

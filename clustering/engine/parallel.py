@@ -7,10 +7,9 @@ and `clustering.shards.Shards` is the distributed one. Faiss is imported by the 
 clustering` does not need it.
 """
 
-import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -47,29 +46,13 @@ class Gpus(NamedTuple):
     lock: threading.Lock
 
 
-def find_gpus(device: str) -> list[int]:
-    """Return the numbers of the GPUs that `device` (see `clustering.KMeans`) names; none for the CPU."""
-    import faiss
-
-    available = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    if device == "cpu" or (device == "auto" and not available):
-        return []
-    match = re.fullmatch(r"cuda(?::(\d+(?:,\d+)*))?", device) if isinstance(device, str) else None
-    if match is None and device != "auto":
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or like 'cuda:0,1', found {device!r}")
-    numbers = [int(number) for number in match[1].split(",")] if match and match[1] else [0]
-    if any(number >= available for number in numbers):
-        raise ValueError(f"device is {device!r}, but Faiss finds {available} GPUs: use device='cpu' or 'auto'")
-    return list(dict.fromkeys(numbers))
-
-
-def open_gpus(numbers: list[int]) -> Gpus | None:
+def open_gpus(numbers: Sequence[int]) -> Gpus | None:
     """Allocate Faiss's resources on the given GPUs; return None without any."""
     if not numbers:
         return None
     import faiss
 
-    return Gpus(numbers, [faiss.StandardGpuResources() for _ in numbers], threading.Lock())
+    return Gpus(list(numbers), [faiss.StandardGpuResources() for _ in numbers], threading.Lock())
 
 
 class Workers:
@@ -119,6 +102,14 @@ class Workers:
             for future in ahead:
                 if not future.cancelled():
                     future.exception()  # wait: no thread may still be writing when the caller continues
+
+
+class Inline(Workers):
+    """The calling thread alone, for work that a GPU does."""
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield the results in the order of the items."""
+        return map(function, items)
 
 
 @contextmanager

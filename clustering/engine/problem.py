@@ -8,18 +8,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .coordinates import Coordinates, Metric
 from .data import Array, ArraySource, Float64, Labels, OutputType, Source
 from .parallel import Exchange, Gpus, Workers
 
 Seeding = Literal["k-means++", "random"]
+Precision = Literal["exact", "tf32"]
 Report = Callable[..., None]
 """Progress callback: receives a text and, after a pass over the data, the objective."""
 
 
 class Options(NamedTuple):
-    """The checked parameters of a fit, see `clustering.KMeans`; without `gpus` the CPU searches."""
+    """The checked parameters of a fit, see `clustering.KMeans`; without `device` and `gpus` the CPU searches."""
 
     clusters: int
     init: Seeding | Float64 = "k-means++"
@@ -28,7 +31,9 @@ class Options(NamedTuple):
     tol: float = 1e-4
     metric: Metric = "euclidean"
     algorithm: Literal["lloyd", "minibatch"] = "lloyd"
+    device: torch.device | None = None
     gpus: tuple[int, ...] = ()
+    precision: Precision = "exact"
     seed: int = 0
     verbose: bool = False
 
@@ -38,7 +43,7 @@ class Result(NamedTuple):
 
     centres: Float64  # [K, D], numbers of the output type, in the coordinates of the data
     coordinates: Coordinates  # in which the labels were computed
-    labels: Labels  # [N]
+    labels: Labels | Tensor  # [N], a tensor on the device that found them
     objective: float  # weighted sum over all data of the squared distances (of 1 - cosine)
     passes: int  # number of passes over all data
 
@@ -54,10 +59,12 @@ class Problem:
     bound: float = 0.0  # on the absolute values in these coordinates, over all processes
     total: float = 0.0  # sum of the weights, over all processes
     workers: Workers = field(default_factory=Workers)
+    device: torch.device | None = None  # on which torch processes the rows; None for Faiss
     gpus: Gpus | None = None  # on which Faiss searches; None for the CPU
+    precision: Precision = "exact"
     exchange: Exchange = field(default_factory=Exchange)  # with the other processes
 
-    def with_rows(self, rows: Array, weights: Float64 | None, **changes: Any) -> "Problem":
+    def with_rows(self, rows: Array | Tensor, weights: Float64 | None, **changes: Any) -> "Problem":
         """Return the problem of other rows of the same data, all of them in this process."""
         total = float(len(rows)) if weights is None else float(weights.sum())
         changes = {"source": ArraySource(rows), "weights": weights, "total": total, "exchange": Exchange()} | changes

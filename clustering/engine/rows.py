@@ -1,18 +1,18 @@
 """The interface to the rows: everything that the engine needs from `[N, D]` data.
 
 Everything else in the engine handles centres `[K, D]`, sums, counts and labels only. `cpu.CpuRows` with
-`assignment.CpuAssignment` implements the interface by Faiss and numpy; an implementation for another device stands
-beside it and is chosen in `device.open_rows`. It must agree on labels: the nearest centre in float64, the first of
-equally near ones.
+`assignment.CpuAssignment` implements the interface by Faiss and numpy, `gpu.rows.GpuRows` by torch; `device.open_rows`
+chooses. They agree on labels: the nearest centre in float64, the first of equally near ones.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-from .data import Array, Float32, Float64, Labels, Numbers
-from .problem import Problem
+from .data import Array, Float64, Labels, Numbers
+from .problem import Problem, Seeding
 
 _DOUBTFUL = 1e-6
 """Below this share of the sum of squares, an objective computed as a difference of sums lacks digits."""
@@ -28,8 +28,6 @@ class FarRow(NamedTuple):
 
 class Rows(ABC):
     """The rows of a problem.
-
-    `search`, `squares_from` and `points` allocate `N` times `K`, `B` or `D` numbers: use them on samples only.
 
     Args:
         problem: The rows and their coordinates, in which all centres are given.
@@ -53,7 +51,7 @@ class Rows(ABC):
         """Return the smallest and the largest value; NaN if there is one, `(inf, -inf)` without rows."""
 
     @abstractmethod
-    def take(self, numbers: Numbers) -> Array:
+    def take(self, numbers: Numbers) -> Array | Tensor:
         """Return the rows with the given ascending numbers, in the coordinates and the type of the data."""
 
     @abstractmethod
@@ -61,39 +59,30 @@ class Rows(ABC):
         """Return a new assignment of the rows to `clusters` centres."""
 
     @abstractmethod
-    def label(self, centres: Float64) -> Labels:
+    def label(self, centres: Float64) -> Labels | Tensor:
         """Return the nearest of the centres `[K, D]` for each row, which must be finite: int32 `[N]`."""
 
     @abstractmethod
-    def objective(self, centres: Float64, labels: Labels) -> float:
+    def objective(self, centres: Float64, labels: Any) -> float:
         """Return the weighted sum of squared distances to the labelled centres, over all processes, row by row."""
 
     @abstractmethod
-    def distances(self, centres: Float64) -> Array:
+    def distances(self, centres: Float64) -> Array | Tensor:
         """Return the distance (`1 - cosine` for the cosine) to each centre, in the data's scale: `[N, K]`."""
 
-    @property
     @abstractmethod
-    def points(self) -> Float32:
-        """float32 `[N, D]`: all rows in the problem's coordinates."""
+    def seed(self, init: Seeding, clusters: int, rng: np.random.Generator) -> Float64:
+        """Return `clusters` of the rows, which must be a sample, as initial centres `[K, D]`."""
 
     @abstractmethod
-    def squares_from(self, numbers: Numbers) -> Float32:
-        """Return the squared distances from `B` of the rows to all rows: float32 `[B, N]`."""
-
-    @abstractmethod
-    def search(self, centres: Float32, numbers: Numbers | None = None) -> tuple[Float32, Numbers]:
-        """Return the two nearest of at least two centres, for all rows or those with the given numbers.
-
-        Returns:
-            float32 `[N, 2]` squared distances in ascending order, and int64 `[N, 2]` labels.
-        """
+    def improve(self, centres: Float64, rng: np.random.Generator) -> Float64:
+        """Return centres `[K, D]` improved by local search; the rows must be a sample."""
 
 
 class Assignment(ABC):
     """Rows assigned to `K` centres of `D` columns, kept from one pass over the data to the next."""
 
-    labels: Labels  # [N], of the rows of this process
+    labels: Any  # [N], of the rows of this process: an array, or a tensor on its device
 
     def __init__(self, clusters: int, dim: int) -> None:
         self.centres: Float64 = np.zeros((clusters, dim))  # of the last pass

@@ -6,17 +6,45 @@ its section on experiments, draws `2 + log k` candidates and takes the one that 
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
 from .data import Array, Float32, Float64, Numbers
+from .problem import Problem
 from .rows import Rows
 
 BATCH = 64
 """Number of candidates whose distances are computed in one matrix product."""
 
 
-def plus_plus(rows: Rows, clusters: int, rng: np.random.Generator) -> Numbers:
+class Points(Protocol):
+    """The rows of a sample, as `cpu.CpuRows` offers them; its methods allocate `N` times `K`, `B` or `D` numbers."""
+
+    @property
+    def problem(self) -> Problem:
+        """The problem of the sample."""
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+
+    @property
+    def points(self) -> Float32:
+        """float32 `[N, D]`: all rows in the problem's coordinates."""
+
+    def squares_from(self, numbers: Numbers) -> Float32:
+        """Return the squared distances from `B` of the rows to all rows: float32 `[B, N]`."""
+
+    def search(self, centres: Float32, numbers: Numbers | None = None) -> tuple[Float32, Numbers]:
+        """Return the two nearest of at least two centres, for all rows or those with the given numbers.
+
+        Returns:
+            float32 `[N, 2]` squared distances in ascending order, and int64 `[N, 2]` labels.
+        """
+
+
+def plus_plus(rows: Points, clusters: int, rng: np.random.Generator) -> Numbers:
     """Return the numbers of `clusters` rows, chosen by greedy k-means++."""
     weights = rows.problem.weights
     trials = 2 + int(math.log(clusters))
@@ -35,7 +63,7 @@ def plus_plus(rows: Rows, clusters: int, rng: np.random.Generator) -> Numbers:
     return chosen
 
 
-def candidates(rows: Rows, closest: Callable[[], Float32], rng: np.random.Generator) -> Iterator[tuple[int, Float32]]:
+def candidates(rows: Points, closest: Callable[[], Float32], rng: np.random.Generator) -> Iterator[tuple[int, Float32]]:
     """Yield rows drawn with probabilities proportional to `weight * closest()`.
 
     Rows are drawn in batches. One whose `closest` has fallen since its batch was drawn is rejected with the probability

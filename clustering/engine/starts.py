@@ -3,12 +3,10 @@
 import numpy as np
 
 from .data import Float64
-from .device import open_rows
+from .device import open_rows, place
 from .lloyd import descend
-from .local_search import split_and_merge, swap
 from .parallel import Workers
 from .problem import Options, Problem, Report
-from .seeding import plus_plus, random_rows
 from .survey import Sample
 
 SAMPLE = 131_072
@@ -39,13 +37,13 @@ def best_start(
         whole = False
     report(f"{options.starts} starts on {len(small.rows):,} rows")
     settings = options if whole else options._replace(max_iter=10, tol=_ROUGH / 3)
-    part = problem.with_rows(*small, workers=Workers(1), gpus=None)
+    part = place(problem.with_rows(*small, workers=Workers(1), gpus=None))
     ends = list(problem.workers.map(lambda generator: _start(part, settings, generator), rng.spawn(options.starts)))
     _, centres = min(ends, key=lambda end: end[0])  # the first of equals
     if rows < _WORTHWHILE * len(sample.rows):
         return centres
     report(f"the best start on {len(sample.rows):,} rows")
-    state = open_rows(problem.with_rows(*sample)).assignment(options.clusters)
+    state = open_rows(place(problem.with_rows(*sample))).assignment(options.clusters)
     limit = min(options.max_iter, 20)
     return descend(state, centres, limit, _CLOSE, problem.representable, momentum=True)
 
@@ -56,15 +54,12 @@ def _start(problem: Problem, options: Options, rng: np.random.Generator) -> tupl
     Returns its objective and its centres.
     """
     rows, rounding = open_rows(problem), problem.representable
-    choose = random_rows if options.init == "random" else plus_plus
-    numbers = choose(rows, options.clusters, rng)
-    centres = rounding(problem.coordinates.float64(problem.source.take(numbers)))
+    assert isinstance(options.init, str)  # given centres need no start
+    centres = rounding(rows.seed(options.init, options.clusters, rng))
     state = rows.assignment(options.clusters)
     centres = descend(state, centres, min(options.max_iter, 10), _ROUGH, rounding)
     if options.init == "k-means++":
-        centres, _ = swap(rows, centres, rng, 10 * options.clusters)
-        centres, _ = split_and_merge(rows, centres, rng)
-        centres = rounding(centres)
+        centres = rounding(rows.improve(centres, rng))
     state.reset()
     centres = descend(state, centres, options.max_iter, options.tol, rounding)
     return state.objective, centres

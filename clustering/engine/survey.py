@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-from .data import Array, Float64, Numbers, check_finite
+from .data import Array, Float64, Numbers, check_finite, to_numpy
 from .device import open_rows
 from .problem import Problem
 
@@ -23,7 +24,7 @@ class Survey(NamedTuple):
 class Sample(NamedTuple):
     """Some rows `[N, D]`, in the coordinates of the data, and their weights."""
 
-    rows: Array
+    rows: Array | Tensor
     weights: Float64 | None
 
     def subset(self, numbers: Numbers) -> "Sample":
@@ -82,5 +83,10 @@ def draw_sample(problem: Problem, size: int, rng: np.random.Generator) -> Sample
     chosen = np.arange(total) if total <= size else np.sort(rng.choice(total, size, replace=False, shuffle=False))
     local = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + own)] - first
     numbers = local if eligible is None else eligible[local]
-    rows = np.concatenate(exchange.collect([open_rows(problem).take(numbers)]))
+    taken = open_rows(problem).take(numbers)
+    rows = _join(exchange.collect([taken if exchange.size == 1 else to_numpy(taken)]))
     return Sample(rows, None if weights is None else np.concatenate(exchange.collect([weights[numbers]])))
+
+
+def _join(parts: list[Array] | list[Tensor]) -> Array | Tensor:
+    return parts[0] if len(parts) == 1 else np.concatenate([to_numpy(part) for part in parts])

@@ -1,27 +1,108 @@
-import faiss
+"""`KMeans` by torch: on a GPU where there is one, else on the CPU in its place."""
+
+import sys
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs
-from sklearn.metrics import adjusted_rand_score
 
 from clustering import KMeans
+from clustering.engine import device as places
+from clustering.engine.gpu import chunks
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(faiss.get_num_gpus() == 0, reason="needs a GPU")]
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_gpu_finds_what_the_cpu_finds(device):
-    rows = make_blobs(100_000, 16, centers=40, random_state=0)[0].astype(np.float32)
-    cpu = KMeans(40, random_state=0, device="cpu").fit(rows)
-    gpu = KMeans(40, random_state=0, device=device).fit(rows)
-    assert gpu.inertia_ == pytest.approx(cpu.inertia_, rel=1e-6)
-    assert adjusted_rand_score(cpu.labels_, gpu.labels_) > 0.999
+GPU = torch.cuda.is_available()
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """Make the CPU take the place of a GPU where there is none."""
+    if not GPU:
+        monkeypatch.setattr(places, "_found", lambda: 1)
+        monkeypatch.setattr(places.torch, "device", lambda *_: torch.zeros(0).device)
+
+
+def blobs(rows=3_000, dim=6, clusters=20, std=1.0):
+    return make_blobs(rows, dim, centers=clusters, cluster_std=std, random_state=0)[0].astype(np.float32)
+
+
+def both(rows, clusters, seed=0, **options):
+    return [KMeans(clusters, device=device, random_state=seed, **options).fit(rows) for device in ("cpu", "cuda:0")]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_one_pass_from_the_same_centres_has_the_labels_of_the_cpu(gpu, metric):
+    rows = blobs(std=9.0)
+    cpu, torched = both(rows, 20, init=rows[:20], max_iter=1, metric=metric)
+    np.testing.assert_array_equal(torched.labels_, cpu.labels_)
+    assert torched.inertia_ == pytest.approx(cpu.inertia_, rel=1e-9)
+    np.testing.assert_array_equal(torched.predict(rows), cpu.predict(rows))
+    np.testing.assert_allclose(torched.transform(rows), cpu.transform(rows), rtol=1e-5, atol=1e-6)
+    assert torched.score(rows) == pytest.approx(cpu.score(rows), rel=1e-9)
+
+
+def test_separated_clusters_are_found(gpu):
+    rows = blobs(std=0.1)
+    cpu, torched = both(rows, 20)
+    assert torched.inertia_ == pytest.approx(cpu.inertia_, rel=1e-6)
+
+
+def test_overlapping_clusters_are_found_as_well_as_on_the_cpu(gpu):
+    rows = blobs(1_000, 2, 8, 3.0)
+    pairs = [both(rows, 8, seed) for seed in range(10)]
+    assert np.median([torched.inertia_ / cpu.inertia_ for cpu, torched in pairs]) == pytest.approx(1, abs=2e-3)
+
+
+def test_the_same_bits_again(gpu):
+    rows = blobs(std=4.0)
+    one, other = (KMeans(20, device="cuda:0", n_init=2, random_state=3).fit(rows) for _ in range(2))
+    np.testing.assert_array_equal(one.cluster_centers_, other.cluster_centers_)
+    np.testing.assert_array_equal(one.labels_, other.labels_)
+
+
+def test_streamed_rows_batches_and_minibatch(gpu, monkeypatch):
+    rows = blobs(std=0.1)
+    expected = KMeans(20, device="cuda:0", random_state=0).fit(rows)
+    monkeypatch.setattr(chunks, "free_memory", lambda device: 0)
+    monkeypatch.setattr(chunks, "STREAMED", 7_000)
+    streamed = KMeans(20, device="cuda:0", random_state=0).fit(rows)
+    np.testing.assert_array_equal(streamed.labels_, expected.labels_)
+    batches = KMeans(20, device="cuda:0", random_state=0).fit_batches(np.array_split(rows, 9))
+    assert batches.inertia_ == pytest.approx(expected.inertia_, rel=1e-6)
+    mini = KMeans(20, device="cuda:0", random_state=0, algorithm="minibatch").fit(rows)
+    assert mini.inertia_ < 1.2 * expected.inertia_
+
+
+def test_weights_are_repeated_rows(gpu):
+    rows, weights = blobs(600), np.random.default_rng(0).integers(0, 4, 600).astype(float)
+    options = {"init": rows[:20].copy(), "device": "cuda:0", "max_iter": 20}
+    weighted = KMeans(20, **options).fit(rows, sample_weight=weights)
+    repeated = KMeans(20, **options).fit(np.repeat(rows, weights.astype(int), axis=0))
+    np.testing.assert_allclose(weighted.cluster_centers_, repeated.cluster_centers_, rtol=1e-6)
+    assert weighted.inertia_ == pytest.approx(repeated.inertia_, rel=1e-9)
+
+
+def test_faiss_is_not_needed(gpu, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    rows = blobs(500)
+    model = KMeans(5, device="cuda:0", random_state=0, verbose=1).fit(rows)
+    np.testing.assert_array_equal(model.predict(rows), model.labels_)
+
+
+def test_precision(gpu):
+    rows = blobs(500, std=4.0)
+    fast, exact = (KMeans(20, device="cuda:0", precision=p, random_state=0).fit(rows) for p in ("tf32", "exact"))
+    assert fast.inertia_ == pytest.approx(exact.inertia_, rel=1e-2)
+    with pytest.raises(ValueError, match="precision must be one of exact, tf32, found 'half'"):
+        KMeans(2, precision="half").fit(rows)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
 def test_tensors_stay_on_the_gpu():
     rows = torch.randn(50_000, 8, device="cuda")
     model = KMeans(10, random_state=0).fit(rows)
     assert model.cluster_centers_.is_cuda
     assert model.labels_.is_cuda
     assert torch.equal(model.predict(rows), model.labels_)
+    assert model.transform(rows).is_cuda

@@ -25,11 +25,14 @@ class Recorder:
         return self
 
     def __call__(self, *args: Any, **keywords: Any) -> None:
-        options = {name: keywords.pop(name) for name in ("num_warps", "enable_fp_fusion") if name in keywords}
+        options = {
+            name: keywords.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion") if name in keywords
+        }
         names = self.kernel.arg_names
         values = {**dict(zip(names, args, strict=False)), **keywords}
         assert set(values) == set(names)
         fixed = {param.name for param in self.kernel.params if param.is_constexpr}
+        fixed |= {name for name in names if values[name] is None}
         signature = {name: "constexpr" if name in fixed else kind(values[name]) for name in names}
         aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name][0] == "*"}
         constants = {name: values[name] for name in names if name in fixed}

@@ -3,9 +3,11 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from clustering.engine.coordinates import Coordinates
 from clustering.engine.data import ArraySource, OutputType
@@ -26,6 +28,25 @@ def _problem(rows, weights=None, metric="euclidean", centred=False, **changes):
 @pytest.fixture
 def make_problem():
     return _problem
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(None, id="faiss"),
+        pytest.param("cpu", id="torch"),
+        pytest.param(
+            "cuda:0", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+        ),
+    ]
+)
+def any_device(request):
+    """Where a test runs: on the CPU by Faiss, on the CPU by torch, and on a GPU."""
+    return None if request.param is None else torch.device(request.param)
+
+
+@pytest.fixture
+def make_any_problem(any_device):
+    return partial(_problem, device=any_device)
 
 
 class _Thread(Exchange):

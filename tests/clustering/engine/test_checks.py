@@ -17,7 +17,8 @@ def test_options():
     checked = options(n_clusters=np.int64(4), max_iter=7, tol=1, random_state=0, device="cpu", verbose=1)
     assert checked._asdict() == {
         "clusters": 4, "init": "k-means++", "starts": 5, "max_iter": 7, "tol": 1.0, "metric": "euclidean",
-        "algorithm": "lloyd", "gpus": (), "seed": np.random.RandomState(0).randint(2**31 - 1), "verbose": True,
+        "algorithm": "lloyd", "device": None, "gpus": (), "precision": "exact",
+        "seed": np.random.RandomState(0).randint(2**31 - 1), "verbose": True,
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from clustering.engine.device import open_rows
-from clustering.engine.local_search import TwoNearest, _cut, _pairs, split_and_merge, swap
+from clustering.engine.local_search import TwoNearest, _cut, pairs, split_and_merge, swap
 from reference.kmeans import objective, squared_distances
 
 ROWS, TRUTH = make_blobs(1_500, 2, centers=12, cluster_std=0.7, random_state=3)
@@ -65,9 +65,9 @@ def test_the_gain_of_a_cut_against_a_loop(make_problem, rng):
 
 def test_pairs_are_disjoint_and_profitable():
     gains, cost = np.array([9.0, 1.0, 8.0, 2.0, 0.1]), np.array([5.0, 0.1, 6.0, 3.0, 0.2])
-    assert _pairs(gains, cost, 5) == [(0, 1), (2, 4)]
-    assert _pairs(gains, cost, 1) == [(0, 1)]
-    assert _pairs(gains, cost + 10, 5) == []
+    assert pairs(gains, cost, 5) == [(0, 1), (2, 4)]
+    assert pairs(gains, cost, 1) == [(0, 1)]
+    assert pairs(gains, cost + 10, 5) == []
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])

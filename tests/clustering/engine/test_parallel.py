@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clustering.engine import parallel
-from clustering.engine.parallel import Exchange, Workers, find_gpus, open_gpus
+from clustering.engine.parallel import Exchange, Workers
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -67,24 +67,6 @@ def test_a_single_process_exchanges_nothing():
     assert (exchange.rank, exchange.size, exchange.first_row(7)) == (0, 1, 0)
     assert exchange.collect([1, 2]) == [1, 2]
     np.testing.assert_array_equal(exchange.add(np.ones(2)), np.ones(2))
-
-
-def test_gpus_by_name(monkeypatch):
-    assert find_gpus("cpu") == []
-    assert open_gpus([]) is None
-    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2, raising=False)
-    numbers = {name: find_gpus(name) for name in ("auto", "cuda", "cuda:1", "cuda:1,0,1")}
-    assert numbers == {"auto": [0], "cuda": [0], "cuda:1": [1], "cuda:1,0,1": [1, 0]}
-    gpus = open_gpus([1, 0])
-    assert (gpus.numbers, len(gpus.resources)) == ([1, 0], 2)
-    with pytest.raises(ValueError, match="Faiss finds 2 GPUs"):
-        find_gpus("cuda:2")
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
-    assert find_gpus("auto") == []
-    for name in ("cuda:", "cuda:-1", "mps", None):
-        with pytest.raises(ValueError, match="device must be"):
-            find_gpus(name)
 
 
 def test_the_module_does_not_load_faiss():

@@ -1,0 +1,65 @@
+"""A sample on a device: distances, draws, and the two nearest centres of each point."""
+
+import torch
+from torch import Tensor
+
+from .chunks import pieces
+from .nearest import exact_products
+
+
+class Points:
+    """The points of a start, and its random numbers.
+
+    Args:
+        wide: float64 `[N, D]`, in the coordinates of the problem.
+        weights: float64 `[N]`; None if each counts once.
+        generator: A generator of the device.
+    """
+
+    def __init__(self, wide: Tensor, weights: Tensor | None, generator: torch.Generator) -> None:
+        self.wide, self.rows = wide, wide.float()
+        self.weights = wide.new_ones(len(wide)) if weights is None else weights
+        self.squares = self.rows.square().sum(dim=1)
+        self.generator = generator
+
+    def draw(self, potential: Tensor, count: int) -> Tensor:
+        """Draw `count` numbers with probabilities proportional to `weight * potential`; uniformly if all are 0."""
+        potential = potential * self.weights
+        potential = torch.where(potential.sum() > 0, potential, 1.0)
+        # In whole numbers: sums of float64 would depend on their order, which differs from run to run.
+        running = (potential * (2.0**52 / potential.sum())).round_().long().cumsum(dim=0)
+        uniform = torch.rand(count, dtype=torch.float64, device=potential.device, generator=self.generator)
+        places = torch.searchsorted(running, (uniform * running[-1:]).long(), right=True)
+        return places.clamp_(max=len(running) - 1)
+
+    def squares_from(self, numbers: Tensor) -> Tensor:
+        """Return the squared distances from `B` of the points to all points: float32 `[B, N]`."""
+        norms = self.squares[numbers][:, None] + self.squares
+        with exact_products():
+            return torch.addmm(norms, self.rows[numbers], self.rows.T, alpha=-2).clamp_(min=0)
+
+
+class TwoNearest:
+    """The two nearest centres of each point.
+
+    Attributes:
+        centres: float32 `[K, D]`, at least two.
+        squares: float32 `[2, N]`, squared distances in ascending order.
+        labels: int64 `[2, N]`.
+        objective: Weighted sum of the squared distances to the nearest centres.
+    """
+
+    def __init__(self, points: Points, centres: Tensor) -> None:
+        self.points, self.centres = points, centres
+        parts = [self._search(cut) for cut in pieces(len(points.rows), len(centres))]
+        self.squares = torch.cat([squares for squares, _ in parts], dim=1)
+        self.labels = torch.cat([labels for _, labels in parts], dim=1)
+        self.objective = float((self.squares[0] * points.weights).sum())
+
+    def _search(self, cut: slice) -> tuple[Tensor, Tensor]:
+        sizes, norms = self.points.squares[cut], self.centres.square().sum(dim=1)
+        with exact_products():
+            scores = torch.addmm(norms, self.points.rows[cut], self.centres.T, alpha=-2)
+        first, label = scores.min(dim=1)
+        second, other = scores.scatter_(1, label[:, None], torch.inf).min(dim=1)
+        return (torch.stack([first, second]) + sizes).clamp_(min=0), torch.stack([label, other])
