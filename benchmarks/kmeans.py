@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,19 +118,20 @@ def floor(data: np.ndarray, k: int) -> float:
     return best
 
 
-def passes(data: np.ndarray, k: int) -> tuple[float, float]:
+def passes(data: np.ndarray, k: int, device: str) -> tuple[float, float]:
     """Return the seconds of a pass over every row (predict) and of a mean pass of a ten-pass fit, the best of three."""
     first = data[np.linspace(0, len(data) - 1, k).astype(int)]
-    model = KMeans(k, init=first, max_iter=1).fit(data)
+    model = KMeans(k, init=first, max_iter=1, device=device).fit(data)
     search = min(timed(lambda: model.predict(data) is None).seconds for _ in range(3))
-    mean = min(timed(lambda: ours(data, k, 0, init=first, max_iter=10, tol=0.0)).seconds for _ in range(3))
+    ten = partial(ours, data, k, 0, init=first, max_iter=10, tol=0.0, device=device)
+    mean = min(timed(ten).seconds for _ in range(3))
     return search, mean / 10
 
 
-def reaching(data: np.ndarray, k: int, seed: int, target: float) -> float | None:
+def reaching(data: np.ndarray, k: int, seed: int, target: float, device: str) -> float | None:
     """Return the seconds of our fit with one start and the fewest passes that reaches an inertia."""
     for limit in (1, 2, 3, 5, 100):
-        run = timed(lambda limit=limit: ours(data, k, seed, n_init=1, max_iter=limit))
+        run = timed(lambda limit=limit: ours(data, k, seed, n_init=1, max_iter=limit, device=device))
         if run.inertia <= target:
             return run.seconds
     return None
@@ -163,8 +165,8 @@ def peak_memory(name: str) -> float:
     return (peak[0] - base) / 1e6
 
 
-def methods(name: str, peers: bool) -> dict[str, Callable[[np.ndarray, int, int], float]]:
-    chosen: dict[str, Callable[[np.ndarray, int, int], float]] = {OURS: ours}
+def methods(name: str, peers: bool, device: str) -> dict[str, Callable[[np.ndarray, int, int], float]]:
+    chosen: dict[str, Callable[[np.ndarray, int, int], float]] = {OURS: partial(ours, device=device)}
     if not peers:
         return chosen
     if name == "G":
@@ -193,11 +195,11 @@ def flash() -> dict[str, Callable[[np.ndarray, int, int], float]]:
     return {"flash-kmeans": fit}
 
 
-def measure(name: str, seeds: int, peers: bool) -> dict[str, Any]:
+def measure(name: str, seeds: int, peers: bool, device: str) -> dict[str, Any]:
     data, k = generate(name), SETS[name][2]
-    runs: dict[str, list[Run]] = {method: [] for method in methods(name, peers)}
+    runs: dict[str, list[Run]] = {method: [] for method in methods(name, peers, device)}
     for seed in range(seeds):
-        for method, function in methods(name, peers).items():
+        for method, function in methods(name, peers, device).items():
             runs[method].append(timed(lambda f=function, s=seed: f(data, k, s)))
             print(f"{name}, seed {seed}, {method}: {runs[method][-1]}", file=sys.stderr, flush=True)
     result: dict[str, Any] = {
@@ -210,14 +212,15 @@ def measure(name: str, seeds: int, peers: bool) -> dict[str, Any]:
     }
     if name in ("B", "C"):
         bare = floor(data, k)
-        search, mean = passes(data, k)
+        search, mean = passes(data, k, device)
         result["pass"] = {"every row / GEMM": search / bare, "mean of ten / GEMM": mean / bare}
     if STRONG in runs:
         early = timed(lambda: strong(data, k, 0, iterations=3))
-        result["reach"] = {"Faiss, strong, 3 iterations": early.seconds, OURS: reaching(data, k, 0, early.inertia)}
+        mine = reaching(data, k, 0, early.inertia, device)
+        result["reach"] = {"Faiss, strong, 3 iterations": early.seconds, OURS: mine}
     if SUPER in runs:
         target = result[SUPER]
-        result["reach"] = {SUPER: target["seconds"], OURS: reaching(data, k, 0, target["inertia"])}
+        result["reach"] = {SUPER: target["seconds"], OURS: reaching(data, k, 0, target["inertia"], device)}
     return result
 
 
@@ -242,6 +245,7 @@ def run(
     sets: tuple[str, ...] = ("A", "B", "C", "H"),
     seeds: int = 3,
     peers: bool = True,
+    device: str = "auto",
     memory: str = "B",
     only_memory: bool = False,
     out: str | None = None,
@@ -252,6 +256,7 @@ def run(
         sets: Data sets: A, B, C, H, and G for a GPU.
         seeds: Number of runs of every method.
         peers: Measure the other methods too.
+        device: Where ours runs: auto, cpu or cuda.
         memory: Set on which memory is measured, in a separate process; empty for none.
         only_memory: Print only the memory (used by the process that measures it).
         out: JSON file for the results.
@@ -261,7 +266,7 @@ def run(
         return {}
     console, results = Console(), {}
     for name in sets:
-        results[name] = measure(name, seeds, peers)
+        results[name] = measure(name, seeds, peers, device)
         show(name, results[name], console)
     if memory:
         command = [sys.executable, __file__, "--only_memory=true", f"--memory={memory}"]

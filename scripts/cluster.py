@@ -41,7 +41,7 @@ def generated(
         std: Standard deviation of the clusters, whose centres are in [-10, 10].
         seed: Random seed of the data and of the methods.
         n_init: Number of initialisations of our KMeans.
-        device: Devices of our KMeans: auto, cpu, cuda or cuda:0,1.
+        device: Device of our KMeans: auto, cpu, cuda, cuda:1, or cuda:0,1 (several, by Faiss).
         output: Output folder; by default a new one under runs/.
     """
     from sklearn.datasets import make_blobs
@@ -181,7 +181,7 @@ def fit(
         max_iter: Maximum number of passes.
         tol: Relative tolerance at which the fit stops; see clustering.KMeans.
         seed: Random seed of the initialisations.
-        device: Devices: auto, cpu, cuda or cuda:0,1.
+        device: auto, cpu, cuda, cuda:1, or cuda:0,1 (several, by Faiss).
     """
     from _cluster import fitting
     from clustering import KMeans

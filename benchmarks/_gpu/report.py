@@ -42,7 +42,14 @@ COLUMNS: dict[str, list[Column]] = {
     "compiled": [*STEPS, *COUNTS, Column("first step, s", "first_seconds", 1)],
     "optimizers": [*TIMES, *COUNTS, Column("busy x", "busy_ratio")],
     "activations": [Column("ms (quartiles)", "device", 4, True), Column("x ReLU", "device_ratio")],
-    "kmeans": [Column("ms a pass (quartiles)", "ms", 2, True)],
+    "kmeans": [
+        Column("ms a pass (quartiles)", "ms", 2, True),
+        Column("x flash-kmeans", "ratio"),
+        Column("objective - 1, ppm of ours", "excess_ppm", 2),
+        Column("labels not the nearest, ppm", "wrong_ppm", 1),
+        Column("MB beside the data", "extra_mb", 0),
+        Column("seconds of a whole fit", "seconds", 1),
+    ],
     "tests": [Column("outcome", "outcome"), Column("seconds", "seconds", 1)],
     "environment": [],
 }

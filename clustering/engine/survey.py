@@ -88,5 +88,5 @@ def draw_sample(problem: Problem, size: int, rng: np.random.Generator) -> Sample
     return Sample(rows, None if weights is None else np.concatenate(exchange.collect([weights[numbers]])))
 
 
-def _join(parts: list[Array] | list[Tensor]) -> Array | Tensor:
+def _join(parts: list[Array | Tensor]) -> Array | Tensor:
     return parts[0] if len(parts) == 1 else np.concatenate([to_numpy(part) for part in parts])

@@ -13,6 +13,8 @@ Labels = Tensor | npt.ArrayLike
 _CHUNK = 1 << 15
 """Points per step: its temporaries stay in the processor's cache, and torch takes one thread for so few. With two, that
 wait for each other in every operation, 10,000,000 points took 8 to 80 times as long beside other work."""
+_GPU_CHUNK = 1 << 24
+"""The same on a GPU, where every step is a launch."""
 _TABLE = 1 << 21
 """Number of cells of the largest dense table; beyond it the pairs are sorted instead."""
 
@@ -102,7 +104,7 @@ def _codes_of_both(first: Labels, second: Labels) -> tuple[_Codes, _Codes]:
 def _codes_of(labels: Tensor) -> _Codes:
     if not len(labels):
         return _Codes(labels, 0, 1, None)
-    ranges = [chunk.long().aminmax() for chunk in labels.split(_CHUNK)]
+    ranges = [chunk.long().aminmax() for chunk in _split(labels)]
     low, high = min(int(r.min) for r in ranges), max(int(r.max) for r in ranges)
     if high - low < _TABLE:
         return _Codes(labels, low, high - low + 1, None)
@@ -110,9 +112,13 @@ def _codes_of(labels: Tensor) -> _Codes:
     return _Codes(codes, 0, len(values), values)
 
 
+def _split(labels: Tensor) -> tuple[Tensor, ...]:
+    return labels.split(_GPU_CHUNK if labels.is_cuda else _CHUNK)
+
+
 def _pairs(one: _Codes, other: _Codes) -> Iterator[Tensor]:
     """Yield a number for each point's pair of labels, chunk by chunk."""
-    for x, y in zip(one.codes.split(_CHUNK), other.codes.split(_CHUNK), strict=True):
+    for x, y in zip(_split(one.codes), _split(other.codes), strict=True):
         yield (x.long() - one.low).mul_(other.width).add_(y.long()).sub_(other.low)
 
 
@@ -120,7 +126,7 @@ def _table(one: _Codes, other: _Codes) -> Tensor:
     """Return the number of points of every possible pair."""
     table = torch.zeros(one.width * other.width, dtype=torch.int64, device=one.codes.device)
     small = len(table) <= _CHUNK
-    ones = torch.ones(1 if small else min(len(one.codes), _CHUNK), dtype=torch.int64, device=table.device)
+    ones = torch.ones(1 if small else len(_split(one.codes)[0]), dtype=torch.int64, device=table.device)
     for chunk in _pairs(one, other):
         if small:
             table += chunk.bincount(minlength=len(table))
@@ -173,6 +179,8 @@ def _array(labels: Labels, name: str) -> Any:
             return np.asarray(labels, dtype=object)
         return array
     labels = labels.detach()
+    if labels.is_cuda and labels.is_floating_point() and bool(labels.isfinite().all()):
+        return labels.double().unique(return_inverse=True)[1]
     if labels.is_complex():
         return labels.cpu().resolve_conj().numpy()
     return labels.cpu().double().numpy() if labels.is_floating_point() else labels

@@ -108,7 +108,7 @@ class GpuAssignment(Assignment):
 
     def _update(self) -> None:
         """Set the sums and counts from their steps."""
-        self.sums, self.counts = self._sums * self._step, self._counts * self._count_step
+        self.sums, self.counts = self._sums * np.float64(self._step), self._counts * np.float64(self._count_step)
 
     def _slack(self, centres: Float64) -> Tensor:
         """Return how much nearer any other centre may have come to the rows of each cluster than their own."""
@@ -117,7 +117,7 @@ class GpuAssignment(Assignment):
         others = np.full(len(moved), moved.max())
         if len(moved) > 1:
             others[moved.argmax()] = np.partition(moved, -2)[-2]
-        return to_device(((moved + others) * (1 + 1e-6)).astype(np.float32), self.device)
+        return to_device((moved + others) * (1 + 1e-6), self.device).float()
 
     def _label(self, nearest: Nearest, slack: Tensor | None, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
         """Search a chunk, write labels and margins; return which rows changed, their old and their new labels."""

@@ -40,7 +40,7 @@ def pieces(rows: int, columns: int, numbers: int = PIECE) -> Iterator[slice]:
 def place(problem: Problem) -> Problem:
     """Return the problem with its rows on its device, if it has one and they fit."""
     source, device = problem.source, problem.device
-    if device is None or not isinstance(source, ArraySource) or is_resident(source, device):
+    if device is None or not isinstance(source, ArraySource) or resident(source, device) is not None:
         return problem
     kind = _dtype(source.data)
     if source.count * source.dim * kind.itemsize > _SHARE * free_memory(device):
@@ -51,10 +51,10 @@ def place(problem: Problem) -> Problem:
     return replace(problem, source=ArraySource(moved))
 
 
-def is_resident(source: Source, device: torch.device) -> bool:
-    """Return whether the rows are a tensor on the device."""
+def resident(source: Source, device: torch.device) -> Tensor | None:
+    """Return the rows if they are a tensor on the device."""
     data = source.data if isinstance(source, ArraySource) else None
-    return isinstance(data, Tensor) and data.device == device
+    return data if isinstance(data, Tensor) and data.device == device else None
 
 
 def free_memory(device: torch.device) -> float:
@@ -64,9 +64,10 @@ def free_memory(device: torch.device) -> float:
 
 def chunks(source: Source, device: torch.device) -> Iterator[Chunk]:
     """Yield all rows in order."""
-    if isinstance(source, ArraySource) and is_resident(source, device):
+    here = resident(source, device)
+    if here is not None:
         for piece in pieces(source.count, source.dim, RESIDENT):
-            yield Chunk(piece.start, piece.stop, source.data[piece])
+            yield Chunk(piece.start, piece.stop, here[piece])
         return
     upload = _Upload(device)
     with ThreadPoolExecutor(1, "clustering") as pool:

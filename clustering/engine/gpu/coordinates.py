@@ -16,7 +16,7 @@ def float64(coordinates: Coordinates, rows: Tensor) -> Tensor:
         if not bool(largest.all()):
             raise ValueError("X contains a row of zeros, which has no direction: drop such rows for the cosine")
         # By a power of two, so that squares neither over- nor underflow and no digit changes.
-        wide = torch.ldexp(wide, -largest.frexp().exponent)
+        wide = torch.ldexp(wide, -largest.frexp().exponent.clamp(-1000, 1000))
         return wide / wide.square().sum(dim=1, keepdim=True).sqrt_()
     wide = wide - offset(coordinates, rows.device)
     return wide * coordinates.scale if coordinates.scale != 1 else wide

@@ -8,7 +8,7 @@ additions times the largest sum (Higham, "Accuracy and stability of numerical al
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Nearest:
         """Return int32 `[B]` labels and float32 `[B]` margins of rows in the type and coordinates of the data."""
         if len(self.wide) == 1:
             return rows.new_zeros(len(rows), dtype=torch.int32), rows.new_full((len(rows),), torch.inf).float()
-        levels = [*self.screens, self.by_float32]
+        levels: list[Callable[[Tensor, Tensor | None], Found]] = [*self.screens, self.by_float32]
         found = levels[0](rows, None)
         labels, margins = found.labels.int(), found.margins()
         if self.precision == "tf32" and self.screens:

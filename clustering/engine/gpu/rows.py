@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Array, ArraySource, Float64, Numbers, check_finite, to_numpy
+from ..data import Array, Float64, Numbers, check_finite, to_numpy
 from ..problem import Problem, Seeding
 from ..rows import Rows
 from ..seeding import random_rows
 from .assignment import GpuAssignment, squared_distances
-from .chunks import Chunk, chunks, is_resident, pieces
+from .chunks import Chunk, chunks, pieces, resident
 from .coordinates import float64, to_device
 from .local_search import split_and_merge, swap
 from .nearest import Nearest
@@ -40,11 +40,8 @@ class GpuRows(Rows):
 
     def take(self, numbers: Numbers) -> Array | Tensor:
         """Return the rows with the given ascending numbers, on the device if the rows are there."""
-        source = self.problem.source
-        if isinstance(source, ArraySource) and is_resident(source, self.device):
-            taken: Tensor = source.data[torch.from_numpy(numbers).to(self.device)]
-            return taken
-        return source.take(numbers)
+        here = resident(self.problem.source, self.device)
+        return self.problem.source.take(numbers) if here is None else here[torch.from_numpy(numbers).to(self.device)]
 
     def assignment(self, clusters: int) -> GpuAssignment:
         """Return a new assignment of the rows to `clusters` centres."""
@@ -62,11 +59,12 @@ class GpuRows(Rows):
     def objective(self, centres: Float64, labels: Any) -> float:
         """Return the weighted sum of squared distances to the labelled centres."""
         weights = None if self.problem.weights is None else to_device(self.problem.weights, self.device)
-        sums = []
+        sums: list[float] = []
         for chunk in chunks(self.problem.source, self.device):
             mine = torch.as_tensor(labels[chunk.start : chunk.stop], device=self.device).long()
             sums.append(float(squared_distances(self.problem, centres, mine, chunk, weights).sum()))
-        return math.fsum(self.problem.exchange.collect(sums))
+        parts: list[float] = self.problem.exchange.collect(sums)
+        return math.fsum(parts)
 
     def distances(self, centres: Float64) -> Tensor:
         """Return the distance of each row to each centre, on the device."""
