@@ -7,9 +7,10 @@ import pytest
 import torch
 from sklearn.datasets import make_blobs
 
-from clustering import KMeans
+from clustering import KMeans, adjusted_rand_score
 from clustering.engine import device as places
 from clustering.engine.gpu import chunks
+from clustering.rand.contingency import contingency
 
 GPU = torch.cuda.is_available()
 
@@ -106,3 +107,13 @@ def test_tensors_stay_on_the_gpu():
     assert model.labels_.is_cuda
     assert torch.equal(model.predict(rows), model.labels_)
     assert model.transform(rows).is_cuda
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float32])
+def test_labels_on_the_gpu(dtype):
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randint(0, 9, (100_000,), generator=generator).to(dtype) for _ in range(2))
+    assert adjusted_rand_score(first.cuda(), second.cuda()) == adjusted_rand_score(first, second)
+    assert contingency(first.cuda(), second.cuda()).count.is_cuda

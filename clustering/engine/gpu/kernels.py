@@ -117,12 +117,13 @@ def launch(
     labels = torch.empty(count, dtype=torch.int32, device=rows.device)
     first, second, sizes, cuts = results = torch.empty(4, count, device=rows.device)
     deep = min(wide, DEEP)
-    prepare[(triton.cdiv(filled, PREPARED),)](
-        rows, numbers, offset, rounded, sizes, cuts, count, rows.stride(0),
-        D=rows.shape[1], WIDTH=wide, DEEP=deep, R=PREPARED, BITS=bits, num_warps=4,
-    )  # fmt: skip
-    two_smallest[(triton.cdiv(count, ROWS),)](
-        rounded, centres, norms, labels, first, second, count, len(centres) // CENTRES,
-        WIDTH=wide, DEEP=deep, R=ROWS, C=CENTRES, PLACES=places(len(centres)), **OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(rows):
+        prepare[(triton.cdiv(filled, PREPARED),)](
+            rows, numbers, offset, rounded, sizes, cuts, count, rows.stride(0),
+            D=rows.shape[1], WIDTH=wide, DEEP=deep, R=PREPARED, BITS=bits, num_warps=4,
+        )  # fmt: skip
+        two_smallest[(triton.cdiv(count, ROWS),)](
+            rounded, centres, norms, labels, first, second, count, len(centres) // CENTRES,
+            WIDTH=wide, DEEP=deep, R=ROWS, C=CENTRES, PLACES=places(len(centres)), **OPTIONS,
+        )  # fmt: skip
     return labels, results

@@ -32,7 +32,7 @@ class GpuRows(Rows):
 
     def extremes(self) -> tuple[float, float]:
         """Return the smallest and the largest value."""
-        values = [torch.stack(chunk.rows.double().aminmax()) for chunk in chunks(self.problem.source, self.device)]
+        values = [_extremes(chunk) for chunk in chunks(self.problem.source, self.device)]
         if not values:
             return math.inf, -math.inf
         both = torch.stack(values)
@@ -118,5 +118,9 @@ class GpuRows(Rows):
 
 
 def _check(chunk: Chunk) -> None:
-    low, high = chunk.rows.double().aminmax()
-    check_finite(float(low), float(high))
+    check_finite(*_extremes(chunk).tolist())
+
+
+def _extremes(chunk: Chunk) -> Tensor:
+    rows = chunk.rows.byte() if chunk.rows.dtype == torch.bool else chunk.rows
+    return torch.stack(rows.aminmax()).double()
