@@ -6,8 +6,8 @@
     python benchmarks/gpu.py --device cpu --quick              # tiny sizes: only whether it runs
 
 Parts: input (one batch of the resident path), step (a training step of resnet20: hand-written, captured,
-scripts/train.py with each optimizer, the usual Lightning idiom), optimizers, activations, kmeans, compiled
-(torch.compile of a step), tests (the tests marked `gpu`).
+scripts/train.py captured, compiled and captured, eager, and with each optimizer, the usual Lightning idiom),
+optimizers, activations, kmeans, compiled (torch.compile of a step), tests (the tests marked `gpu`).
 
 Each part is a process of its own that is killed, with all its children, when its time is over. Its rows are written
 to `results/gpu-<device>.json` while it runs, so that what was measured stays; a row that fails holds its error, and the

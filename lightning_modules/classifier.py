@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from . import factories, networks
 from .callbacks.weight_average import WeightAverage
+from .capturing import Captured, captured
 from .compiling import Compiled, compiled, is_worth_compiling
 from .epoch_sums import EpochSums
 from .metrics import METRICS, Metric, label_errors
@@ -65,6 +66,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             convolutions on a CPU or with CUDA.
         compile: Compile the backbone for the first batch of training and of evaluation (others run as they are); warn
             if no compiler works. `auto`: for a long training with CUDA.
+        cuda_graph: Replay the forward and backward pass of training batches of one shape as CUDA graphs; others run as
+            they are. `auto`: on one CUDA device, with a warning where the network cannot be captured (True: an error).
         ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1). The average is then
             validated, tested and saved. None: no average.
 
@@ -99,12 +102,13 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         no_decay_on_1d: bool = False,
         channels_last: bool | Literal["auto"] = "auto",
         compile: bool | Literal["auto"] = False,
+        cuda_graph: bool | Literal["auto"] = "auto",
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.image_shape, self.lr_interval = num_classes, tuple(image_shape), lr_interval
         self.label_smoothing, self.l1, self.l2 = label_smoothing, l1, l2
-        self.channels_last, self.ema_decay = channels_last is True, ema_decay
+        self.channels_last, self._cuda_graph, self.ema_decay = channels_last is True, cuda_graph, ema_decay
         self._check_arguments()
         given: dict[str, Any] = {"backbone": networks.plain_backbone(backbone), "image_shape": list(image_shape)}
         make = networks.backbone_factory(backbone, given["backbone"])
@@ -130,10 +134,11 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._average: WeightAverage | None = None
         self._loaded_sums: Tensor | None = None
         self._compiled: Compiled | None = None
+        self._captured: Captured | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is copied and pickled; a copy is compiled again."""
-        return super().__getstate__() | {"_compiled": None}
+        """Return what is copied and pickled; a copy is compiled and captured again."""
+        return super().__getstate__() | {"_compiled": None, "_captured": None}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[N, K]` of images `[N, *image_shape]`.
@@ -148,7 +153,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             )
         if self.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = (self._compiled or self.backbone)(images)
+        logits = (self._captured or self._compiled or self.backbone)(images)
         if not isinstance(logits, Tensor) or logits.shape[1:] != (self.num_classes,):
             found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
@@ -232,6 +237,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
 
     def teardown(self, stage: str) -> None:
         """Leave the network as it was made, so that it computes what a loaded one computes."""
+        self._captured = None  # and its memory
         if self.hparams["channels_last"] == "auto" and self.channels_last:
             self.channels_last = False
             self.backbone.to(memory_format=torch.contiguous_format)
@@ -252,10 +258,12 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._loaded_sums = checkpoint.get("epoch_sums")
 
     def on_train_start(self) -> None:
-        """Continue from the saved sums, on one process; compile the backbone if that pays."""
+        """Continue from the saved sums, on one process; compile the backbone if that pays, and capture it."""
         super().on_train_start()
         if self.hparams["compile"] == "auto" and is_worth_compiling(self.trainer):
             self._compiled = self._compiled or compiled(self.backbone, self.device)
+        network = self._compiled or self.backbone
+        self._captured = captured(self.backbone, network, self._cuda_graph, self.trainer)
         # A checkpoint of other metrics has other sums; the epoch's means are then those of its rest.
         sums = self._loaded_sums
         if sums is not None and len(sums) == len(self._train_sums.names) + 1 and self.trainer.is_global_zero:
@@ -272,6 +280,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
             f"label_smoothing must be in [0, 1), found {self.label_smoothing}": 0 <= self.label_smoothing < 1,
             f"l1 must be finite and not negative, found {self.l1}": 0 <= self.l1 < float("inf"),
             f"l2 must be finite and not negative, found {self.l2}": 0 <= self.l2 < float("inf"),
+            f"cuda_graph must be True, False or 'auto', found {self._cuda_graph!r}": self._cuda_graph
+            in (True, False, "auto"),
             f"ema_decay must be in (0, 1), found {self.ema_decay}": self.ema_decay is None or 0 < self.ema_decay < 1,
         }
         for message, holds in rules.items():

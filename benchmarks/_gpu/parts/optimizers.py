@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_modules.backbones import resnet20
 from lightning_modules.callbacks.weight_average import WeightAverage
-from optim import COCOB, LAMB, SAM, MovingAverage
+from optim import COCOB, LAMB, SAM, MovingAverage, Muon
 
 from ..rows import Bench, Row
 from ..timing import against, sample
@@ -22,7 +22,7 @@ from ..trace import traced
 
 BASE = "Adam(fused)"
 OURS = (
-    *("LAMB()", "LAMB(foreach=True)", "COCOB()", "COCOB(foreach=True)", "SAM's own work"),
+    *("LAMB()", "LAMB(foreach=True)", "COCOB()", "COCOB(foreach=True)", "SAM's own work", "Muon()"),
     *("EMA (WeightAverage)", "EMA (MovingAverage of lists)"),
 )
 
@@ -76,6 +76,7 @@ def factories() -> dict[str, Callable[[Any], Optimizer]]:
         "LAMB(foreach=True)": partial(LAMB, foreach=True),
         "COCOB()": COCOB,
         "COCOB(foreach=True)": partial(COCOB, foreach=True),
+        "Muon()": Muon,
         "SAM's own work": partial(SAM, base_optimizer=Nothing),
         "pytorch-optimizer Lamb": peer("pytorch_optimizer", "Lamb"),
         "timm Lamb": peer("timm.optim", "Lamb"),
@@ -83,6 +84,7 @@ def factories() -> dict[str, Callable[[Any], Optimizer]]:
         "parameterfree COCOB": peer("parameterfree", "COCOB"),
         "pytorch-optimizer SAM": peer("pytorch_optimizer", "SAM", base_optimizer=Nothing),
         "usual SAM": UsualSAM,
+        "timm Muon": peer("timm.optim", "Muon"),
     }
 
 

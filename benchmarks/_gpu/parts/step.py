@@ -21,6 +21,7 @@ OPTIMIZERS = {
     "AdamW": ("--optimizer", "AdamW"),
     "LAMB": ("--optimizer", "LAMB"),
     "COCOB": ("--optimizer", "COCOB"),
+    "Muon": ("--optimizer", "Muon"),
     "SAM(SGD)": ("--optimizer", "SAM"),
     "EMA": (*SGD, "--model.ema_decay", "0.99"),
 }
@@ -43,7 +44,11 @@ def variants() -> list[Variant]:
     return [
         Variant("by hand, eager", eager, "ready", cudnn_benchmark=True, traces=True),
         Variant("by hand, captured", graphed, "ready", cudnn_benchmark=True, traces=True, cuda_only=True),
-        Variant("train.py, SGD", partial(ours, SGD), traces=True),
+        Variant("train.py, SGD", partial(ours, SGD), traces=True),  # captured, and channels-last, by default
+        Variant(
+            "train.py, SGD, compiled", partial(ours, (*SGD, "--model.compile", "true")), traces=True, cuda_only=True
+        ),
+        Variant("train.py, SGD, not captured", partial(ours, (*SGD, "--model.cuda_graph", "false")), traces=True),
         Variant("usual idiom, DataLoader", idiom, "usual", traces=True),
         *(Variant(f"train.py, {name}", partial(ours, words), traces=True) for name, words in OPTIMIZERS.items()),
         Variant("by hand, eager, no cudnn.benchmark", eager, "ready", extra=True),
@@ -55,9 +60,7 @@ def variants() -> list[Variant]:
             for flag in ("true", "false")
         ),
         Variant(
-            "train.py, SGD, channels_last, cudnn.benchmark true",
-            partial(ours, (*SGD, "--trainer.benchmark", "true", "--model.channels_last", "true")),
-            extra=True,
+            "train.py, SGD, channels_last false", partial(ours, (*SGD, "--model.channels_last", "false")), extra=True
         ),
     ]
 
@@ -108,7 +111,13 @@ def settings(bench: Bench) -> list[Setting]:
 
 def chosen(bench: Bench) -> list[Variant]:
     """Return the variants; of a quick run one of a kind."""
-    few = ("by hand, eager", "by hand, captured", "train.py, SGD", "usual idiom, DataLoader")
+    few = (
+        "by hand, eager",
+        "by hand, captured",
+        "train.py, SGD",
+        "train.py, SGD, not captured",
+        "usual idiom, DataLoader",
+    )
     return [variant for variant in variants() if not bench.quick or variant.name in few]
 
 
@@ -119,7 +128,7 @@ def run(bench: Bench) -> None:
     core, large = list(own.items())[:2], list(own.items())[2:]
     todo = [(setting, batches, variant) for setting, batches in core for variant in chosen(bench)]
     todo.sort(key=lambda one: one[2].extra)
-    todo += [(setting, batches, variant) for setting, batches in large for variant in variants()[:3]]
+    todo += [(setting, batches, variant) for setting, batches in large for variant in variants()[:4]]
     for setting, batches, variant in todo:
         function = partial(measure, bench, setting, batches, variant, plan, False)
         # The traces are worth more than what comes last.
