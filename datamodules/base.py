@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ._checks import at_least, own_path, size
-from .pipeline import placement
+from .pipeline import batch, placement
 from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
 from .pipeline.loader import BatchLoader, Resident, Streamed
@@ -232,6 +232,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         examples = self._set("test" if part == "test" else "train")
         examples.labels = examples.labels.to(device)
         make_batch = self.batch_maker(training).to(device)
+        if training and isinstance(make_batch, ImageBatch) and device.type in batch.KERNEL_DEVICES:
+            make_batch.set_format(*placement.batch_format(self.trainer))
         source: Resident | Streamed
         if isinstance(examples.values, Dataset) or not self.resident:
             source = Streamed(examples.values, make_batch, device, self.num_workers)

@@ -151,6 +151,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
                 f"images must have shape [N, {', '.join(map(str, self.image_shape))}], found {list(images.shape)}: "
                 "give the data's shape as image_shape"
             )
+        if images.dtype in (torch.bfloat16, torch.float16) and not torch.is_autocast_enabled(images.device.type):
+            images = images.to(next(self.backbone.parameters(), images).dtype)  # a callback's, of a training batch
         if self.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         logits = (self._captured or self._compiled or self.backbone)(images)
@@ -161,6 +163,15 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
                 f"num_classes={self.num_classes}, or give the classifier the number that it has"
             )
         return logits
+
+    def batch_format(self) -> tuple[torch.dtype, bool]:
+        """Return the type of images that is converted no further in training, and whether to make them channels-last.
+
+        Data modules ask for it on CUDA, where otherwise the first layer or Lightning would round float32 images to it.
+        """
+        kind, _, _ = str(self.trainer.precision).partition("-")
+        dtypes = {"bf16": torch.bfloat16, "16": torch.float16}
+        return dtypes.get(kind, torch.float32), self.channels_last
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and add loss and metrics to the epoch's sums."""

@@ -71,7 +71,8 @@ class TwoPassMixin(LightningModule):
 
     Raises:
         RuntimeError: In the first step, if an `on_train_start` has not called `super().on_train_start()`.
-        ValueError: At the start, if `training_step` takes the argument `dataloader_iter`.
+        ValueError: At the start, if `training_step` takes the argument `dataloader_iter`, or LBFGS is to be used with a
+            gradient scaler.
 
     >>> class Mine(TwoPassMixin, LightningModule):
     ...     def __init__(self):
@@ -143,6 +144,11 @@ class TwoPassMixin(LightningModule):
             return  # by an earlier call
         self._forget()
         if isinstance(optimizer, LightningOptimizer) and _evaluates_repeatedly(optimizer.optimizer):
+            if isinstance(optimizer.optimizer, LBFGS) and _scaler(self.trainer.strategy) is not None:
+                raise ValueError(
+                    f"LBFGS evaluates the loss many times a step, which precision {self.trainer.precision} with its "
+                    "gradient scaler does not allow: use bf16-mixed or 32-true"
+                )
             self._two_pass = TwoPass(self, optimizer)
 
     def _forget(self) -> None:
@@ -238,7 +244,7 @@ class TwoPass:
 
     def _step_twice(self, optimizer: Any, first: Tensor) -> None:
         strategy = self._strategy
-        scaler = getattr(strategy.precision_plugin, "scaler", None)
+        scaler = _scaler(strategy)
         if scaler is not None:  # it unscales an optimizer once per step, which the strategy does for `optimizer` below
             scaler.unscale_(optimizer.base_optimizer)
         # Processes agree on the step, and so does a scaler, before it is taken.
@@ -253,8 +259,11 @@ class TwoPass:
             gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
             next(gradients).fill_(torch.inf)
         if everywhere or scaler is not None:
-            with optimizer.descent():
+            steps: list[Any] = []
+            with optimizer.descent(), optimizer.register_step_pre_hook(lambda *_: steps.append(None)):
                 strategy.optimizer_step(optimizer, lambda: first)
+            if everywhere and not steps and hasattr(optimizer, "skipped_steps"):
+                optimizer.skipped_steps += 1  # by the scaler: the second gradient is not finite
 
     def _mean(self, losses: list[Tensor]) -> Tensor:
         return torch.stack(losses).sum() / batches_in_window(self.module.trainer)
@@ -274,6 +283,10 @@ class TwoPass:
         finally:
             self.replaying = False
         return self._mean(losses)
+
+
+def _scaler(strategy: Strategy) -> Any:
+    return getattr(strategy.precision_plugin, "scaler", None)
 
 
 def _copies(args: Iterable[Any]) -> list[Any]:

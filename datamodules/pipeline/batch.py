@@ -129,12 +129,16 @@ class ImageBatch:
                 "crop_padding must be less than the height and width of the images with padding_mode='reflect', found "
                 f"{self.augmentation.crop_padding} for images of {self.image_shape[1]} x {self.image_shape[2]}"
             )
-        self._dtype = dtype
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self.set_format(dtype, channels_last)
         shift, scale = normalisation(mean, std, 255.0)
         self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
         self._inside = self._inside_table()
         self._compile_for = compile_for
+
+    def set_format(self, dtype: torch.dtype, channels_last: bool) -> None:
+        """Change the type and the memory format of the batches."""
+        self._dtype = dtype
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def to(self, device: torch.device) -> "ImageBatch":
         """Move the constants to `device`."""

@@ -27,6 +27,18 @@ def device(name: str, trainer: pl.Trainer | None = None) -> torch.device:
     return result
 
 
+def batch_format(trainer: pl.Trainer | None = None) -> tuple[torch.dtype, bool]:
+    """Return the type of training batches, and whether they are channels-last, that the trainer's module asks for.
+
+    A module asks by a method `batch_format()`. Without one, and outside of training, it is float32, contiguous.
+
+    >>> batch_format()
+    (torch.float32, False)
+    """
+    ask = getattr(trainer.lightning_module, "batch_format", None) if trainer is not None and trainer.training else None
+    return (torch.float32, False) if ask is None else ask()
+
+
 def process(trainer: pl.Trainer | None = None) -> tuple[int, int]:
     """Return the rank of this process and the number of processes that share the data."""
     if trainer is not None:
