@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from . import factories, networks
+from .arguments import check_arguments
 from .callbacks.weight_average import WeightAverage
 from .capturing import Captured, captured
 from .compiling import Compiled, compiled, is_worth_compiling
@@ -109,7 +110,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self.num_classes, self.image_shape, self.lr_interval = num_classes, tuple(image_shape), lr_interval
         self.label_smoothing, self.l1, self.l2 = label_smoothing, l1, l2
         self.channels_last, self._cuda_graph, self.ema_decay = channels_last is True, cuda_graph, ema_decay
-        self._check_arguments()
+        check_arguments(self, cuda_graph)
         given: dict[str, Any] = {"backbone": networks.plain_backbone(backbone), "image_shape": list(image_shape)}
         make = networks.backbone_factory(backbone, given["backbone"])
         if activation is None and networks.requires_activation(make):
@@ -133,8 +134,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._eval_sums: dict[str, EpochSums] = {}
         self._average: WeightAverage | None = None
         self._loaded_sums: Tensor | None = None
-        self._compiled: Compiled | None = None
-        self._captured: Captured | None = None
+        self._compiled, self._captured = cast(Compiled | None, None), cast(Captured | None, None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled; a copy is compiled and captured again."""
@@ -165,13 +165,12 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         return logits
 
     def batch_format(self) -> tuple[torch.dtype, bool]:
-        """Return the type of images that is converted no further in training, and whether to make them channels-last.
+        """Return the type of training images that nothing converts further, and whether they are to be channels-last.
 
-        Data modules ask for it on CUDA, where otherwise the first layer or Lightning would round float32 images to it.
+        On CUDA data modules make such batches, where the first layer would round float32 images to it.
         """
-        kind, _, _ = str(self.trainer.precision).partition("-")
         dtypes = {"bf16": torch.bfloat16, "16": torch.float16}
-        return dtypes.get(kind, torch.float32), self.channels_last
+        return dtypes.get(str(self.trainer.precision).partition("-")[0], torch.float32), self.channels_last
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and add loss and metrics to the epoch's sums."""
@@ -273,31 +272,11 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         super().on_train_start()
         if self.hparams["compile"] == "auto" and is_worth_compiling(self.trainer):
             self._compiled = self._compiled or compiled(self.backbone, self.device)
-        network = self._compiled or self.backbone
-        self._captured = captured(self.backbone, network, self._cuda_graph, self.trainer)
+        self._captured = captured(self.backbone, self._compiled or self.backbone, self._cuda_graph, self.trainer)
         # A checkpoint of other metrics has other sums; the epoch's means are then those of its rest.
         sums = self._loaded_sums
         if sums is not None and len(sums) == len(self._train_sums.names) + 1 and self.trainer.is_global_zero:
             self._train_sums.load(sums.to(self.device))
-
-    def _check_arguments(self) -> None:
-        lr_interval = self.lr_interval
-        rules = {
-            f"num_classes must be at least 2, found {self.num_classes}": self.num_classes >= 2,
-            f"image_shape must be (C, H, W) or (D,) with positive sizes, found {self.image_shape}": (
-                len(self.image_shape) in (1, 3) and all(size >= 1 for size in self.image_shape)
-            ),
-            f"lr_interval must be epoch, step or None, found {lr_interval!r}": lr_interval in ("epoch", "step", None),
-            f"label_smoothing must be in [0, 1), found {self.label_smoothing}": 0 <= self.label_smoothing < 1,
-            f"l1 must be finite and not negative, found {self.l1}": 0 <= self.l1 < float("inf"),
-            f"l2 must be finite and not negative, found {self.l2}": 0 <= self.l2 < float("inf"),
-            f"cuda_graph must be True, False or 'auto', found {self._cuda_graph!r}": self._cuda_graph
-            in (True, False, "auto"),
-            f"ema_decay must be in (0, 1), found {self.ema_decay}": self.ema_decay is None or 0 < self.ema_decay < 1,
-        }
-        for message, holds in rules.items():
-            if not holds:
-                raise ValueError(message)
 
     def _evaluate(self, batch: Batch, stages: tuple[str, ...], dataloader_idx: int) -> dict[str, Tensor]:
         if dataloader_idx >= len(stages):

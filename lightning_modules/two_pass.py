@@ -145,10 +145,8 @@ class TwoPassMixin(LightningModule):
         self._forget()
         if isinstance(optimizer, LightningOptimizer) and _evaluates_repeatedly(optimizer.optimizer):
             if isinstance(optimizer.optimizer, LBFGS) and _scaler(self.trainer.strategy) is not None:
-                raise ValueError(
-                    f"LBFGS evaluates the loss many times a step, which precision {self.trainer.precision} with its "
-                    "gradient scaler does not allow: use bf16-mixed or 32-true"
-                )
+                found = f"LBFGS evaluates the loss often, which precision {self.trainer.precision} does not allow"
+                raise ValueError(f"{found}: use bf16-mixed or 32-true")
             self._two_pass = TwoPass(self, optimizer)
 
     def _forget(self) -> None:
