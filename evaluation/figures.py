@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import Array, as_tensor
+from .fonts import families, legible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,6 @@ def to_rgb(figure: "Figure") -> npt.NDArray[np.uint8]:
 
 
 def _short(name: str, length: int) -> str:
-    name = " ".join(str(name).split())
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
@@ -57,6 +57,8 @@ def _axes_in_inches(figure: "Figure") -> "Axes":
 
 def _write(axes: "Axes", x: float, y: float, text: str, size: float, **style: Any) -> None:
     look: dict[str, Any] = {"fontsize": size, "ha": "center", "color": INK, "parse_math": False}
+    if not text.isascii() and len(found := families(text)) > 1:
+        look["fontfamily"] = found
     axes.text(x, y, text, **(look | style))
 
 
@@ -68,7 +70,7 @@ def confusion_matrix_figure(matrix: Array, classes: Sequence[str]) -> "Figure":
 
     Args:
         matrix: `[K, K]` counts; row = true class, column = predicted class.
-        classes: `K` names; long ones are shortened.
+        classes: `K` names; long ones are shortened. One that no installed font can show is replaced by its number.
 
     Returns:
         The figure, about 5 inches wide for 10 classes and 12 for 100.
@@ -93,7 +95,7 @@ def confusion_matrix_figure(matrix: Array, classes: Sequence[str]) -> "Figure":
     size = len(counts)
     cell = float(np.clip(5 / size, 0.42, 0.8)) if size <= 20 else 10 / size
     font = float(np.clip(cell / _POINT * 0.8, 5.5, 9.0))
-    names = [_short(name, 16) for name in classes]
+    names = [_short(name, 16) for name in legible(classes)]
     longest = max(map(len, names)) * font * _GLYPH * _POINT
     side, left, top = cell * size, longest + 0.5, 0.5
     upright = longest <= cell  # otherwise the names below the matrix are rotated
@@ -157,7 +159,7 @@ def mistakes_figure(
         labels: `[M]` true classes.
         predictions: `[M]` predicted classes.
         confidences: `[M]` probabilities of the predicted classes.
-        classes: A name for each class; long ones are shortened.
+        classes: A name for each class, as in `confusion_matrix_figure`.
 
     Returns:
         The figure, the images in the given order, row by row, on a nearly square grid.
@@ -181,6 +183,7 @@ def mistakes_figure(
         figure = new_figure(4.0, 1.0)
         figure.text(0.5, 0.5, "No mistake", ha="center", va="center", fontsize=12, color=INK)
         return figure
+    classes = legible(classes)
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     height, width = pictures.shape[2:]

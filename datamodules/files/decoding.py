@@ -1,5 +1,6 @@
 """One image file as RGB pixels."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ def decode(path: Path, how: Decoding) -> Decoded:
         ValueError: If its values have more than 8 bits, and a range that only the user knows.
     """
     try:
-        with Image.open(path) as file:
+        # Given the path alone, Pillow maps a plain TIFF into memory and then forgets to turn it upright.
+        with open(path, "rb") as source, Image.open(source) as file:
             is_first = file.format in SERIES and getattr(file, "is_animated", False)
             whole = _has_32_bits(file)
             ImageOps.exif_transpose(file, in_place=True)  # reads the pixels
@@ -54,7 +56,8 @@ def decode(path: Path, how: Decoding) -> Decoded:
             else:
                 image, values = _flat(file, how.background), None
     except Exception as error:  # whatever a decoder meets in a broken file
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()) or type(error).__name__
+        text = re.sub(r" <_io\.BufferedReader .*>", "", str(error)).replace(f": {str(path)!r}", "")
+        reason = " ".join(text.split()) or type(error).__name__
         raise OSError(f"image {shown(path)} cannot be read ({shown(reason)}); replace it or remove it") from error
     if values is not None:
         pixels = np.repeat(_bytes(values, _range(path, values, whole, how))[..., None], 3, axis=2)

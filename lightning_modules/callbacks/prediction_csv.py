@@ -13,6 +13,9 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 class PredictionCSV(BasePredictionWriter):
     """Writes `index, label, prediction, probability of each class` for every example of the predict loader.
 
+    Names are quoted where CSV asks for it. One that begins with `=` or `@`, which a spreadsheet would run as a formula,
+    is written behind an apostrophe; all others are unchanged.
+
     It takes the dictionaries that `ImageClassifier.predict_step` returns; without labels that column is empty. Rows go
     to a hidden file, renamed after the last one, so that an interrupted prediction leaves no partial file.
 
@@ -26,8 +29,8 @@ class PredictionCSV(BasePredictionWriter):
 
     def __init__(self, path: str | Path, classes: Sequence[str]) -> None:
         super().__init__(write_interval="batch")
-        self.path, self.classes = Path(path), [str(name) for name in classes]
-        self.header = ["index", "label", "prediction", *(f"probability_{name}" for name in self.classes)]
+        self.path, self.classes = Path(path), [_no_formula(str(name)) for name in classes]
+        self.header = ["index", "label", "prediction", *(f"probability_{name}" for name in classes)]
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         self._file: IO[str] | None = None
         self._index = 0
@@ -78,3 +81,7 @@ class PredictionCSV(BasePredictionWriter):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _no_formula(name: str) -> str:
+    return f"'{name}" if name.startswith(("=", "@")) else name

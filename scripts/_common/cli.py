@@ -8,6 +8,7 @@ An experiment is a function with typed, documented arguments and one line:
 import argparse
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +32,9 @@ class Option(NamedTuple):
 
 
 def split(words: Iterable[str]) -> tuple[list[str], list[Option]]:
-    """Return the words before the first option of a command line, and the options.
+    """Return the words before the first option of a command line, and the options, with `~` expanded in their values.
+
+    A shell does not expand it in `--data_dir=~/data`.
 
     Example:
         >>> split(["fit", "--save-every=5", "--watch"])
@@ -43,12 +46,17 @@ def split(words: Iterable[str]) -> tuple[list[str], list[Option]]:
         if _OPTION.match(word):
             option, equals, value = word.partition("=")
             name = option.lstrip("-").replace("-", "_")
-            options.append(Option(_SHORT.get(name, name), (value,) if equals else ()))
+            options.append(Option(_SHORT.get(name, name), (at_home(value),) if equals else ()))
         elif options:
-            options[-1] = Option(options[-1].name, (*options[-1].words, word))
+            options[-1] = Option(options[-1].name, (*options[-1].words, at_home(word)))
         else:
             leading.append(word)
     return leading, options
+
+
+def at_home(word: str) -> str:
+    """Return a path with the user's home folder in place of `~/`; other words as they are."""
+    return os.path.expanduser(word) if word.startswith("~/") else word
 
 
 def join(options: Iterable[Option]) -> list[str]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
+from evaluation.fonts import draw_literally
 from lightning_modules.runs.loggers import read_column
 
 AXES = {"steps": "optimizer steps", "seconds": "seconds since the start"}
@@ -100,6 +101,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], quantity: str, colours: Mapp
             axes.grid(alpha=0.3)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    draw_literally(figure)
     return figure
 
 

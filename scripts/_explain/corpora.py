@@ -1,12 +1,16 @@
 """Text corpora for `explain.py text`: 20 newsgroups, or a folder of text files."""
 
 import warnings
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sklearn.datasets import fetch_20newsgroups, load_files
+from sklearn.datasets import fetch_20newsgroups
 from sklearn.model_selection import train_test_split
+
+from _common.console import say
+from datamodules.files.folders import LeftOut, is_hidden, leads_up, walk
 
 NEWSGROUPS = ["alt.atheism", "comp.graphics", "sci.med", "soc.religion.christian"]
 
@@ -66,12 +70,43 @@ def folder(path: Path, seed: int) -> Corpus:
 
 
 def _read(path: Path) -> tuple[list[str], list[str], list[int]]:
-    """Return classes, texts and labels of a folder in the layout of `sklearn.datasets.load_files`."""
-    classes = sorted(child.name for child in path.iterdir() if child.is_dir())
+    """Return classes, texts and labels of a folder of folders of texts, and say what is left out.
+
+    Hidden files and folders are left out at every depth, and files that hold no text.
+    """
+    left_out = LeftOut()
+    classes: list[str] = []
+    for child in sorted(path.iterdir()):
+        if is_hidden(child.name):
+            left_out.add("hidden", str(child))
+        elif not child.is_dir():
+            left_out.add("in no class folder", str(child))
+        elif child.is_symlink() and leads_up(str(child)):
+            left_out.add("a link to a folder above it", str(child))
+        else:
+            classes.append(child.name)
     if len(classes) < 2:
         raise ValueError(f"{path} has {len(classes)} folders; a corpus has one folder of texts for each class")
-    empty = [name for name in classes if not any(child.is_file() for child in (path / name).iterdir())]
-    if empty:
-        raise ValueError(f"{path / empty[0]} has no file; remove it or add texts")
-    bunch = load_files(path, categories=classes, encoding="utf-8", decode_error="replace", shuffle=False)
-    return list(bunch.target_names), list(bunch.data), bunch.target.tolist()
+    texts: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        files = [Path(file) for file, _, _ in walk(str(path / name), lambda file: True, "a text", left_out)]
+        contents = {file: _text(file.read_bytes()) for file in files}
+        found = [text for text in contents.values() if text is not None]
+        for file in (file for file, text in contents.items() if text is None):
+            left_out.add("not a text", str(file))
+        if not found:
+            raise ValueError(
+                f"{path / name} has no file; remove it or add texts{f' ({left_out})' * bool(left_out.paths)}"
+            )
+        texts += found
+        labels += [label] * len(found)
+    say(f"{path}: used {len(texts):,} texts of {len(classes)} classes{', ' * bool(left_out.paths)}{left_out}")
+    return classes, texts, labels
+
+
+def _text(content: bytes) -> str | None:
+    """Return a file as text, by its byte-order mark or as UTF-8; None for a file that is no text."""
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    return None if b"\0" in content else content.decode("utf-8-sig", errors="replace")

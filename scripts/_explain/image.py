@@ -19,6 +19,7 @@ from _common.rebuild import TrainedRun, rebuild, train_default
 from _common.run import Run
 from _explain.html import escaped
 from evaluation.explanation import ImageExplanation
+from evaluation.fonts import draw_literally, legible
 
 MEASURES = {
     "deletion": "deletion",
@@ -85,7 +86,11 @@ def image(
         "mean": _means(list(rows.values())),
         "files": {"figure": "explanations.png", "page": "explanations.html", "results": "results.json"},
     }
-    figure = draw(explained, rows)
+    names = dict(zip(classes, legible(classes), strict=True))
+    figure = draw(
+        explained,
+        {i: row | {key: names.get(row[key], row[key]) for key in ("label", "explained")} for i, row in rows.items()},
+    )
     out = Run.at(output)
     figure.savefig(out.folder / "explanations.png", dpi=100)
     (out.folder / "explanations.html").write_text(_page(results, figure, explained), encoding="utf-8")
@@ -143,9 +148,10 @@ def draw(explained: dict[int, ImageExplanation], rows: dict[int, dict[str, Any]]
         line, column = divmod(place, columns)
         above, below = panels[2 * line, column], panels[2 * line + 1, column]
         above.imshow(np.asarray(explanation.image))
-        above.set_title(f"true: {rows[i]['label']}", fontsize=9, parse_math=False)
+        above.set_title(f"true: {rows[i]['label']}", fontsize=9)
         below.imshow(np.asarray(format_as_image(explanation).convert("RGB")))
-        below.set_title(f"{rows[i]['explained']}: {rows[i]['probability']:.0%}", fontsize=9, parse_math=False)
+        below.set_title(f"{rows[i]['explained']}: {rows[i]['probability']:.0%}", fontsize=9)
+    draw_literally(figure)
     return figure
 
 

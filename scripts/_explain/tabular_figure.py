@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from _explain.local_explanations import BIAS
+from evaluation.fonts import draw_literally
 
 MAX_FEATURES = 12
 MAX_ROWS = 3
@@ -37,6 +38,7 @@ def draw(title: str, results: dict[str, Any]) -> Figure:
         _draw_row(axes, row, features, list(models), results["task"] == "regression")
     for axes in panels[1 + len(rows) :]:
         axes.set_axis_off()
+    draw_literally(figure)
     return figure
 
 

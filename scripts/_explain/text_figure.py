@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from _explain.text_models import strongest
+from evaluation.fonts import draw_literally
 
 FOR, AGAINST, POOR = "#3f8f4f", "#c1272d", "#a40000"
 MAX_CLASSES = 4
@@ -29,12 +30,13 @@ def draw(title: str, results: dict[str, Any]) -> Figure:
         axes.set_title(name, fontsize=9, loc="left")
     for part, document in zip(below, documents, strict=True):
         _draw_document(part, document)
+    draw_literally(figure)
     return figure
 
 
 def _draw_document(part: Any, document: dict[str, Any]) -> None:
     start = " ".join(document["text"].split()[:18])
-    part.suptitle(f"true class {document['truth']}: “{start} …”", fontsize=9, parse_math=False)
+    part.suptitle(f"true class {document['truth']}: “{start} …”", fontsize=9)
     panels = part.subplots(1, 1 + len(document["local"]))
     _draw_bars(panels[0], document["exact"], 7)
     panels[0].set_title(f"linear SVM, exact,\nfor {document['explained']}", fontsize=9, loc="left")
@@ -54,7 +56,7 @@ def _draw_bars(axes: Axes, weights: dict[str, float], count: int) -> None:
     words = sorted(strongest(weights, count), key=lambda word: weights[word])
     values = [weights[word] for word in words]
     axes.barh(range(len(words)), values, color=[FOR if value > 0 else AGAINST for value in values], height=0.75)
-    axes.set_yticks(range(len(words)), words, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(words)), words, fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
     axes.axvline(0, color="#444444", linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)

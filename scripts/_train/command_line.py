@@ -23,7 +23,7 @@ from pytorch_lightning.plugins.precision import DoublePrecision
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
-from _common.cli import ShortHelp, command_of
+from _common.cli import ShortHelp, at_home, command_of
 from _common.console import say
 from _common.names import YAML_WITH_NAMES, known
 from _common.rebuild import with_classifier
@@ -42,6 +42,7 @@ from lightning_modules.runs.reading import read_checkpoint
 from lightning_modules.training_loop import use_lean_steps
 
 FACTORIES = ("optimizer", "lr_scheduler", "model.backbone", "model.activation")
+PATHS = ("ckpt_path", "init_from", "trainer.default_root_dir")
 COMMANDS = ("fit", "validate", "test", "predict")
 OPTIMIZER_HELP = (
     "Optimizer: LAMB, COCOB, SAM, Muon, a name of torch.optim or timm.optim, or a class. --optimizer.help NAME lists "
@@ -155,10 +156,13 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse completed words."""
+        """Parse completed words, and expand `~` in the paths of configuration files."""
         self.config = parser.parse_args(args)
         if not 0 <= int(self.config.seed_everything) < 2**32:
             raise ValueError(f"--seed_everything must be 0 to {2**32 - 1}, found {self.config.seed_everything}")
+        for key in PATHS:
+            if isinstance(self.config[key], str):
+                self.config[key] = at_home(self.config[key])
 
     def instantiate_classes(self) -> None:
         """Wait for `build`, which knows the run."""

@@ -92,7 +92,7 @@ def test_other_modes_are_as_a_viewer_shows_them(tmp_path, mode):
     assert np.array_equal(pixels(tmp_path / "a.tif"), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "grey.tif", "deep.tif"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_orientation(tmp_path, name, turn):
     upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
@@ -108,10 +108,12 @@ def test_orientation(tmp_path, name, turn):
     ][turn - 1]
     if turn == 7:
         stored = upright[::-1, ::-1].T
-    exif = Image.Exif()
+    if name == "deep.tif":
+        stored = stored.astype(np.uint16) * 257
+    image, exif = Image.fromarray(np.ascontiguousarray(stored)), Image.Exif()
     exif[0x112] = turn
     options = {"lossless": True} if name == "a.webp" else {}
-    Image.fromarray(np.ascontiguousarray(stored)).convert("RGB").save(tmp_path / name, exif=exif, **options)
+    (image if name[0] != "a" else image.convert("RGB")).save(tmp_path / name, exif=exif, **options)
     assert np.array_equal(pixels(tmp_path / name)[0], upright)
 
 
