@@ -95,6 +95,8 @@ class TabularDataModule(SplitDataModule):
         if values.dtype.kind == "f" and (values % 1 == 0).all():
             values = values.astype(np.int64)
         levels, self._target = np.unique(values, return_inverse=True)
+        if len(levels) < 2:
+            raise ValueError(f"the target of {table} has one value only, {levels[0]}; choose another by target")
         if len(levels) > len(values) / 2:
             raise ValueError(f"{len(values)} rows of {table} have {len(levels)} classes; choose another target")
         self.classes = names or [str(level) for level in levels.tolist()]

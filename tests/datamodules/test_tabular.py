@@ -133,6 +133,7 @@ def data_in_order(data):
         (CSV + "1,red,inf,a\n", {}, "column 'weight' of .* holds an infinite number"),
         ("a,b\n", {}, "has 1 lines, too few for a table"),
         ("a\n1\n2\n", {}, "has no column besides the target"),
+        ("a,b\n1,x\n2,x\n", {}, "the target of table.csv has one value only, x; choose another by target"),
         (
             "".join(f"{i},w{i},{i % 2}\n" for i in range(200)),
             {},

@@ -9,7 +9,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from _common.cli import Option, split
 from _common.console import plain, print_rows, say
-from _common.errors import fail, one_line, warn
+from _common.errors import fail, warn
 from _common.page import html_table, page
 from _compare.charts import colours, score_chart, to_html
 from _explain import corpora
@@ -97,8 +97,3 @@ def test_only_names_that_begin_a_formula_are_changed_in_predictions():
     table = PredictionCSV("predictions.csv", names)
     assert table.classes == ["'=1+1", "'@sum", *names[2:]]
     assert table.header[3:] == [f"probability_{name}" for name in names]
-
-
-def test_an_error_of_the_data_is_the_whole_line():
-    text = "Does not validate against any of the Union subtypes\nSubtypes: [x]\nErrors:\n  - column 'a' lacks 1\n"
-    assert one_line(ValueError(f"{text}  - Expected a <class 'NoneType'>\nGiven value: x")) == "column 'a' lacks 1"
