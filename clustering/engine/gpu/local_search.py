@@ -115,9 +115,7 @@ def _cut(two: TwoNearest) -> tuple[Tensor, Tensor]:
 def _far_points(two: TwoNearest) -> Tensor:
     """Return the number of a point of each cluster, drawn with probabilities proportional to its squared distance."""
     points, labels = two.points, two.labels[0]
-    potential = (two.squares[0] * points.weights).clamp_(min=1e-300)
-    uniform = torch.rand(potential.shape, dtype=torch.float64, device=potential.device, generator=points.generator)
-    keys = potential.log() - (-uniform.clamp(min=1e-300).log()).clamp(min=1e-300).log()  # the largest is the draw
+    keys = points.race(two.squares[0], 1)[0]
     largest = keys.new_full((len(two.centres),), -torch.inf).scatter_reduce_(0, labels, keys, "amax")
     numbers = torch.arange(len(labels), device=labels.device)
     drawn = torch.where(keys == largest[labels], numbers, len(labels))

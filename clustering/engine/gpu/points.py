@@ -24,13 +24,15 @@ class Points:
 
     def draw(self, potential: Tensor, count: int) -> Tensor:
         """Draw `count` numbers with probabilities proportional to `weight * potential`; uniformly if all are 0."""
-        potential = potential * self.weights
-        potential = torch.where(potential.sum() > 0, potential, 1.0)
-        # In whole numbers: sums of float64 would depend on their order, which differs from run to run.
-        running = (potential * (2.0**52 / potential.sum())).round_().long().cumsum(dim=0)
-        uniform = torch.rand(count, dtype=torch.float64, device=potential.device, generator=self.generator)
-        places = torch.searchsorted(running, (uniform * running[-1:]).long(), right=True)
-        return places.clamp_(max=len(running) - 1)
+        return self.race(potential, count).argmax(dim=1)
+
+    def race(self, potential: Tensor, count: int) -> Tensor:
+        """Return float64 `[count, N]` numbers, of which each is the largest of its row with such a probability."""
+        # The first of several exponential clocks with rates p_i is clock i with probability p_i / sum p. Sums, whose
+        # last bits differ from run to run on a GPU, are not needed.
+        rates = (potential * self.weights).clamp_(min=1e-300)
+        clocks = torch.empty(count, len(rates), dtype=torch.float64, device=rates.device)
+        return rates / clocks.exponential_(generator=self.generator)
 
     def squares_from(self, numbers: Tensor) -> Tensor:
         """Return the squared distances from `B` of the points to all points: float32 `[B, N]`."""

@@ -109,3 +109,18 @@ def test_an_interrupt_is_not_caught_before_there_are_centres_or_with_other_proce
 def test_the_progress_bar(capsys, options):
     fit_centres(problem(), options(clusters=6, verbose=True))
     assert "pass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_processes_find_what_one_finds_bit_for_bit(options, two_ranks, weighted):
+    rows = make_blobs(20_000, 2, centers=5, cluster_std=2.0, random_state=1)[0]
+    weights = np.random.default_rng(0).exponential(size=20_000) if weighted else None
+    whole = problem(rows, weights=weights)
+    expected = fit_centres(whole, options(5, starts=2))
+    parts = two_ranks(whole, 16_384, lambda part: fit_centres(part, options(5, starts=2)))
+    for part in parts:
+        np.testing.assert_array_equal(part.centres, expected.centres)
+        assert part.objective == pytest.approx(expected.objective, rel=1e-14)
+        assert part.passes == expected.passes
+    labels = np.concatenate([to_numpy(part.labels) for part in parts])
+    np.testing.assert_array_equal(labels, to_numpy(expected.labels))

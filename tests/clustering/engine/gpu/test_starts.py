@@ -41,10 +41,10 @@ def test_sums_in_any_order():
 def test_draws_are_proportional():
     weighted = points(WEIGHTS)
     potential = torch.arange(1_500.0)
-    drawn = weighted.draw(potential, 200_000)
-    share = torch.bincount(drawn, minlength=1_500).view(-1, 100).sum(dim=1) / 200_000
+    drawn = torch.cat([weighted.draw(potential, 2_000) for _ in range(50)])
+    share = torch.bincount(drawn, minlength=1_500).view(-1, 100).sum(dim=1) / 100_000
     expected = (potential * weighted.weights).view(-1, 100).sum(dim=1)
-    np.testing.assert_allclose(share, expected / expected.sum(), atol=4e-3)
+    np.testing.assert_allclose(share, expected / expected.sum(), atol=5e-3)
     assert weighted.draw(torch.zeros(1_500), 1_000).unique().numel() > 500  # uniform
     assert (weighted.draw((torch.arange(1_500) == 1_499).float(), 50) == 1_499).all()
 
