@@ -32,6 +32,9 @@ def check_flags(group: dict[str, Any]) -> None:
 def check_not_negative(group: dict[str, Any], *names: str) -> None:
     """Refuse options of a parameter group that are negative, infinite or NaN."""
     for name in names:
+        if isinstance(group[name], Tensor) and group[name].numel() != 1:
+            shape = tuple(group[name].shape)
+            raise ValueError(f"{name} must be a number or a tensor of one element, found a tensor of shape {shape}")
         if not 0 <= group[name] < math.inf:
             raise ValueError(f"{name} must be finite and at least 0, found {group[name]}")
 

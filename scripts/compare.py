@@ -130,6 +130,13 @@ def main(args: list[str] | None = None) -> dict[str, Any]:
     words = list(sys.argv[1:] if args is None else args)
     with one_line_errors(split(words)[1]), quiet_lightning():
         ours, axes, theirs = divide(parse([word for word in words if word != "--"]))
+        names = [option.name for option in ours]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"--{twice[0].replace('_', '-')} is given twice: give it once")
+        foreign = [axis.option for axis in axes if axis.option in OWN - {"seed", "seeds"}]
+        if foreign:
+            raise ValueError(f"--axis must be an option of train.py, found {foreign[0]}, which is one of compare.py")
         parser = Parser(__doc__)
         parser.add_argument("--axis", metavar="OPTION", help=AXIS_HELP)
         parser.add_argument("--values", dest="axis_values", metavar="VALUE ...", help=VALUES_HELP)

@@ -85,17 +85,25 @@ def _usable(call: Call, count: int) -> bool:
 
 
 def _token_layers(calls: list[Call], images: Tensor) -> list[Call]:
-    """Return the layers after the last usable convolution whose outputs `[N, T, D]` are tokens of patches.
+    """Return the layers whose outputs are tokens of patches, if there are any after the last usable convolution.
 
-    All have the length T of the last one and the width D of most of them, which leaves out the inner, wider layers of a
-    transformer.
+    Tokens are `[N, T, D]`, or `[N, h, w, D]` and `[N, D, h, w]` between the blocks of some networks, whose sequences
+    alone are residual branches. All have the length T of the last sequence and the width D of most of that length,
+    which leaves out the inner, wider layers of a transformer. Layers before that convolution, which may be a part of
+    the last attention, follow where no later one affects the score.
     """
     count, size = len(images), images.shape[2:]
     last = max((index for index, call in enumerate(calls) if _usable(call, count)), default=-1)
     sequences = [call for call in calls[last + 1 :] if len(call.shape) == 3 and call.shape[0] == count]
     tokens = [call for call in sequences if _token_grid(call.shape[1], calls, size) is not None]
+    if not tokens:
+        return []
     shapes = Counter(call.shape for call in tokens if call.shape[1] == tokens[-1].shape[1])
-    return [call for call in tokens if call.shape == shapes.most_common(1)[0][0]]
+    (_, length, width), _ = shapes.most_common(1)[0]
+    grid = _token_grid(length, calls, size)
+    assert grid is not None  # as for all tokens
+    wanted = [(count, length, width), (count, *grid, width), (count, width, *grid)]
+    return [call for call in calls if tuple(call.shape) in wanted]
 
 
 def _token_grid(tokens: int, calls: list[Call], size: torch.Size) -> tuple[int, int] | None:
@@ -119,12 +127,14 @@ def _token_grid(tokens: int, calls: list[Call], size: torch.Size) -> tuple[int, 
 def to_maps(name: str, values: Tensor, calls: list[Call], images: Tensor) -> Tensor:
     """Return a layer's output as maps `[N, K, h, w]`, or raise a ValueError.
 
-    Four dimensions are `[N, K, h, w]`, or `[N, h, w, K]` if only then the maps have the image's aspect ratio, as in
-    channels-last networks such as Swin.
+    Four dimensions are `[N, K, h, w]`, or `[N, h, w, K]` if only then the maps have about the image's aspect ratio (up
+    to padding), as in channels-last networks such as Swin.
     """
     if values.ndim == 4 and len(values) == len(images):
         height, width = images.shape[2:]
-        first, last = (rows * width == columns * height for rows, columns in (values.shape[2:], values.shape[1:3]))
+        first, last = (
+            0.5 < rows * width / (columns * height) < 2 for rows, columns in (values.shape[2:], values.shape[1:3])
+        )
         return values.permute(0, 3, 1, 2) if last and not first else values
     if values.ndim == 3 and len(values) == len(images):
         grid = _token_grid(values.shape[1], calls, images.shape[2:])

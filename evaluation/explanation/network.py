@@ -1,5 +1,6 @@
 """Running a network in order to explain it, and the names of its scores."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
     and compiled networks run eagerly, since compiled code skips hooks. A network in float16 or bfloat16 is evaluated in
     float32 with the same weights: bfloat16 has too few mantissa bits to accumulate gradients. Afterwards each module is
     in its former mode; parameters, their `grad` and buffers are untouched as long as gradients are computed by
-    `torch.autograd.grad`. A scripted or traced network is a ValueError.
+    `torch.autograd.grad`. A scripted or traced network, and one that needs several inputs, is a ValueError.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Dropout())
@@ -77,6 +78,7 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
     module = original(module)
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("hooks do not work on scripted or traced modules: explain the original module")
+    check_one_input(module)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     first = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(0))
     device, dtype = first.device, torch.float64 if first.dtype == torch.float64 else torch.float32
@@ -100,6 +102,25 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
         finally:
             for part, training in modes.items():
                 part.training = training
+
+
+def check_one_input(module: nn.Module) -> None:
+    """Refuse a network whose `forward` needs several inputs: one is explained, with the others fixed."""
+    try:
+        parameters = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):  # of a callable without a signature
+        return
+    needed = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        inputs = ", ".join(needed)
+        raise ValueError(
+            f"a network is explained for one input, found {type(module).__name__}.forward({inputs}): wrap it in a "
+            f"module whose forward({needed[0]}) calls it with fixed values of {', '.join(needed[1:])}"
+        )
 
 
 def _differentiable(tensor: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ OWN = {
     "seed_everything": "--seeds and --seed choose the seeds",
     "ckpt_path": "the same command resumes an interrupted comparison",
     "trainer.default_root_dir": "--output names the folder of the runs",
+    "seed": "--seeds N makes N runs of each combination, from --seed on",
+    "seeds": "--seeds N makes N runs of each combination, from --seed on",
 }
-"""Options of train.py that a comparison sets itself, and the option to use instead."""
+"""Options of train.py that a comparison sets itself, and two that an axis cannot be; with the option to use instead."""
 
 
 class Axis(NamedTuple):
@@ -48,9 +50,12 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
     for option in given:
         if option in OWN:
             raise ValueError(f"--{option} cannot be given here: {OWN[option]}")
-    twice = [option for option in given if given.count(option) > 1 and option != "config"]
-    if twice:
-        raise ValueError(f"--{twice[0]} is given twice: as an axis it must not be among the options too")
+    axis_options = [axis.option for axis in axes]
+    for option in given:
+        if given.count(option) > 1 and option != "config":
+            both = option in axis_options and axis_options.count(option) < given.count(option)
+            remedy = "as an axis it must not be among the options too" if both else "give it once"
+            raise ValueError(f"--{option} is given twice: {remedy}")
     combinations = []
     for values in itertools.product(*(axis.values for axis in axes)):
         settings = {axis.option: value for axis, value in zip(axes, values, strict=True)}

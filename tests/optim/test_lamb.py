@@ -233,3 +233,9 @@ def test_norms_of_large_tensors_are_exact(options: dict[str, Any]) -> None:
     optimizer = LAMB([w], **options)
     optimizer.step()
     assert optimizer.trust_ratios().item() == pytest.approx(twin.ratio, rel=3e-6)
+
+
+@pytest.mark.parametrize("lr", [torch.tensor([0.1, 0.2]), torch.zeros(0), torch.ones(2, 2)])
+def test_a_rate_of_several_elements_is_refused_in_one_line(lr):
+    with pytest.raises(ValueError, match="lr must be a number or a tensor of one element, found a tensor of shape"):
+        LAMB([torch.nn.Parameter(torch.ones(3))], lr=lr)

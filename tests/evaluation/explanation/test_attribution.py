@@ -3,6 +3,7 @@
 import copy
 import itertools
 
+import eli5
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import evaluation.explanation  # noqa: F401 (teaches eli5)
 from evaluation.explanation.grad_cam import NoFeatureMaps, grad_cam
 from evaluation.explanation.integrated_gradients import integrated_gradients
+from evaluation.explanation.layers import to_maps
 
 
 class InPlace(nn.Module):
@@ -233,6 +236,58 @@ def test_timm_vit():
     )
     found = grad_cam(net, torch.randn(1, 3, 32, 48))
     assert (found.layer, found.tokens, found.values.shape) == ("blocks.1.norm1", True, (1, 4, 6))
+
+
+def of_the_formula(net, images, layer):
+    """The map of score 3 at a channels-last layer, by a hook of one's own."""
+    kept = {}
+    handle = net.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.update(out=output))
+    score = net.eval()(images)[:, 3].sum()
+    handle.remove()
+    slope = torch.autograd.grad(score, kept["out"])[0]
+    return (slope.mean((1, 2), keepdim=True) * kept["out"]).sum(3).double().detach()
+
+
+def test_channels_last_blocks_of_timm_swin():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    net = timm.create_model(
+        "swin_tiny_patch4_window7_224", num_classes=4, img_size=(64, 96), window_size=4, embed_dim=16, depths=(2, 2),
+        num_heads=(2, 2),
+    )  # fmt: skip
+    images = torch.randn(2, 3, 64, 96)
+    for layer, grid in (("layers.0", (16, 24)), ("layers.1.blocks.0.norm1", (8, 12)), ("norm", (8, 12))):
+        found = grad_cam(net, images, 3, layer=layer, relu=False).values
+        assert found.shape[1:] == grid
+        torch.testing.assert_close(found, of_the_formula(net, images, layer), rtol=1e-3, atol=1e-7)
+    assert grad_cam(net, images, 3).layer == "norm"  # the stream, not the residual branch that ends before it
+
+
+def test_padded_grids_are_channels_last_too():
+    images = torch.zeros(1, 3, 224, 200)
+    assert to_maps("norm", torch.zeros(1, 7, 7, 96), [], images).shape == (1, 96, 7, 7)
+    assert to_maps("norm", torch.zeros(1, 96, 7, 6), [], images).shape == (1, 96, 7, 6)
+
+
+def test_a_convolution_inside_the_last_attention_of_timm_coat():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    net = timm.create_model(
+        "coat_lite_tiny", num_classes=4, img_size=64, embed_dims=(16, 16, 16, 16), serial_depths=(1, 1, 1, 1),
+        num_heads=8, mlp_ratios=(1, 1, 1, 1),
+    )  # fmt: skip
+    found = grad_cam(net, torch.randn(1, 3, 64, 64), 3, relu=False)
+    assert found.layer == "serial_blocks4.0.norm1"  # the last one whose patches reach the class token
+    assert found.values.std() > 0
+
+
+def test_a_network_of_several_inputs_is_refused():
+    net = nn.Bilinear(3, 4, 2)
+    for explain in (integrated_gradients, grad_cam, eli5.explain_prediction):
+        with pytest.raises(ValueError, match=r"found Bilinear.forward\(input1, input2\): wrap it in a module"):
+            explain(net, (torch.ones(1, 3), torch.ones(1, 4)))
+    with pytest.raises(ValueError, match="explained for one input"):
+        eli5.explain_weights(net, data=((torch.ones(5, 3), torch.ones(5, 4)), torch.zeros(5).long()))
 
 
 def test_a_network_without_feature_maps_is_refused():
