@@ -127,15 +127,14 @@ def _token_grid(tokens: int, calls: list[Call], size: torch.Size) -> tuple[int, 
 def to_maps(name: str, values: Tensor, calls: list[Call], images: Tensor) -> Tensor:
     """Return a layer's output as maps `[N, K, h, w]`, or raise a ValueError.
 
-    Four dimensions are `[N, K, h, w]`, or `[N, h, w, K]` if only then the maps have about the image's aspect ratio (up
-    to padding), as in channels-last networks such as Swin.
+    Four dimensions are `[N, K, h, w]`, or `[N, h, w, K]` if then the maps are nearer to the image's aspect ratio, which
+    they have up to padding, as in channels-last networks such as Swin.
     """
     if values.ndim == 4 and len(values) == len(images):
         height, width = images.shape[2:]
-        first, last = (
-            0.5 < rows * width / (columns * height) < 2 for rows, columns in (values.shape[2:], values.shape[1:3])
-        )
-        return values.permute(0, 3, 1, 2) if last and not first else values
+        sizes = values.shape[2:], values.shape[1:3]
+        first, last = (abs(math.log(rows * width / (columns * height))) for rows, columns in sizes)
+        return values.permute(0, 3, 1, 2) if last < min(first, math.log(1.5)) else values
     if values.ndim == 3 and len(values) == len(images):
         grid = _token_grid(values.shape[1], calls, images.shape[2:])
         if grid is not None:

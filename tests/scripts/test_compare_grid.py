@@ -117,6 +117,10 @@ MISTAKES = {
     "type of seeds": ([*AXIS, "--seeds", "many"], "seeds"),
     "devices": ([*AXIS, "--trainer.devices", "2"], "a run of a comparison has one device, found --trainer.devices 2"),
     "nothing tested": ([*AXIS, "--trainer.fast_dev_run", "true"], "--trainer.fast_dev_run tests nothing"),
+    "an axis of seeds": (["--axis", "seed", "--values", "1"], "--seed cannot be given here: --seeds N makes N runs"),
+    "own option as axis": (["--axis", "jobs", "--values", "1", "2"], "found jobs, which is one of compare.py"),
+    "own option twice": (["--seeds", "2", "--seeds=3"], "--seeds is given twice: give it once"),
+    "option twice": ([*AXIS, "--data.seed", "1", "--data.seed", "2"], "--data.seed is given twice: give it once"),
 }  # fmt: skip
 
 
