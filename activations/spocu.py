@@ -65,8 +65,8 @@ class SPOCU(nn.Module):
         beta: Offset of the origin on the polynomial, in (0, 1).
         gamma: Input scale, > 0.
         c: Cut-off, at least 1: the function is constant beyond `x = gamma (c - beta)`.
-        trainable: Make alpha, beta and gamma (not c) parameters, one of each for the module. Training may move them
-            out of their ranges.
+        trainable: Make alpha, beta and gamma (not c) parameters `[1]`, one of each for the module. Training may move
+            them out of their ranges.
 
     Shape:
         Any shape; float16, bfloat16, float32 or float64. The output has the shape, dtype and memory format of
@@ -103,18 +103,31 @@ class SPOCU(nn.Module):
         self.trainable = trainable
         self.c = float(c)
         for name, number in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
-            held: Any = nn.Parameter(torch.tensor(float(number))) if trainable else float(number)
+            held: Any = nn.Parameter(torch.tensor([float(number)])) if trainable else float(number)
             setattr(self, name, held)
+        if trainable:
+            self.register_load_state_dict_pre_hook(_with_one_dimension)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the function to each element of `input`."""
-        return spocu(input, self.alpha, self.beta, self.gamma, self.c)
+        return spocu(input, _number(self.alpha), _number(self.beta), _number(self.gamma), self.c)
 
     def extra_repr(self) -> str:
         """Return the parameters, as the constructor takes them."""
         held = {name: getattr(self, name) for name in ("alpha", "beta", "gamma", "c")}
         numbers = ", ".join(f"{k}={v.item() if isinstance(v, Tensor) else v:.6g}" for k, v in held.items())
         return f"{numbers}, trainable=True" if self.trainable else numbers
+
+
+def _number(held: float | Tensor) -> float | Tensor:
+    return held.squeeze(0) if isinstance(held, Tensor) else held
+
+
+def _with_one_dimension(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Read the 0-d parameters of older checkpoints; FSDP2 shards parameters that have a dimension only."""
+    for name in ("alpha", "beta", "gamma"):
+        if isinstance(held := state.get(prefix + name), Tensor) and held.dim() == 0:
+            state[prefix + name] = held[None]
 
 
 def _check_parameters(alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> None:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from . import factories, networks
 from .arguments import check_arguments
+from .callbacks.start_checks import StartChecks
 from .callbacks.weight_average import WeightAverage
 from .capturing import Captured, captured
 from .compiling import Compiled, compiled, is_worth_compiling
@@ -227,11 +228,10 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         return with_schedule(optimizer, cycle, "step")
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the callback that averages the weights, if `ema_decay` is set."""
-        if self.ema_decay is None:
-            return []
-        self._average = WeightAverage(self.ema_decay, self.trainer.strategy.root_device)
-        return [self._average]
+        """Add the checks before the first step and, if `ema_decay` is set, the callback that averages the weights."""
+        if self.ema_decay is not None:
+            self._average = WeightAverage(self.ema_decay, self.trainer.strategy.root_device)
+        return [StartChecks(), *([] if self._average is None else [self._average])]
 
     def setup(self, stage: str) -> None:
         """Reset the sums of an earlier training; choose the memory format, and compile the backbone, if asked for."""

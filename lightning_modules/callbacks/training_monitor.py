@@ -9,6 +9,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
+from activations import SPOCU
+
 from ..runs.finite import broken_part, has_finite_outputs
 from .speed import Speed
 
@@ -226,9 +228,11 @@ class TrainingMonitor(Callback):
         saved = [getattr(callback, "path", None) for callback in trainer.checkpoint_callbacks]
         kept = next((f"the last finite checkpoint is {path}" for path in saved if path and path.exists()), None)
         rate = ", ".join(f"{float(rate):.6g}" for rate in rates) or "none"
+        grows = any(isinstance(part, SPOCU) and math.isinf(part.c) for part in trainer.lightning_module.modules())
+        bound = "bound SPOCU, which grows like x^8, by c=1 (--model.activation.c 1), " if grows else ""
         return (
             f"{problem}, learning rate {rate}; "
-            f"{kept or 'no checkpoint was saved before'}: lower the learning rate, clip gradients "
+            f"{kept or 'no checkpoint was saved before'}: {bound}lower the learning rate, clip gradients "
             "(--trainer.gradient_clip_val 1.0), or find the operation with --trainer.detect_anomaly true"
         )
 

@@ -1,5 +1,6 @@
 """SPOCU against its definition in 50 digits."""
 
+import copy
 import functools
 import math
 import warnings
@@ -224,3 +225,24 @@ def test_third_derivative():
         (d,) = torch.autograd.grad(d, x, create_graph=True)
     z = 1.5 / 2 + 0.5
     assert d.item() == pytest.approx((336 * z**5 - 420 * z**4 + 12) / 8, rel=1e-12)
+
+
+def test_trained_constants_are_sharded_and_older_ones_load(tmp_path):
+    """FSDP2 refuses parameters without a dimension, which older checkpoints have."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), SPOCU(c=1.0, trainable=True))
+    older = {name: value[0] + 0.1 if "1." in name else value for name, value in net.state_dict().items()}
+    net.load_state_dict(older)
+    assert float(net[1].alpha) == pytest.approx(3.1937)
+    copied = copy.deepcopy(net)
+    copied.load_state_dict(older)
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        fully_shard(net, mesh=init_device_mesh("cpu", (1,)))
+        net(torch.ones(3, 2)).sum().backward()
+        assert net[1].gamma.grad.full_tensor().shape == (1,)
+    finally:
+        distributed.destroy_process_group()

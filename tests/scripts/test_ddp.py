@@ -15,7 +15,7 @@ import train
 
 RUN = [
     *("--model.backbone", "TwoLayerNet", "--optimizer", "SGD", "--optimizer.lr", "0.1", "--trainer.max_epochs", "2"),
-    *("--trainer.accelerator", "cpu", "--save_every", "5"),
+    *("--trainer.accelerator", "cpu", "--save_every", "5", "--data.watch_test", "true"),
 ]
 
 
