@@ -94,6 +94,9 @@ def fit(cli: TrainCLI) -> None:
         )
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     more = further(cli)  # before the test, which loads the callbacks' states of its checkpoint
+    for one in cli.callbacks:
+        if isinstance(one, EarlyStopping) and has_stopped(one, cli.trainer.callback_metrics):
+            rank_zero_only(say)(f"stopped early: {one.stopping_reason_message}")
     if cli.config.ckpt_path is not None and not cli.resuming.steps:
         rank_zero_only(say)(f"nothing is left to train at step {cli.trainer.global_step}: add {more}")
     signals = next(c for c in cli.callbacks if isinstance(c, StopSignals))
@@ -161,7 +164,7 @@ def first_process() -> bool:
 def find_run(cli: TrainCLI) -> Run:
     """Return the run to work in, after all checks that do not need the data."""
     checkpoint, root = cli.config.ckpt_path, cli.config.trainer.default_root_dir
-    at_least(1, save_every=cli.config.save_every)
+    at_least(1, save_every=cli.config.save_every, threads=cli.config.threads or int(cli.config.threads is None))
     for name, least in LEAST.items():
         if cli.config.trainer[name] is not None:
             at_least(least, **{f"trainer.{name}": cli.config.trainer[name]})

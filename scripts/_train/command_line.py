@@ -28,6 +28,8 @@ from _common.console import say
 from _common.names import YAML_WITH_NAMES, known
 from _common.rebuild import with_classifier
 from _common.run import ROOT, Run, flatten, run_of
+from _common.threads import set_threads
+from _train.start import PrintStart
 from _train.words import choose_classifier, complete
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
@@ -135,6 +137,10 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--fast_loop", type=bool, default=True, help="Skip those of Lightning's calls that do nothing in a step."
         )
+        parser.add_argument(
+            "--threads", type=int | None,
+            help="Threads on a CPU; by default OMP_NUM_THREADS, or one a CPU that is available.",
+        )  # fmt: skip
         parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -171,6 +177,7 @@ class TrainCLI(LightningCLI):
         """Make data, network and trainer."""
         self.run = run
         torch.set_float32_matmul_precision(self.config.matmul_precision)
+        set_threads(self.config.threads)
         if self.config.matmul_precision != "highest":
             rank_zero_only(say)(f"float32 matrix products have precision {self.config.matmul_precision}")
         super().instantiate_classes()
@@ -197,6 +204,8 @@ class TrainCLI(LightningCLI):
         bars = any(isinstance(callback, ProgressBar) for callback in own)
         if given.get("enable_progress_bar") is not False and fits and not bars:
             callbacks.append(TrainingProgress())
+        if fits:
+            callbacks.insert(0, PrintStart())
         if self.command == "predict":
             classes = getattr(self.datamodule, "classes", [str(label) for label in range(self.model.num_classes)])
             callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", classes))

@@ -1,6 +1,7 @@
 """The bar in a terminal, the lines in a pipe."""
 
 import io
+import re
 
 import pytest
 import pytorch_lightning as pl
@@ -50,7 +51,7 @@ def test_a_narrow_terminal_shortens_the_metrics_and_not_the_bar():
     trainer.fit(module, TinyLoader(), TinyLoader(2))
     assert "epoch 2/2 " in out.getvalue()
     assert " 6/6 " in out.getvalue()
-    assert "val/a_long_name_0 0.5 …" in out.getvalue()
+    assert re.search(r" loss \d\S*  val/a_\w*…", out.getvalue())
 
 
 def test_the_bar_is_closed_when_training_breaks():
@@ -69,3 +70,29 @@ def test_the_bar_is_closed_when_training_breaks():
 def test_bad_rate():
     with pytest.raises(ValueError, match="refresh_per_second must be positive, found 0"):
         TrainingProgress(refresh_per_second=0)
+
+
+def test_a_terminal_keeps_a_line_an_epoch_and_a_full_bar_with_the_loss():
+    out = io.StringIO()
+    fit(Console(file=out, force_terminal=True, width=140, color_system=None))
+    text = out.getvalue()
+    for epoch in (1, 2, 3):
+        assert f"epoch {epoch}/3  step {6 * epoch}  val/loss 0." in text
+    *_, last = [line for line in text.splitlines() if "━" in line]
+    assert "6/6" in last
+    assert " loss 0." in last
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_partial_epoch_has_no_numbers_of_the_validation_before(terminal):
+    out = io.StringIO()
+    fit(Console(file=out, force_terminal=terminal, width=140, color_system=None), epochs=-1, max_steps=8)
+    lines = [line for line in out.getvalue().splitlines() if "  step " in line]
+    assert "epoch 1  step 6  val/loss" in lines[0]
+    assert lines[1].split("epoch 2  step 8")[1].strip() == ""
+
+
+def test_epochs_without_a_validation_have_no_old_numbers():
+    out = io.StringIO()
+    fit(Console(file=out), epochs=3, check_val_every_n_epoch=2)
+    assert ["val/loss" in line for line in out.getvalue().splitlines()] == [False, True, False]

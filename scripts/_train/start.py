@@ -1,0 +1,89 @@
+"""The lines that say what is trained, before the first step."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_only
+from torch.optim.lr_scheduler import LambdaLR
+
+from _common.console import say
+from _common.threads import warn_if_busy
+
+
+class PrintStart(Callback):
+    """Prints network, parameters, data, optimizer, schedule, device and threads of a training."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print."""
+        lines = {
+            "network": network(pl_module),
+            "data": data(trainer),
+            "optimizer": optimizer(trainer, pl_module),
+            "device": device(trainer),
+        }
+        for name, line in lines.items():
+            rank_zero_only(say)(f"{name:<11} {line}")
+        if trainer.strategy.root_device.type == "cpu":
+            rank_zero_only(warn_if_busy)()
+
+
+def network(module: Any) -> str:
+    """Return the network's class, its activation and its number of parameters."""
+    parameters = list(module.parameters())
+    trained = sum(one.numel() for one in parameters if one.requires_grad)
+    total = sum(one.numel() for one in parameters)
+    some = f" ({trained:,} trained)" if trained != total else ""
+    return f"{type(module.backbone).__name__}, {total:,} parameters{some}"
+
+
+def data(trainer: Any) -> str:
+    """Return the numbers of examples of training, validation and test."""
+    module = trainer.datamodule
+    sizes = {}
+    for part, loaders in (("train", trainer.train_dataloader), ("val", trainer.val_dataloaders)):
+        first = loaders[0] if isinstance(loaders, list) and loaders else loaders
+        size = _size(first)
+        sizes[part] = f"{size:,} {part}" if size else f"no {part}" if part == "val" and not loaders else ""
+    if hasattr(module, "part_indices"):  # of our data modules
+        sizes["test"] = f"{len(module.part_indices('test')):,} test"
+    known = ", ".join(size for size in sizes.values() if size)
+    batch = getattr(trainer.train_dataloader, "batch_size", None)
+    processes = f" on each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"{type(module).__name__}: {known}" + (f"; batches of {batch}{processes}" if batch else "")
+
+
+def optimizer(trainer: pl.Trainer, module: Any) -> str:
+    """Return the optimizer, its learning rate, and its schedule."""
+    made: Any = trainer.optimizers[0]
+    base = getattr(made, "base_optimizer", None)
+    name = type(made).__name__ + (f" around {type(base).__name__}" if base is not None else "")
+    group = made.param_groups[0]
+    rate = group.get("max_lr", group.get("initial_lr", group.get("lr")))
+    rate = "no learning rate" if rate is None else f"learning rate {float(rate):.6g}"
+    configs = trainer.lr_scheduler_configs
+    if not configs:
+        schedule = "constant (--lr_scheduler NAME; the one-cycle schedule belongs to the default optimizer)"
+    elif isinstance(configs[0].scheduler, LambdaLR) and module.hparams["lr_scheduler"] is None:
+        schedule = "one cycle over the whole training"
+    else:
+        schedule = f"{type(configs[0].scheduler).__name__}, stepped each {configs[0].interval}"
+    return f"{name}, {rate}; schedule: {schedule}"
+
+
+def device(trainer: pl.Trainer) -> str:
+    """Return the device of this process, and the threads on a CPU."""
+    place = trainer.strategy.root_device
+    if place.type == "cuda":
+        return f"{place}, {torch.cuda.get_device_name(place)}"
+    threads = torch.get_num_threads()
+    return f"{place}, {threads} thread{'s' * (threads > 1)}"
+
+
+def _size(loader: Any) -> int:
+    """Return the number of examples of a loader; 0 if it is not known."""
+    try:
+        return len(loader.dataset)
+    except (AttributeError, TypeError):
+        return 0
