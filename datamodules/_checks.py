@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
 
 
 def at_least(name: str, value: int, minimum: int) -> int:
@@ -50,3 +53,17 @@ def own_path(path: str | os.PathLike[str]) -> str:
     'data'
     """
     return os.path.expanduser(str(path))
+
+
+def labels_below(labels: Tensor, module: Any) -> None:
+    """Refuse labels for which a LightningModule with an attribute `num_classes` has no logit.
+
+    >>> import torch
+    >>> labels_below(torch.tensor([0, 9]), None)
+    """
+    count = getattr(module, "num_classes", None)
+    if isinstance(count, int) and len(labels) and int(labels.max()) >= count:
+        raise ValueError(
+            f"labels must be below {count}, the number of logits, found labels from {int(labels.min())} to "
+            f"{int(labels.max())}: set num_classes (now {count}) to the data's"
+        )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._checks import at_least, own_path, size
+from ._checks import at_least, labels_below, own_path, size
 from .pipeline import batch, placement
 from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
@@ -230,6 +230,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
             raise ValueError(f"the {part} part is empty; set {part}_size")
         device = placement.device(self.device, self.trainer)
         examples = self._set("test" if part == "test" else "train")
+        if device.type in batch.KERNEL_DEVICES:  # whose kernels do not survive a label without a logit
+            labels_below(examples.labels, getattr(self.trainer, "lightning_module", None))
         examples.labels = examples.labels.to(device)
         make_batch = self.batch_maker(training).to(device)
         if training and isinstance(make_batch, ImageBatch) and device.type in batch.KERNEL_DEVICES:

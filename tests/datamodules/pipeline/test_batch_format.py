@@ -1,4 +1,4 @@
-"""On CUDA training batches come in the type and memory format that the module asks for; elsewhere nothing changes."""
+"""On CUDA training batches come in the type and memory format that the module asks for, and labels have a logit."""
 
 from typing import Any
 
@@ -87,3 +87,16 @@ def test_a_module_that_asks_for_nothing_gets_float32(monkeypatch) -> None:
         batch_format = None
 
     assert {images.dtype for images in trained("bf16-mixed", True, Silent).training} == {torch.float32}
+
+
+def test_a_label_without_a_logit_is_refused_before_a_gpu_sees_it(monkeypatch) -> None:
+    monkeypatch.setattr(batch, "KERNEL_DEVICES", {"cpu"})
+    module = ImageClassifier("MLP", num_classes=7, image_shape=(1, 8, 8))
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
+    monkeypatch.setattr(ImageClassifier, "training_step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr(ImageClassifier, "validation_step", lambda *_: pytest.fail("a step was taken"))
+    with pytest.raises(
+        ValueError, match=r"labels must be below 7, .* from 0 to 9: set num_classes \(now 7\)"
+    ) as caught:
+        trainer.fit(module, DigitsDataModule())
+    assert "\n" not in str(caught.value)
