@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .messages import shown
+
 
 @dataclass(frozen=True)
 class ArrayCache:
@@ -51,7 +53,7 @@ class ArrayCache:
             text = json.dumps(record).encode()
             _write(self.folder / f"{self.name}.json", lambda file: file.write(text))
         except OSError as error:
-            message = f"the decoded images cannot be kept in {self.folder} ({error.strerror or error})"
+            message = f"the decoded images cannot be kept in {shown(self.folder)} ({error.strerror or error})"
             if self.required:
                 raise OSError(f"{message}; name another folder with --data.cache_dir") from error
             warnings.warn(f"{message}; every start decodes them again, unless --data.cache_dir is set", stacklevel=2)

@@ -44,7 +44,9 @@ class PredictionCSV(BasePredictionWriter):
         if trainer.world_size > 1:
             raise ValueError(f"predictions go to one file: use one device, found {trainer.world_size} processes")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file, self._index = open(self._partial, "w", newline=""), 0  # noqa: SIM115 (closed when predict ends)
+        # Names of folders need not be UTF-8: their bytes are written as they are. Closed when predict ends.
+        self._file = open(self._partial, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._index = 0
         csv.writer(self._file).writerow(self.header)
 
     def write_on_batch_end(

@@ -28,7 +28,8 @@ def page(title: str, *sections: str, head: str = "") -> str:
     """Return an HTML document of a title in plain text, sections for the body, and further HTML for the head."""
     start = f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
     top = f"{ICON}\n<style>{STYLE}</style>\n{head}</head>\n<body>\n<h1>{escape(title)}</h1>\n"
-    return start + top + "\n".join(sections) + "\n</body>\n</html>\n"
+    whole = start + top + "\n".join(sections) + "\n</body>\n</html>\n"
+    return whole.encode(errors="backslashreplace").decode()  # names of folders need not be UTF-8
 
 
 class Cell(str):

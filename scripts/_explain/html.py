@@ -58,21 +58,23 @@ def escaped(explanation: Explanation, **options: Any) -> str:
     While eli5 formats, characters of a private area stand for those of HTML, one for one, so that positions in a
     document stay right.
     """
-    html = eli5.format_as_html(_marked(explanation), include_styles=False, **options)
+    own = ("weighted_spans",) if explanation.image is not None else ()  # the picture, as HTML that is escaped already
+    html = eli5.format_as_html(_marked(explanation, own), include_styles=False, **options)
     return html.translate({mark: escape(chr(character)) for character, mark in _MARKS.items()})
 
 
-def _marked(value: Any) -> Any:
-    """Return a copy of an explanation, or of a part of it, with marks in its texts."""
+def _marked(value: Any, own: tuple[str, ...]) -> Any:
+    """Return a copy of an explanation, or of a part of it, with marks in its texts, but for the fields `own`."""
     if isinstance(value, str):
         return value if value == BIAS else value.translate(_MARKS)
     if isinstance(value, dict):
-        return {_marked(key): _marked(one) for key, one in value.items()}
+        return {_marked(key, own): _marked(one, own) for key, one in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map(_marked, value))
+        return type(value)(_marked(one, own) for one in value)
     if not attr.has(type(value)):
         return value
     marked = copy.copy(value)
     for field in attr.fields(type(value)):
-        setattr(marked, field.name, _marked(getattr(value, field.name)))
+        if field.name not in own:
+            setattr(marked, field.name, _marked(getattr(value, field.name), own))
     return marked

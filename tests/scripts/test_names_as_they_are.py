@@ -1,6 +1,7 @@
 """Names and paths out of the user's data: in the terminal, in pages, and in folders of texts."""
 
 from html import unescape
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,15 @@ def test_hidden_and_other_files_of_a_corpus(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "used 4 texts of 2 classes, left out 12: 2 a link to a folder that is read already (loop), 7 hidden (" in out
     assert "1 in no class folder (loose.txt), 2 not a text (picture.png)" in out
+
+
+def test_names_that_are_not_utf_8_are_written(tmp_path):
+    assert r"\udcff" in page("\udcff")
+    table = PredictionCSV(tmp_path / "predictions.csv", ["a\udcff", "b"])
+    trainer = SimpleNamespace(world_size=1)
+    table.on_predict_start(trainer, None)
+    table.on_predict_end(trainer, None)
+    assert b"probability_a\xff,probability_b" in table.path.read_bytes()
 
 
 def test_only_names_that_begin_a_formula_are_changed_in_predictions():
