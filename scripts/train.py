@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -69,7 +69,7 @@ def main(args: list[str] | None = None) -> TrainCLI:
         raise SystemExit(0)
     with one_line_errors(split(words)[1]), quiet_lightning(*EXPECTED):
         cli = TrainCLI(words)  # parses
-        run = find_run(cli)
+        run = find_run(cli, words)
         with ending(cli, run, words), run.only_trainer() if cli.command == "fit" and first_process() else nullcontext():
             cli.build(run)  # builds data, network and trainer
             if cli.command == "fit":
@@ -80,6 +80,8 @@ def main(args: list[str] | None = None) -> TrainCLI:
                 metrics = evaluate(cli, cli.command, cli.config.ckpt_path)
                 rank_zero_only(write_json)(run.folder / f"{cli.command}.json", metrics)
                 rank_zero_only(print_metrics)(cli.config.ckpt_path, metrics)
+                if typed_export(words):
+                    rank_zero_only(export)(cli)
         return cli
 
 
@@ -117,7 +119,7 @@ def fit(cli: TrainCLI) -> None:
     missing: list[str] = []
     if cli.config.export == "onnx" and first_process():
         with noting_refusal(missing):
-            export_onnx(cli.model, cli.run.folder / "model.onnx")
+            export(cli)
     write_results(cli, results, loggers, best, more, missing)
     missing += [f"{path} is not the newest: {reason}" for path, reason in cli.checkpoint_io.failed.items()]
     if missing:
@@ -144,6 +146,18 @@ def predict(cli: TrainCLI) -> None:
     rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
 
 
+def typed_export(words: Sequence[str]) -> bool:
+    """Return whether `test` or `validate` shall write the network too, which its run's config.yaml does not decide."""
+    return any(word.split("=")[0] == "--export" for word in words)
+
+
+def export(cli: TrainCLI) -> None:
+    """Write model.onnx, and print where it is."""
+    path = cli.run.folder / "model.onnx"
+    export_onnx(cli.model, path, cli.datamodule)
+    say(f"export      {path}")
+
+
 def further(cli: TrainCLI) -> str:
     """Return the option with which an ended training goes further."""
     metrics = cli.trainer.callback_metrics
@@ -161,7 +175,7 @@ def first_process() -> bool:
     return int(vars(rank_zero_only)["rank"]) == 0  # which Lightning has read from the environment
 
 
-def find_run(cli: TrainCLI) -> Run:
+def find_run(cli: TrainCLI, words: Sequence[str] = ()) -> Run:
     """Return the run to work in, after all checks that do not need the data."""
     checkpoint, root = cli.config.ckpt_path, cli.config.trainer.default_root_dir
     at_least(1, save_every=cli.config.save_every, threads=cli.config.threads or int(cli.config.threads is None))
@@ -173,6 +187,8 @@ def find_run(cli: TrainCLI) -> Run:
     if cli.command != "fit":
         if checkpoint is None:
             raise ValueError(NO_CHECKPOINT.format(cli.command))
+        if cli.config.export is not None and typed_export(words):
+            check_exporter()
         folder = run_of(checkpoint)
         return Run.to_train(root, None, first_process()) if folder is None else Run(folder)
     if cli.config.init_from is not None:
@@ -249,7 +265,8 @@ def write_results(
         if getattr(logger, "dropped", 0):
             say(f"warning: {logger.save_dir}: {logger.dropped} writes of {logger.name or 'tensorboard'} were refused")
         if isinstance(logger, TensorBoardLogger | CSVLog):  # no other logger takes metrics with the hyperparameters
-            logger.log_hyperparams(settings, final)
+            step = cli.trainer.global_step if isinstance(logger, TensorBoardLogger) else None
+            logger.log_hyperparams(settings, final, step)
         else:
             logger.log_hyperparams(settings)
             logger.log_metrics(final, step=cli.trainer.global_step)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from .event_file import EventWriter
 
@@ -128,9 +129,8 @@ class CSVLog(Logger):
 class TensorBoardLog(TensorBoardLogger):
     """TensorBoardLogger for a run folder that writes hyperparameters once, at the end, with the final metrics.
 
-    TensorBoard's HParams tab takes a run's columns from the first hyperparameters written. Those that Lightning writes
-    before training have no metrics, and would hide the final ones. Events that the disk refuses are dropped, with one
-    warning.
+    TensorBoard's HParams tab has no use for those that Lightning writes before training, which have no metrics. Events
+    that the disk refuses are dropped, with one warning.
 
     Args:
         folder: The run's TensorBoard folder.
@@ -164,10 +164,23 @@ class TensorBoardLog(TensorBoardLogger):
             _warn(Path(self.log_dir), error)
 
     @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics, except the number of the epoch, which would be the first of all curves."""
+        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+
+    @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        """Write `params` together with `metrics`; without metrics, nothing."""
-        if metrics:
-            super().log_hyperparams(params, {name: float(value) for name, value in metrics.items()}, step)
+        """Write `params` together with `metrics`, at a step of the training; without metrics, nothing.
+
+        No list of columns is written: the tab would take them from one run, and hide what only others have.
+        """
+        if not metrics:
+            return
+        _, start, end = hparams(dict(params), dict.fromkeys(metrics, 0.0))
+        for name, value in metrics.items():
+            self.experiment.add_scalar(name, float(value), step)  # the first one opens the file
+        for summary in (start, end):
+            self.experiment.file_writer.add_summary(summary)
 
     @rank_zero_only
     def save(self) -> None:

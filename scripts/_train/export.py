@@ -1,8 +1,10 @@
 """Writing a trained network for use without this code."""
 
 import importlib.util
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,8 +18,12 @@ def check_exporter() -> None:
         raise ValueError(f"--export onnx needs {' and '.join(missing)}: pip install -e '.[export]' -c constraints.txt")
 
 
-def export_onnx(model: ImageClassifier, path: Path) -> None:
-    """Write `model` (images in, logits out, any batch size) to `path`, whole or not at all."""
+def export_onnx(model: ImageClassifier, path: Path, data: Any = None) -> None:
+    """Write `model` (images in, logits out, any batch size) to `path`, whole or not at all.
+
+    The file's metadata hold what a user of it needs, from the data module: `class_names` (JSON, in the order of the
+    logits), `mean` and `std` (JSON, per channel in units of the full scale, or per column of a table), and `input`.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     program = torch.onnx.export(
         model.eval().cpu(),
@@ -29,5 +35,17 @@ def export_onnx(model: ImageClassifier, path: Path) -> None:
         verbose=False,
     )
     assert program is not None  # it is None only without dynamo=True
+    program.model.metadata_props.update(_metadata(model, data))
     program.save(partial)
     os.replace(partial, path)
+
+
+def _metadata(model: ImageClassifier, data: Any) -> dict[str, str]:
+    """Return what is known of the input and the classes, as texts."""
+    shape = model.hparams["image_shape"]
+    unit = "pixel / 255" if len(shape) == 3 else "value"
+    names = {"class_names": "classes", "mean": "mean", "std": "std"}
+    known = {key: getattr(data, name, None) for key, name in names.items()}
+    found = {key: json.dumps(list(value), ensure_ascii=False) for key, value in known.items() if value is not None}
+    scaled = f"({unit} - mean) / std" if {"mean", "std"} <= found.keys() else "as the data module gives it"
+    return found | {"input": f"float32 {['N', *shape]}: {scaled}"}

@@ -139,6 +139,10 @@ def test_the_exported_network_gives_the_same_logits(trained):
         images = torch.randn(size, 1, 8, 8)
         (logits,) = session.run(None, {"images": images.numpy()})
         np.testing.assert_allclose(logits, model(images).detach(), atol=1e-5)
+    known = session.get_modelmeta().custom_metadata_map
+    assert json.loads(known["class_names"]) == [str(digit) for digit in range(10)]
+    assert len(json.loads(known["mean"])) == len(json.loads(known["std"])) == 1
+    assert known["input"] == "float32 ['N', 1, 8, 8]: (pixel / 255 - mean) / std"
 
 
 def test_predictions(trained, tmp_path):

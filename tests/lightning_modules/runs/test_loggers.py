@@ -58,12 +58,14 @@ def test_state_of_a_longer_file_changes_nothing(tmp_path):
 def test_tensorboard_hyperparameters_come_with_the_final_metrics(tmp_path):
     log = TensorBoardLog(tmp_path / "run" / "tensorboard")
     log.log_hyperparams({"lr": 0.1})
-    log.log_metrics({"x": 1.0}, step=3)
-    log.log_hyperparams({"lr": 0.1}, {"final/test/accuracy": 0.75})
+    log.log_metrics({"x": 1.0, "epoch": 0}, step=3)
+    log.log_hyperparams({"lr": 0.1}, {"final/test/accuracy": 0.75}, 4)
     log.finalize("success")
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert events.Scalars("final/test/accuracy")[0].value == 0.75
+    (final,) = events.Scalars("final/test/accuracy")
+    assert (final.step, final.value) == (4, 0.75)  # not at step 0, beside the curves
     assert events.Scalars("x")[0].step == 3
-    plugin = events.summary_metadata["_hparams_/experiment"].plugin_data.content
-    assert b"final/test/accuracy" in plugin
+    assert "epoch" not in events.Tags()["scalars"]
+    assert b"lr" in events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert "_hparams_/experiment" not in events.summary_metadata  # from which alone all runs' columns would be taken
     assert not (tmp_path / "run" / "tensorboard" / "hparams.yaml").exists()
