@@ -253,18 +253,7 @@ MISTAKES = {
     "bad interval": (["--save_every", "0"], "--save_every must be at least 1, found 0"),
     "linked": (["--model.num_classes", "7"], "num_classes"),
     "found in the first step": (
-        [
-            *[
-                "--model.backbone",
-                "TwoLayerNet",
-                "--optimizer",
-                "SGD",
-                "--lr_scheduler",
-                "StepLR",
-                "--lr_scheduler.step_size",
-                "0",
-            ]
-        ],
+        [*("--optimizer", "SGD", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "0", "--save_every", "9")],
         "--lr_scheduler StepLR: integer modulo by zero (found step_size=0)",
     ),
 }

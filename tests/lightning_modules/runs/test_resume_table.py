@@ -1,6 +1,7 @@
 """A run that is killed in a step, in validation and between epochs is exact with every scheduler and callback."""
 
 import shutil
+from collections import Counter
 from contextlib import nullcontext
 from functools import partial
 
@@ -23,17 +24,16 @@ class Killed(Exception):
 
 
 class Scheduled(TinyModule):
-    """A module with any scheduler, whose process is killed when `kill` is called for the n-th time."""
+    """A module with any scheduler that calls `meet` with the name of a hook and how often it was called."""
 
-    def __init__(self, make, interval, kill=("", 0)):
+    def __init__(self, make, interval, meet):
         super().__init__()
         self.net.insert(1, nn.BatchNorm1d(8))
-        self.make, self.interval, self.hook, self.left = make, interval, kill[0], kill[1]
+        self.make, self.interval, self.meet, self.calls = make, interval, meet, Counter()
 
     def _meet(self, hook):
-        self.left -= hook == self.hook
-        if hook == self.hook and self.left == 0:
-            raise Killed(hook)
+        self.calls[hook] += 1
+        self.meet((hook, self.calls[hook]))
 
     def on_train_epoch_start(self):
         self._meet("epoch")
@@ -81,24 +81,35 @@ CALLBACKS = {
     "averaging": (lambda _: StochasticWeightAveraging(0.05, swa_epoch_start=2, annealing_epochs=2), {}),
     "accumulation": (lambda _: TrainingMonitor(), {"accumulate_grad_batches": 3}),
 }
-KILLS = [("step", 4), ("validation", 3), ("epoch", 2)]
+KILLS = [("step", 10), ("validation", 5), ("epoch", 4)]
 
 
-def train(folder, scheduler, callback, precision="32-true", kill=("", 0), mode="min", **more):
-    """Train, from the last checkpoint if there is one; return the module and the trainer."""
+def train(folder, scheduler, callbacks, precision="32-true", kill=None, mode="min", keep=None, **more):
+    """Train, from the last checkpoint if there is one; return the module and the trainer.
+
+    The process is killed in the call `kill`; what a kill would leave in each call of `KILLS` is copied to `keep`.
+    """
     make, interval = SCHEDULERS[scheduler]
-    own, options = CALLBACKS[callback]
+    own = [CALLBACKS[name][0](folder) for name in callbacks]
+    options = {key: value for name in callbacks for key, value in CALLBACKS[name][1].items()}
+
+    def meet(call):
+        if call == kill:
+            raise Killed(call)
+        if keep is not None and call in KILLS:
+            shutil.copytree(folder, keep / call[0])
+
     last = LastCheckpoint(folder / "last.ckpt", every_n_train_steps=2)
     best = BestCheckpoint(folder / "best.ckpt", "val/loss", mode)
     torch.manual_seed(3)
-    module = Scheduled(make, interval, kill)
+    module = Scheduled(make, interval, meet)
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, num_sanity_val_steps=0, precision=precision, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[own(folder), best, last], plugins=[AtomicCheckpointIO()],
+        enable_model_summary=False, callbacks=[*own, best, last], plugins=[AtomicCheckpointIO()],
         **({"max_epochs": 4} | options | more),
     )  # fmt: skip
     resumed = last.path if last.path.exists() else None
-    with pytest.raises(Killed) if kill[0] else nullcontext():
+    with pytest.raises(Killed) if kill else nullcontext():
         trainer.fit(module, TinyLoader(4), TinyLoader(2), ckpt_path=resumed, weights_only=True)
     return module, trainer
 
@@ -127,66 +138,71 @@ def same(left, right, place=""):
         assert left == right, place
 
 
-CASES = [  # each scheduler and each callback with both precisions
-    (scheduler, callback, ("32-true", "64-true")[(row + column) % 2])
+PAIRS = [("early stopping", "second checkpoint"), ("averaging", "accumulation")]  # two callbacks a run
+CASES = [  # each scheduler with both precisions, each pair too
+    (scheduler, pair, ("32-true", "64-true")[(row + column) % 2])
     for row, scheduler in enumerate(SCHEDULERS)
-    for column, callback in enumerate(CALLBACKS)
+    for column, pair in enumerate(PAIRS)
 ]
 
 
-@pytest.mark.parametrize(("scheduler", "callback", "precision"), CASES)
-def test_killed_in_a_step_in_validation_and_between(tmp_path, scheduler, callback, precision):
-    folder, kept = tmp_path / "run", tmp_path / "whole"
-    whole, uninterrupted = train(folder, scheduler, callback, precision)
+@pytest.mark.parametrize(("scheduler", "pair", "precision"), CASES)
+def test_killed_in_a_step_in_validation_and_between(tmp_path, scheduler, pair, precision):
+    folder, kept, kills = tmp_path / "run", tmp_path / "whole", tmp_path / "kills"
+    whole, uninterrupted = train(folder, scheduler, pair, precision, keep=kills)
     folder.rename(kept)  # the checkpoints hold the folder's name
-    for kill in KILLS:
-        train(folder, scheduler, callback, precision, kill)
-    resumed, trainer = train(folder, scheduler, callback, precision)
-    assert trainer.global_step == uninterrupted.global_step
-    same(whole.state_dict(), resumed.state_dict())
-    same(content(kept), content(folder))
-    assert next(resumed.parameters()).dtype is (torch.float64 if precision == "64-true" else torch.float32)
+    for hook, _ in KILLS:
+        (kills / hook).rename(folder)
+        # The first one is killed once more.
+        for kill in [("validation", 2), None] if hook == "step" else [None]:
+            resumed, trainer = train(folder, scheduler, pair, precision, kill)
+        assert len(resumed.losses) < len(whole.losses)
+        assert trainer.global_step == uninterrupted.global_step
+        same(whole.state_dict(), resumed.state_dict())
+        same(content(kept), content(folder))
+        assert next(resumed.parameters()).dtype is (torch.float64 if precision == "64-true" else torch.float32)
+        shutil.rmtree(folder)
 
 
 def test_a_training_that_was_stopped_early_does_not_train_on(tmp_path):
-    _, trainer = train(tmp_path, "StepLR", "early stopping", min_epochs=None)
+    _, trainer = train(tmp_path, "StepLR", ["early stopping"], min_epochs=None)
     assert trainer.current_epoch < 9
     before = content(tmp_path)
-    again, trainer = train(tmp_path, "StepLR", "early stopping", min_epochs=None)
+    again, trainer = train(tmp_path, "StepLR", ["early stopping"], min_epochs=None)
     assert not again.losses
     same(before, content(tmp_path))
 
 
 def test_a_training_that_was_stopped_early_takes_more_patience(tmp_path, monkeypatch):
-    _, trainer = train(tmp_path, "StepLR", "early stopping", min_epochs=None)
+    _, trainer = train(tmp_path, "StepLR", ["early stopping"], min_epochs=None)
     stopped = trainer.current_epoch
     patient = lambda _: EarlyStopping("val/loss", patience=3, min_delta=1.0)  # noqa: E731
     monkeypatch.setitem(CALLBACKS, "early stopping", (patient, {"max_epochs": 9}))
-    _, trainer = train(tmp_path, "StepLR", "early stopping")
+    _, trainer = train(tmp_path, "StepLR", ["early stopping"])
     assert trainer.current_epoch == stopped + 2
 
 
 def test_the_best_is_that_of_both_parts(tmp_path):
     first, second, moved = (tmp_path / name for name in ("first", "second", "moved"))
     highest = {"mode": "max"}  # of the loss, which falls
-    train(first, "StepLR", "accumulation", **highest)
+    train(first, "StepLR", ["accumulation"], **highest)
     best = content(first)["best.ckpt"]
     second.mkdir()
     shutil.copy(first / "last.ckpt", second)
-    train(second, "StepLR", "accumulation", max_epochs=6, **highest, kill=("validation", 3))
+    train(second, "StepLR", ["accumulation"], max_epochs=6, **highest, kill=("validation", 3))
     same(best, content(second)["best.ckpt"])
     second.rename(moved)  # the file that the checkpoint names is gone
-    train(moved, "StepLR", "accumulation", max_epochs=6, **highest)
+    train(moved, "StepLR", ["accumulation"], max_epochs=6, **highest)
     same(best, content(moved)["best.ckpt"])
 
 
 def test_a_later_best_is_not_overwritten_by_a_worse_one(tmp_path):
-    train(tmp_path, "StepLR", "accumulation", kill=("validation", 3))
+    train(tmp_path, "StepLR", ["accumulation"], kill=("validation", 3))
     shutil.copy(tmp_path / "last.ckpt", tmp_path / "older")
-    train(tmp_path, "StepLR", "accumulation")
+    train(tmp_path, "StepLR", ["accumulation"])
     best = content(tmp_path)["best.ckpt"]
     (tmp_path / "older").replace(tmp_path / "last.ckpt")
-    train(tmp_path, "StepLR", "accumulation", max_epochs=3)
+    train(tmp_path, "StepLR", ["accumulation"], max_epochs=3)
     same(best, content(tmp_path)["best.ckpt"])
 
 

@@ -1,7 +1,9 @@
 """A run that is told to stop, at any moment, saves what it has trained, and resumed it ends like any other run."""
 
 import os
+import shutil
 import signal
+from collections import Counter
 
 import pytest
 import pytorch_lightning as pl
@@ -23,22 +25,41 @@ OPTIONS = {
     "validation after two epochs": {"max_epochs": 3, "check_val_every_n_epoch": 2},
 }
 HOOKS = ("training_step", "validation_step", "on_validation_epoch_end", "on_train_epoch_end")
-CALLS = (1, 2, 4, 6, 7, 9)  # an epoch has six batches
+CALLS = (1, 2, 4, 6, 7, 9, 11, 12)  # an epoch has six batches
 
 
 class Told(TinyModule):
-    """Calls `tell` when a method is called for the `call`th time."""
+    """Calls `tell` when a method is called for the `call`th time, or each time that is one of several calls."""
 
     def __init__(self, hook="", call=0, tell=None):
         pl.seed_everything(3, verbose=False)
         super().__init__()
-        self.left, self.hook, self.tell = call, hook, tell
+        self.moments = {(hook, call)} if isinstance(call, int) else {(one, n) for one in HOOKS for n in call}
+        self.calls, self.tell, self.told_at = Counter(), tell, 0
 
     def due(self, hook):
-        if hook == self.hook:
-            self.left -= 1
-            if self.left == 0:
-                self.tell(self.trainer)
+        self.calls[hook] += 1
+        if (hook, self.calls[hook]) in self.moments:
+            self.told_at = len(self.losses)
+            self.tell(self.trainer)
+
+
+class GoesOn(LastCheckpoint):
+    """Keeps a copy of the folder of each stop, and then forgets the signal instead of ending."""
+
+    def setup(self, trainer, pl_module, stage):
+        super().setup(trainer, pl_module, stage)
+        self.module, self.stops = pl_module, {}
+
+    def end(self, number):
+        checkpoint = torch.load(self.path, weights_only=True)
+        assert checkpoint["global_step"] == self.module.trainer.global_step
+        assert len(self.module.losses) <= self.module.told_at + 4  # to the end of the window, or the last batch
+        where = str((checkpoint["global_step"], checkpoint["loops"]))
+        if where not in self.stops:  # such as each batch of a validation, whose start is saved
+            self.stops[where] = self.path.parent.with_name(f"stop{len(self.stops)}")
+            shutil.copytree(self.path.parent, self.stops[where])
+        self.noted = 0
 
 
 def telling(hook):
@@ -53,9 +74,9 @@ for name in HOOKS:
     setattr(Told, name, telling(name))
 
 
-def train(folder, module, ckpt_path=None, **options):
-    """Train a module, and return its weights, its losses and what was logged."""
-    log, last = CSVLog(folder / "metrics.csv"), LastCheckpoint(folder / "last.ckpt")
+def train(folder, module, ckpt_path=None, saving=LastCheckpoint, **options):
+    """Train a module, and return its weights, its losses, what was logged and the trainer."""
+    log, last = CSVLog(folder / "metrics.csv"), saving(folder / "last.ckpt")
     trainer = pl.Trainer(
         accelerator="cpu",
         logger=log,
@@ -95,31 +116,24 @@ def compare(whole, resumed):
 def test_sigterm_at_any_moment(tmp_path, options):
     before = signal.getsignal(signal.SIGTERM)
     whole = train(tmp_path / "whole", Told(), **options)
-    stops = 0
-    for hook in HOOKS:
-        for call in CALLS:
-            folder, module = tmp_path / f"{hook}{call}", Told(hook, call, send(signal.SIGTERM))
-            try:
-                ended = train(folder, module, **options)
-            except SIGTERMException:
-                stops += 1
-            else:
-                if module.left > 0:
-                    break  # there are not so many calls
-                compare(whole, ended)  # in the last step
-            if hook == "training_step":
-                assert len(module.losses) <= call + 4  # to the end of the window, or of the epoch's last batch
-            done = torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
-            assert done == module.trainer.global_step, (hook, call)
-            compare(whole, train(folder, Told(), folder / "last.ckpt", **options))
-    assert stops > 8
+    told = train(tmp_path / "told", Told("", CALLS, send(signal.SIGTERM)), saving=GoesOn, **options)
+    compare(whole, told)  # saving has changed nothing
+    stops = next(one for one in vars(told[3])["callbacks"] if isinstance(one, GoesOn)).stops
+    assert len(stops) >= 4
+    for folder in stops.values():
+        compare(whole, train(folder, Told(), folder / "last.ckpt", **options))
+    for hook in ("training_step", "validation_step"):
+        folder = tmp_path / hook
+        with pytest.raises(SIGTERMException):
+            train(folder, Told(hook, 2, send(signal.SIGTERM)), **options)
+        compare(whole, train(folder, Told(), folder / "last.ckpt", **options))
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_time_limit_at_any_moment(tmp_path, options):
     whole = train(tmp_path / "whole", Told(), **options)
-    for call in CALLS:
+    for call in (1, 4, 6, 9):
         folder, module = tmp_path / str(call), Told("training_step", call, ask)
         trainer = train(folder, module, **options)[3]
         assert trainer.should_stop or trainer.global_step == trainer.max_steps
