@@ -3,7 +3,7 @@
     python scripts/cluster.py                                   # 1,000,000 generated points: ours, Faiss, scikit-learn
     python scripts/cluster.py compare                           # four methods on six kinds of data
     python scripts/cluster.py features --checkpoint runs/.../checkpoints/best.ckpt
-    python scripts/cluster.py fit DATA.npy --k 1000 --out centres.npz
+    python scripts/cluster.py fit DATA.npy --k 1000
     torchrun --nproc-per-node 4 scripts/cluster.py fit DATA.npy --k 1000
 
 Commands: generated (the default), compare, features, fit. `cluster.py COMMAND --help` lists the options of one.
@@ -158,7 +158,8 @@ def features(
 def fit(
     data: Path,
     k: int = 8,
-    out: Path = Path("centres.npz"),
+    output: Path | None = None,
+    out: Path | None = None,
     metric: Literal["euclidean", "cosine"] = "euclidean",
     algorithm: Literal["lloyd", "minibatch"] = "lloyd",
     n_init: int = 5,
@@ -174,7 +175,9 @@ def fit(
     Args:
         data: A .npy file of one array [N, D].
         k: Number of clusters.
-        out: Output file (npz) with the array cluster_centers_; KMeans.load reads it.
+        output: Output folder, which gets centres.npz (the array cluster_centers_; KMeans.load reads it) and
+            results.json; by default a new one under runs/.
+        out: Instead of a folder, the file of the centres; the results get its name with the ending .json.
         metric: Distance between rows.
         algorithm: lloyd (Lloyd's algorithm) or minibatch (mini-batch k-means).
         n_init: Number of initialisations.
@@ -186,23 +189,26 @@ def fit(
     from _cluster import fitting
     from clustering import KMeans
 
+    if out is not None and output is not None:
+        raise ValueError(f"--output names a folder and --out a file: give one of them, found {output} and {out}")
+    if out is not None and not out.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {out.parent}")
     try:
         rows = np.load(data, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):  # as what it would be a pickle
         rows = None
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind not in "fiub":
         raise ValueError(f"data must be a .npy file of one array [N, D] of numbers, found {data}")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {out.parent}")
     model = KMeans(
         k, metric=metric, algorithm=algorithm, n_init=n_init, max_iter=max_iter, tol=tol, random_state=seed,
         device=device, verbose=int(sys.stderr.isatty()),
     )  # fmt: skip
 
     def write() -> None:
-        model.save(out)
-        fitting.write_fit(model, len(rows), out.with_suffix(".json"))
-        say(f"centres     {out}")
+        centres = out or Run.at(output).folder / "centres.npz"
+        model.save(centres)
+        fitting.write_fit(model, len(rows), out.with_suffix(".json") if out else centres.with_name("results.json"))
+        say(f"centres     {centres}")
 
     fitting.fit(rows, model, write)
 

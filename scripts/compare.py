@@ -1,7 +1,7 @@
 r"""Compare settings of train.py: every combination with several seeds, a table, tests, curves and a report.
 
     python scripts/compare.py                                  # three optimizers on digits, two seeds
-    python scripts/compare.py --axis optimizer --values LAMB COCOB SAM Adam --seeds 5
+    python scripts/compare.py --axis optimizer --values "LAMB(lr=0.01)" COCOB "SAM(base_optimizer=Adam)" Adam --seeds 5
     python scripts/compare.py --axis model.activation --values "SPOCU(c=1)" Hardshrink ReLU \
         --axis optimizer --values "SGD(lr=0.1)" Adam --config scripts/recipes/mnist_two_layer.yaml
 

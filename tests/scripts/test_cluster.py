@@ -50,6 +50,18 @@ def test_fit_a_users_array(tmp_path, capsys):
     assert str(out) in capsys.readouterr().out.replace("\n", "")
 
 
+@pytest.mark.parametrize("words", [[], ["--output", "mine"]])
+def test_fit_writes_into_a_run(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", np.random.default_rng(0).random((50, 2), np.float32))
+    cluster.main(["fit", "rows.npy", "--k", "2", *words])
+    (folder,) = [Path("mine")] if words else Path("runs").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"centres.npz", "results.json"}
+    assert results_in(folder)["k"] == len(KMeans.load(folder / "centres.npz").cluster_centers_) == 2
+    assert str(folder / "centres.npz") in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.npy", words[1] if words else "runs"}
+
+
 @pytest.mark.slow
 def test_torchrun_gives_the_same_centres(tmp_path):
     rows = make_blobs(40_000, 3, centers=5, random_state=0)[0].astype(np.float32)
@@ -83,6 +95,7 @@ def test_features_of_a_trained_network(tmp_path):
     ("words", "message"),
     [
         (["fit", "missing.npy", "--k", "3"], "missing.npy"),
+        (["fit", "missing.npy", "--output", "mine", "--out", "centres.npz"], "--output names a folder"),
         (["features", "--checkpoint", "missing.ckpt"], "missing.ckpt"),
         (["--n", "10", "--k", "20"], "n_clusters=20"),
     ],
