@@ -22,7 +22,7 @@ def spocu(
 ) -> Tensor:
     """Compute `alpha h(x / gamma + beta) - alpha h(beta)`; see `SPOCU`.
 
-    `alpha`, `beta` and `gamma` may be 0-d tensors, which receive gradients and are not checked for their range.
+    `alpha`, `beta` and `gamma` may be tensors, 0-d or `[1]`, which receive gradients and are not checked for their range.
 
     Example:
         >>> import torch
@@ -36,6 +36,7 @@ def spocu(
     if x.dtype == torch.float16 and c == math.inf and not torch.compiler.is_compiling():
         _warn_float16()
     _check_parameters(alpha, beta, gamma, c)
+    alpha, beta, gamma = _number(alpha), _number(beta), _number(gamma)
     if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
         return _polynomial.trained(x, alpha, beta, gamma, c)
     return _elementwise.apply(
@@ -110,7 +111,7 @@ class SPOCU(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the function to each element of `input`."""
-        return spocu(input, _number(self.alpha), _number(self.beta), _number(self.gamma), self.c)
+        return spocu(input, self.alpha, self.beta, self.gamma, self.c)
 
     def extra_repr(self) -> str:
         """Return the parameters, as the constructor takes them."""
@@ -133,8 +134,8 @@ def _with_one_dimension(module: nn.Module, state: dict[str, Any], prefix: str, *
 def _check_parameters(alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor, c: float) -> None:
     """Refuse numbers out of range; tensors pass, since reading them would wait for the device."""
     for name, number in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
-        if isinstance(number, Tensor) and number.dim() > 0:
-            raise ValueError(f"{name} must be a number or a 0-d tensor, found shape {list(number.shape)}")
+        if isinstance(number, Tensor) and list(number.shape) not in ([], [1]):
+            raise ValueError(f"{name} must be a number or a tensor, 0-d or [1], found shape {list(number.shape)}")
     for name, number in (("alpha", alpha), ("gamma", gamma)):
         if not isinstance(number, Tensor) and not 0 < number < math.inf:
             raise ValueError(f"{name} must be positive and finite, found {number}")

@@ -201,7 +201,7 @@ def test_parameters_out_of_range_are_refused(wrong, message):
 
 
 def test_parameters_per_channel_are_refused():
-    with pytest.raises(ValueError, match=r"alpha must be a number or a 0-d tensor, found shape \[3\]"):
+    with pytest.raises(ValueError, match=r"alpha must be a number or a tensor, 0-d or \[1\], found shape \[3\]"):
         spocu(torch.ones(3), torch.ones(3))
 
 
