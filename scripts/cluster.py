@@ -46,7 +46,7 @@ def generated(
     """
     from sklearn.datasets import make_blobs
 
-    from _cluster import fitting, methods
+    from _cluster import fitting, methods, scatter
     from clustering import KMeans
 
     at_least(1, n=n, dim=dim, k=k)
@@ -65,11 +65,11 @@ def generated(
     scores = methods.scores(data, truth, clusterings)
     run = Run.at(output)
     files = {"figure": "clusters.png", "results": "results.json"}
-    shown = np.random.default_rng(seed).choice(n, min(n, methods.SHOWN), replace=False)
-    places = methods.in_the_plane(data[shown])
+    shown = np.random.default_rng(seed).choice(n, min(n, scatter.SHOWN), replace=False)
+    places = scatter.in_the_plane(data[shown])
     labels = {"truth": truth} | {name: one.labels for name, one in clusterings.items()}
     panels = [(name, places, one[shown]) for name, one in labels.items()]
-    methods.scatter_plots([panels], size=4).savefig(run.folder / "clusters.png", dpi=150)
+    scatter.scatter_plots([panels], size=4).savefig(run.folder / "clusters.png", dpi=150)
     fitting.print_scores(f"{n:,} points, {dim} dimensions, {k} clusters", scores)
     run.finish({"n": n, "dim": dim, "k": k, "std": std, "seed": seed, "methods": scores, "files": files})
 
@@ -85,6 +85,7 @@ def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> No
     from sklearn.preprocessing import StandardScaler
 
     from _cluster import methods
+    from _cluster.scatter import scatter_plots
     from clustering import adjusted_rand_score, rand_score
 
     results: dict[str, dict[str, dict[str, float]]] = {}
@@ -100,7 +101,7 @@ def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> No
             row.append((f"{method}, ARI {adjusted:.2f}", points, labels))
         panels.append(row)
     run = Run.at(output)
-    methods.scatter_plots(panels).savefig(run.folder / "clusterings.png", dpi=120)
+    scatter_plots(panels).savefig(run.folder / "clusterings.png", dpi=120)
     adjusted_only = {name: {m: score["adjusted Rand"] for m, score in one.items()} for name, one in results.items()}
     print_rows("adjusted Rand index", adjusted_only, "set")
     files = {"figure": "clusterings.png", "results": "results.json"}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ..checks import Array
-from ..figures import INK, RED, new_figure
+from ..figures import INK, new_figure
 from .bins import edges_and_sums, error_from_sums
 from .inputs import Norm, Strategy, check_level, check_options, prepare
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, GREY = "#4878a8", "#bbbbbb"
+BLUE, GREY, PINK, AMBER = "#4878a8", "#bbbbbb", "#eaafb1", "#e8b04b"
 _NAMES = {"l1": "ECE", "l2": "RMSCE", "max": "MCE"}
 _TICKS = np.linspace(0, 1, 6)
 
@@ -39,8 +39,9 @@ def reliability_diagram(
 ) -> "Figure":
     """Draw accuracy against confidence, bin by bin, above the histogram of the confidence.
 
-    Each bar is the accuracy of a bin, the red part the gap to the mean confidence, the whisker a bootstrap interval of
-    the accuracy. The title shows `calibration_error` of the same arguments (ECE, RMSCE or MCE, depending on the norm).
+    Each bar is the accuracy of a bin, the whisker a bootstrap interval of the accuracy. The gap to the mean confidence
+    is red above the bar of an overconfident bin, and yellow at the upper end of the bar of an underconfident one. The
+    title shows `calibration_error` of the same arguments (ECE, RMSCE or MCE, depending on the norm).
 
     Arguments that are not listed are those of `calibration_error`.
 
@@ -76,7 +77,7 @@ def diagram_of_sums(
     count, confidence, correct = sums.cpu().double().numpy()
     filled = np.flatnonzero(count)
     figure = new_figure(4.6, 5.4)
-    diagram = _axes(figure, (0.15, 0.39, 0.8, 0.55), "share of class 1" if binary else "accuracy")
+    diagram = _axes(figure, (0.15, 0.42, 0.8, 0.52), "share of class 1" if binary else "accuracy")
     histogram = _axes(figure, (0.15, 0.1, 0.8, 0.2), "share of samples")
     heading = f"{_NAMES[norm]} {error:.4f} ({len(count)} bins, {int(count.sum()):,} samples)"
     # With y given, matplotlib does not measure the (invisible) ticks, which would take a third of the drawing time.
@@ -85,8 +86,17 @@ def diagram_of_sums(
     left, width = limits[filled], np.diff(limits)[filled]
     mean, right = confidence[filled] / count[filled], correct[filled] / count[filled]
     _bars(diagram, left, width, np.zeros(len(filled)), right, facecolor=BLUE, edgecolor="white", linewidth=0.6)
-    gap = {"facecolor": RED, "alpha": 0.35, "edgecolor": RED, "linewidth": 0.6}
-    _bars(diagram, left, width, np.minimum(mean, right), np.abs(mean - right), **gap)
+    colours = np.where(mean > right, PINK, AMBER).tolist()
+    _bars(
+        diagram,
+        left,
+        width,
+        np.minimum(mean, right),
+        np.abs(mean - right),
+        facecolor=colours,
+        edgecolor=INK,
+        linewidth=0.4,
+    )
     diagram.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="--")
     low, high = bootstrap_band(count, correct, level)
     diagram.vlines(left + width / 2, low[filled], high[filled], color=INK, linewidth=1.2)
@@ -158,13 +168,14 @@ def _ticks(axes: "Axes", heights: Floats, label: str) -> None:
 
 
 def _key(axes: "Axes", binary: bool, level: float) -> None:
-    """Draw the legend below the tick labels of the diagram."""
+    """Draw the legend, two rows of two, below the tick labels of the diagram."""
     items = (
-        (0.0, BLUE, 1.0, 4.0, "share of class 1" if binary else "accuracy"),
-        (0.33 if binary else 0.22, RED, 0.35, 4.0, "gap to the probability" if binary else "gap to the confidence"),
-        (0.72 if binary else 0.61, INK, 1.0, 1.2, f"{level:.0%} bootstrap"),
+        (0.0, -0.1, BLUE, 4.0, "share of class 1" if binary else "accuracy"),
+        (0.5, -0.1, INK, 1.2, f"{level:.0%} bootstrap"),
+        (0.0, -0.155, PINK, 4.0, "gap: probability too high" if binary else "gap: overconfident"),
+        (0.5, -0.155, AMBER, 4.0, "gap: probability too low" if binary else "gap: underconfident"),
     )
-    for x, colour, alpha, width, text in items:
-        style: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidth": width, "solid_capstyle": "butt"}
-        axes.plot([x, x + 0.035], [-0.1, -0.1], transform=axes.transAxes, clip_on=False, **style)
-        axes.text(x + 0.05, -0.1, text, transform=axes.transAxes, fontsize=7.5, color=INK, va="center_baseline")
+    for x, y, colour, width, text in items:
+        style: dict[str, Any] = {"color": colour, "linewidth": width, "solid_capstyle": "butt"}
+        axes.plot([x, x + 0.035], [y, y], transform=axes.transAxes, clip_on=False, **style)
+        axes.text(x + 0.05, y, text, transform=axes.transAxes, fontsize=7.5, color=INK, va="center_baseline")

@@ -10,7 +10,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from _cluster.methods import SHOWN, in_the_plane, scatter_plots
+from _cluster.scatter import SHOWN, in_the_plane, scatter_plots
 from _common.rebuild import rebuild
 
 
@@ -56,7 +56,7 @@ def figure(features: Features, clusters: Tensor, projection: str, seed: int) -> 
     tsne = TSNE(random_state=seed, perplexity=min(30, (len(values) - 1) / 3))
     places = tsne.fit_transform(values) if projection == "tsne" else in_the_plane(values)
     labels, groups = features.labels.numpy()[shown], clusters.numpy()[shown]
-    return scatter_plots([[("classes", places, labels), ("clusters", places, groups)]], size=5)
+    return scatter_plots([[("classes", places, labels), ("clusters", places, groups)]], features.classes, size=5)
 
 
 def write_projector(features: Features, clusters: Tensor, folder: Path) -> None:

@@ -1,23 +1,18 @@
-"""The methods that `cluster.py` compares, the sets that it generates, and scatter plots of clusterings."""
+"""The methods that `cluster.py` compares, and the sets that it generates."""
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from sklearn import cluster, datasets
-from sklearn.decomposition import PCA
 from sklearn.utils import gen_batches
 
 from clustering import KMeans, adjusted_rand_score, rand_score
 
 Array = npt.NDArray[Any]
-SHOWN = 5_000
-"""Largest number of points of a figure."""
 
 
 class Clustering(NamedTuple):
@@ -102,22 +97,3 @@ def generated_sets(samples: int, seed: int) -> dict[str, tuple[Array, Array]]:
         "varied": datasets.make_blobs(samples, cluster_std=[1.0, 2.5, 0.5], random_state=seed + 170),
         "none": (rng.random((samples, 2)), np.zeros(samples, dtype=int)),
     }
-
-
-def scatter_plots(panels: Sequence[Sequence[tuple[str, Array, Array]]], size: float = 2.6) -> Figure:
-    """Draw a grid of panels: each a title, points `[N, 2]` and labels `[N]` (-1 for noise, drawn grey)."""
-    figure = Figure(figsize=(size * len(panels[0]), size * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), len(panels[0]), squeeze=False)
-    for axis, (title, points, labels) in zip(axes.flat, itertools.chain(*panels), strict=True):
-        noise = labels < 0
-        axis.scatter(*points[noise].T, s=3, color="0.75", linewidths=0)
-        axis.scatter(*points[~noise].T, s=3, c=labels[~noise], cmap="tab20", linewidths=0)
-        axis.set(title=title, xticks=[], yticks=[])
-    return figure
-
-
-def in_the_plane(points: Array) -> Array:
-    """Return points in two dimensions: as they are, or their first two principal components."""
-    if points.shape[1] < 2:
-        return np.pad(points, [(0, 0), (0, 1)])
-    return points if points.shape[1] == 2 else PCA(2, svd_solver="full").fit_transform(points)

@@ -12,6 +12,7 @@ import torch
 from sklearn.datasets import make_blobs
 
 import cluster
+from _cluster.scatter import matched, scatter_plots
 from clustering import KMeans
 
 
@@ -48,6 +49,43 @@ def test_fit_a_users_array(tmp_path, capsys):
     np.testing.assert_array_equal(np.load(out)["cluster_centers_"], expected.cluster_centers_)
     assert json.loads(out.with_suffix(".json").read_text())["inertia"] == expected.inertia_
     assert str(out) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_clusters_have_the_colours_and_names_of_their_classes():
+    classes = np.repeat([0, 1, 2], 20)
+    swapped = np.repeat([5, 9, 1], 20)
+    split = np.concatenate([np.repeat([0, 1], 10), np.full(38, 2), [-1, -1]])
+    rows = [[("truth", np.zeros((60, 2)), classes), ("same", np.zeros((60, 2)), swapped)]]
+    figure = scatter_plots(rows, ["cat", "dog", "[kg]"])
+    truth, same = (axes.collections[1].get_facecolors() for axes in figure.axes)
+    np.testing.assert_array_equal(truth, same)
+    assert len(np.unique(truth, axis=0)) == 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "dog", "[kg]"]
+
+    figure = scatter_plots([[("truth", np.zeros((60, 2)), classes), ("split", np.zeros((60, 2)), split)]])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["class 0", "class 1", "class 2", "noise"]
+    assert "further clusters" in figure.legends[0].get_title().get_text()
+    found = figure.axes[1].collections[1].get_facecolors()
+    assert len(np.unique(np.vstack([truth, found]), axis=0)) == 4  # one more, of the split class
+
+
+@pytest.mark.parametrize(
+    ("labels", "renamed"),
+    [
+        ([3, 3, 8, 8], [0, 0, 1, 1]),
+        ([1, 1, 0, 0], [0, 0, 1, 1]),
+        ([5, 5, 5, 7], [0, 0, 0, 1]),
+        ([-1, -1, -1, -1], [-1, -1, -1, -1]),
+        ([-1, 6, 6, 6], [-1, 1, 1, 1]),
+    ],
+)
+def test_clusters_are_renamed_to_their_classes(labels, renamed):
+    assert matched(np.array(labels), np.array([0, 0, 1, 1]), 2).tolist() == renamed
+
+
+def test_more_classes_than_colours_have_no_legend():
+    labels = np.arange(40)
+    assert scatter_plots([[("truth", np.zeros((40, 2)), labels), ("same", np.zeros((40, 2)), labels)]]).legends == []
 
 
 @pytest.mark.parametrize("words", [[], ["--output", "mine"]])

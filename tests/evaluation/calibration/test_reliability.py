@@ -4,6 +4,7 @@ import matplotlib.collections
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 
 from evaluation import calibration_error, reliability_diagram
 from evaluation.calibration.reliability import bootstrap_band
@@ -93,3 +94,21 @@ def test_binary_diagrams_have_their_own_labels():
     figure = reliability_diagram([0.1, 0.9], [0, 1])
     texts = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert {"share of class 1", "probability of class 1"} <= texts
+
+
+@pytest.mark.parametrize(
+    ("preds", "target", "names"),
+    [
+        ([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 4, [0, 0, 1, 1, 0, 0, 0, 0], ["gap: overconfident", "gap: underconfident"]),
+        ([0.9] * 4 + [0.6] * 4, [1, 1, 0, 0, 1, 1, 1, 1], ["gap: probability too high", "gap: probability too low"]),
+    ],
+)
+def test_the_legend_has_the_colour_of_either_gap(preds, target, names):
+    axes = reliability_diagram(preds, target, n_bins=5).axes[0]
+    assert [text.get_text() for text in axes.texts if text.get_text().startswith("gap")] == names
+    heights = {text.get_text(): text.get_position() for text in axes.texts}
+    lines = {tuple(line.get_xydata()[0].round(3)): to_rgba(line.get_color()) for line in axes.lines}
+    over, under = (lines[round(heights[name][0] - 0.05, 3), heights[name][1]] for name in names)
+    _, gaps = (c for c in axes.collections if isinstance(c, matplotlib.collections.PatchCollection))
+    assert [tuple(colour) for colour in gaps.get_facecolor()] == [under, over]  # of 0.6 and of 0.9
+    assert over != under
