@@ -22,7 +22,7 @@ def spocu(
 ) -> Tensor:
     """Compute `alpha h(x / gamma + beta) - alpha h(beta)`; see `SPOCU`.
 
-    `alpha`, `beta` and `gamma` may be tensors, 0-d or `[1]`, which receive gradients and are not checked for their range.
+    `alpha`, `beta` and `gamma` may be tensors, 0-d or `[1]`, which receive gradients and are not checked for range.
 
     Example:
         >>> import torch

@@ -29,6 +29,8 @@ MEASURES = {
     "random_correlation": "re-initialised",
 }
 """Attribute of a faithfulness -> heading of its column."""
+PAIRS = 4
+"""Images in a line of the figure, each with its heatmap."""
 LEGEND = (
     "Deletion, insertion: AUC of the class probability while pixels are deleted (lower is better) or inserted (higher\n"
     "is better) in the heatmap's order and at random. Re-initialised: rank correlation with the heatmap of random\n"
@@ -137,28 +139,27 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def draw(explained: dict[int, ImageExplanation], rows: dict[int, dict[str, Any]]) -> Figure:
-    """Draw each image, and below it the image with its heatmap."""
-    columns = min(len(explained), 8)
+    """Draw a grid of pairs: a test image, and beside it the image with its heatmap."""
+    columns = min(len(explained), PAIRS)
     lines = math.ceil(len(explained) / columns)
-    figure = Figure(figsize=(1.5 * columns + 0.2, 3.5 * lines), layout="constrained", facecolor="white")
-    panels = figure.subplots(2 * lines, columns, squeeze=False)
-    for axes in panels.flat:
-        axes.set_axis_off()
-    for place, (i, explanation) in enumerate(explained.items()):
-        line, column = divmod(place, columns)
-        above, below = panels[2 * line, column], panels[2 * line + 1, column]
-        above.imshow(np.asarray(explanation.image))
-        above.set_title(f"true: {rows[i]['label']}", fontsize=9)
-        below.imshow(np.asarray(format_as_image(explanation).convert("RGB")))
-        below.set_title(f"{rows[i]['explained']}: {rows[i]['probability']:.0%}", fontsize=9)
+    figure = Figure(figsize=(3.1 * columns, 1.8 * lines), layout="constrained", facecolor="white")
+    pairs = np.ravel(figure.subfigures(lines, columns, wspace=0.04, squeeze=False))
+    for pair, (i, explanation) in zip(pairs, explained.items(), strict=False):
+        original, heatmap = pair.subplots(1, 2)
+        original.imshow(np.asarray(explanation.image))
+        original.set_title(f"{i}, true: {rows[i]['label']}", fontsize=9)
+        heatmap.imshow(np.asarray(format_as_image(explanation).convert("RGB")))
+        heatmap.set_title(f"{rows[i]['explained']}: {rows[i]['probability']:.0%}", fontsize=9)
+        for axes in (original, heatmap):
+            axes.set_axis_off()
     draw_literally(figure)
     return figure
 
 
 def _page(results: dict[str, Any], figure: Figure, explained: dict[int, ImageExplanation]) -> str:
     introduction = (
-        f"<p>{escape(results['checkpoint'])}: {escape(results['method'])}. Above: the test images. Below: the regions "
-        "that support the class given, with its probability.</p>"
+        f"<p>{escape(results['checkpoint'])}: {escape(results['method'])}. Each pair: a test image, and beside it "
+        "the regions that support the class given, with its probability.</p>"
     )
     sections = [introduction, picture(figure, "test images and their heatmaps")]
     for i, explanation in explained.items():

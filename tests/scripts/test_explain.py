@@ -14,6 +14,7 @@ import explain
 import train
 from _common import rebuild
 from _common.run import Run
+from _explain import image as drawing
 from datamodules import DigitsDataModule
 from lightning_modules import ImageClassifier
 
@@ -64,6 +65,28 @@ def test_the_figure_shows_the_images(explained):
     folder, _ = explained
     pixels = np.asarray(Image.open(folder / "explanations.png").convert("RGB"))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_each_image_of_the_figure_is_beside_its_heatmap():
+    class Explained:
+        def __init__(self, level):
+            self.image = Image.new("RGB", (8, 8), (level, level, level))
+
+    rows = {i: {"label": f"is{i}", "explained": "[kg]", "probability": 0.5} for i in range(6)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "format_as_image", lambda explanation: explanation.image)
+        figure = drawing.draw({i: Explained(40 * i) for i in rows}, rows)
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 12
+    for i, (original, heatmap) in enumerate(zip(figure.axes[::2], figure.axes[1::2], strict=True)):
+        assert original.get_title() == f"{i}, true: is{i}"
+        assert heatmap.get_title() == "[kg]: 50%"
+        assert original.images[0].get_array()[0, 0, 0] == heatmap.images[0].get_array()[0, 0, 0] == 40 * i
+        left, right = original.get_position(), heatmap.get_position()
+        assert left.x1 < right.x0
+        assert left.y0 == pytest.approx(right.y0)
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[n + 1 :])
 
 
 @pytest.mark.browser
