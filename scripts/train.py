@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -27,14 +27,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from _common.cli import at_least, split
+from _common.cli import split
 from _common.console import print_rows, say
 from _common.errors import one_line, one_line_errors, quiet_lightning
-from _common.run import Run, flatten, run_of, shell, write_json
+from _common.run import Run, flatten, shell, write_json
 from _common.trust import trusting
 from _train.command_line import TrainCLI
-from _train.export import check_exporter, export_onnx
-from _train.words import NO_CHECKPOINT
+from _train.export import export_onnx, typed_export
+from _train.find_run import find_run, first_process
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
@@ -43,22 +43,13 @@ from lightning_modules.runs.loggers import CSVLog
 from lightning_modules.runs.unsaved_state import has_stopped
 
 EXPECTED = (
-    r".*smaller than the logging interval",  # small data sets have fewer batches than a logging window
+    r".*smaller than the logging interval",  # it is checked before the interval is fitted to the epoch
     r".*across ranks is zero",  # data without a validation split
     r"Couldn't infer the batch indices",  # the prediction file counts by itself
     r"Checkpoint directory .* exists and is not empty",  # a resumed run continues in its folder
     r".*callbacks used to create the checkpoint need to be provided",  # test and predict need none of them
 )
 """Lightning warnings that are expected here, as regular expressions."""
-
-LEAST = {
-    "accumulate_grad_batches": 1,
-    "check_val_every_n_epoch": 1,
-    "gradient_clip_val": 0,
-    "log_every_n_steps": 0,
-    "num_sanity_val_steps": -1,
-}
-"""The smallest values of options of the Trainer that it does not check."""
 
 
 def main(args: list[str] | None = None) -> TrainCLI:
@@ -146,11 +137,6 @@ def predict(cli: TrainCLI) -> None:
     rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
 
 
-def typed_export(words: Sequence[str]) -> bool:
-    """Return whether `test` or `validate` shall write the network too, which its run's config.yaml does not decide."""
-    return any(word.split("=")[0] == "--export" for word in words)
-
-
 def export(cli: TrainCLI) -> None:
     """Write model.onnx, and print where it is."""
     path = cli.run.folder / "model.onnx"
@@ -168,34 +154,6 @@ def further(cli: TrainCLI) -> str:
     if any(isinstance(one, EarlyStopping) and has_stopped(one, metrics) for one in cli.callbacks):
         return "--trainer.callbacks.patience N"
     return "--trainer.max_epochs N"
-
-
-def first_process() -> bool:
-    """Return whether this process, of several, writes the files of the run."""
-    return int(vars(rank_zero_only)["rank"]) == 0  # which Lightning has read from the environment
-
-
-def find_run(cli: TrainCLI, words: Sequence[str] = ()) -> Run:
-    """Return the run to work in, after all checks that do not need the data."""
-    checkpoint, root = cli.config.ckpt_path, cli.config.trainer.default_root_dir
-    at_least(1, save_every=cli.config.save_every, threads=cli.config.threads or int(cli.config.threads is None))
-    for name, least in LEAST.items():
-        if cli.config.trainer[name] is not None:
-            at_least(least, **{f"trainer.{name}": cli.config.trainer[name]})
-    if cli.config.trainer.val_check_interval == 0:
-        raise ValueError("--trainer.val_check_interval must be positive, found 0: --trainer.limit_val_batches 0 skips")
-    if cli.command != "fit":
-        if checkpoint is None:
-            raise ValueError(NO_CHECKPOINT.format(cli.command))
-        if cli.config.export is not None and typed_export(words):
-            check_exporter()
-        folder = run_of(checkpoint)
-        return Run.to_train(root, None, first_process()) if folder is None else Run(folder)
-    if cli.config.init_from is not None:
-        read_checkpoint(cli.config.init_from)
-    if cli.config.export is not None:
-        check_exporter()
-    return Run.to_train(root, checkpoint, first_process())
 
 
 @contextmanager
@@ -231,11 +189,11 @@ def ending(cli: TrainCLI, run: Run, words: list[str]) -> Iterator[None]:
 
 
 def has_trained(cli: TrainCLI) -> bool:
-    """Return whether more than the start of a training is saved or logged."""
+    """Return whether more than the start of a training, which is the first window of the log, is saved or logged."""
     if "trainer" not in vars(cli):
         return False
     saved = any(getattr(callback, "saved_step", 0) > 0 for callback in cli.callbacks)
-    return saved or 0 < vars(cli.trainer)["log_every_n_steps"] <= cli.trainer.global_step
+    return saved or 0 < vars(cli.trainer)["log_every_n_steps"] < cli.trainer.global_step
 
 
 def terminate(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""A run: a folder `runs/<time>/` with config.yaml, checkpoints/, tensorboard/, metrics.csv and results.json."""
+"""A run: a folder `runs/<time>-<name>/` with config.yaml, checkpoints/, tensorboard/, metrics.csv and results.json."""
 
 import itertools
 import json
@@ -25,6 +25,9 @@ STARTED = "# started "
 CHECKSUM = "# checksum "
 """How its second line begins, with the CRC-32 of all other lines."""
 
+LONGEST, LONGEST_BYTES = 80, 200
+"""How many characters, and bytes in UTF-8, the name of a run may have."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,15 +45,17 @@ class Run:
         return run
 
     @classmethod
-    def to_train(cls, root: str | Path, checkpoint: str | Path | None, make: bool = True) -> "Run":
+    def to_train(
+        cls, root: str | Path, checkpoint: str | Path | None, make: bool = True, name: str | None = None
+    ) -> "Run":
         """Apply the resume rule: a `last.ckpt` continues in its own folder, anything else starts a new run.
 
-        Only the first of several processes may `make` the folder.
+        Only the first of several processes may `make` the folder. A new one may have a `name`.
         """
         folder = run_of(checkpoint) if checkpoint is not None else None
         if folder is not None and Path(str(checkpoint)).name == "last.ckpt":
             return cls(folder, resumed=True)
-        return cls(new_run(root), new=True) if make else cls(Path(root) / "of another process")
+        return cls(new_run(root, name), new=True) if make else cls(Path(root) / "of another process")
 
     def only_trainer(self) -> AbstractContextManager[None]:
         """Refuse a second process that trains in this folder while the first one is alive."""
@@ -58,6 +63,11 @@ class Run:
         return only_one(
             self.folder, f"--ckpt_path {last}: the run is being trained; wait for its end, or stop it first"
         )
+
+    @property
+    def config(self) -> Path:
+        """Return the path of the configuration."""
+        return self.folder / "config.yaml"
 
     def checkpoint(self, name: str) -> Path:
         """Return the path of `best` or `last`."""
@@ -73,7 +83,7 @@ class Run:
 
     def save_config(self, text: str) -> None:
         """Write config.yaml, which repeats the run, under the time of its start; a resume keeps that time only."""
-        path = self.folder / "config.yaml"
+        path = self.config
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             began = started(self.folder) if path.exists() else datetime.now().isoformat()
@@ -121,9 +131,33 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def new_run(root: str | Path = ROOT) -> Path:
-    """Make a folder under `root`, named after the time, that no other process has, and return it."""
-    name = time.strftime("%Y%m%d-%H%M%S")
+def check_name(name: str | None) -> None:
+    """Refuse a name that cannot be a part of a folder's.
+
+    Raises:
+        ValueError: If it is empty or long, begins with a dot, begins or ends with a space, or has a separator, a
+            control or another invisible character.
+    """
+    if name is None:
+        return
+    wrong = [
+        (not name.strip(), "must not be empty"),
+        (len(name) > LONGEST, f"must have at most {LONGEST} characters, found {len(name)}"),
+        (not name.isprintable(), "must have no control or other invisible characters"),
+        (bool({"/", "\\"} & set(name)), "must be a name and not a path"),
+        (name.startswith("."), "must not begin with a dot, which hides a folder"),
+        (name != name.strip(), "must not begin or end with a space"),
+    ]
+    for is_wrong, reason in wrong:
+        if is_wrong:
+            raise ValueError(f"--name {reason}" + ("" if "found" in reason else f", found {name!r}"))
+    if len(name.encode()) > LONGEST_BYTES:  # of a folder's 255, with the time and a number
+        raise ValueError(f"--name must have at most {LONGEST_BYTES} bytes in UTF-8, found {len(name.encode())}")
+
+
+def new_run(root: str | Path = ROOT, name: str | None = None) -> Path:
+    """Make a folder under `root` that no other process has, `<time>` or `<time>-<name>`, and return it."""
+    name = time.strftime("%Y%m%d-%H%M%S") + (f"-{name}" if name else "")
     Path(root).mkdir(parents=True, exist_ok=True)
     for number in itertools.count():
         folder = Path(root) / (f"{name}-{number}" if number else name)

@@ -42,7 +42,7 @@ def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold options, found {type(config).__name__}: give --config FILE instead")
     check_unchanged(text, path)
-    waiting: list[tuple[Any, Path]] = [(config, folder)]
+    waiting: list[tuple[Any, Path]] = [(_without_name(config), folder)]
     seen, entries = set(), 0
     while waiting:
         data, at = waiting.pop()
@@ -57,6 +57,11 @@ def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
             waiting += [({place[-1]: one} if place else one, there) for one, there in _nested_text(value, at)]
         check(data, path, packages(trust))
     return config
+
+
+def _without_name(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the run's name, a text that reads like an import path if it is `v1.2` or so."""
+    return {key: value for key, value in config.items() if key != "name" or not isinstance(value, str)}
 
 
 def _check_name(place: tuple[str, ...], value: str, folder: Path) -> None:
@@ -110,5 +115,5 @@ def trusting(folder: Path) -> tuple[str, ...]:
     """Return the option `--trust` that a command on a run needs, or nothing."""
     from lightning_modules.runs.trust import needed
 
-    names = needed(get_loader("yaml")((folder / "config.yaml").read_text()))
+    names = needed(_without_name(get_loader("yaml")((folder / "config.yaml").read_text())))
     return ("--trust", ",".join(names)) if names else ()

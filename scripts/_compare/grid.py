@@ -18,6 +18,7 @@ train_cli = cache(lambda words: TrainCLI(list(words)))
 """One parser for all combinations: making it takes longer than parsing."""
 OWN = {
     "seed_everything": "--seeds and --seed choose the seeds",
+    "name": "a run is named after its values of the axes",
     "ckpt_path": "the same command resumes an interrupted comparison",
     "trainer.default_root_dir": "--output names the folder of the runs",
     "seed": "--seeds N makes N runs of each combination, from --seed on",

@@ -33,6 +33,7 @@ from _train.start import PrintStart
 from _train.words import choose_classifier, complete
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
+from lightning_modules.callbacks.log_interval import FitLogInterval
 from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.resume_as_typed import ResumeAsTyped
@@ -62,7 +63,7 @@ TITLES = {
 }
 OF_TRAINING = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor)
 """Callbacks that Lightning refuses without checkpoints or loggers, which only a training has."""
-_UNSEEN = ("ckpt_path", "resume_optimizer", "trust", "trainer.default_root_dir", "trainer.enable_progress_bar")
+_UNSEEN = ("ckpt_path", "name", "resume_optimizer", "trust", "trainer.default_root_dir", "trainer.enable_progress_bar")
 set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning's: a string may be a file on any server
 register_type(torch.device)  # the default of Lightning's averaging callbacks, written as its name
 
@@ -115,6 +116,7 @@ class TrainCLI(LightningCLI):
             type=str | None,
             help="Checkpoint to continue or to evaluate: a file, or last (of the newest run).",
         )
+        parser.add_argument("--name", type=str | None, help="Name of a new run: its folder is runs/<time>-NAME.")
         parser.add_argument(
             "--resume_optimizer", type=bool, default=True, help="Continue with the state of the checkpoint's optimizer."
         )
@@ -206,6 +208,8 @@ class TrainCLI(LightningCLI):
             callbacks.append(TrainingProgress())
         if fits:
             callbacks.insert(0, PrintStart())
+            if given.get("log_every_n_steps") is None:
+                callbacks.insert(0, FitLogInterval())
         if self.command == "predict":
             classes = getattr(self.datamodule, "classes", [str(label) for label in range(self.model.num_classes)])
             callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", classes))

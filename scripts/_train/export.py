@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,8 @@ def _metadata(model: ImageClassifier, data: Any) -> dict[str, str]:
     found = {key: json.dumps(list(value), ensure_ascii=False) for key, value in known.items() if value is not None}
     scaled = f"({unit} - mean) / std" if {"mean", "std"} <= found.keys() else "as the data module gives it"
     return found | {"input": f"float32 {['N', *shape]}: {scaled}"}
+
+
+def typed_export(words: Sequence[str]) -> bool:
+    """Return whether `test` or `validate` shall write the network too, which its run's config.yaml does not decide."""
+    return any(word.split("=")[0] == "--export" for word in words)

@@ -27,7 +27,7 @@ def complete(command: str, words: list[str]) -> list[str]:
     leading, options = split(words)
     options = with_full_names(options)
     for name, values in options:
-        if values and may_be_imported(values[0]):
+        if values and name != "name" and may_be_imported(values[0]):
             imported(f"--{name}", values[0])  # so that the reason of a failure is the message
     given = value_of("ckpt_path", options)
     start: Path | None = None

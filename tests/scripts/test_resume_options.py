@@ -28,8 +28,16 @@ def said(capsys, start):
 
 def test_options_count_and_config_yaml_says_what_was_run(tmp_path, capsys):
     cosine = ["--lr_scheduler", "CosineAnnealingLR", "--lr_scheduler.T_max", "2"]
-    folder = run(tmp_path, *SMALL, "--optimizer.lr", "0.1", *cosine, "--trainer.max_epochs", "2").run.folder
-    assert again(tmp_path).trainer.current_epoch == 2
+    named = ["--name", "torch.optim"]  # not an import path that needs trust
+    folder = run(tmp_path, *SMALL, *named, "--optimizer.lr", "0.1", *cosine, "--trainer.max_epochs", "2").run.folder
+    assert folder.name.endswith("-torch.optim")
+    assert all("--trust" not in line for line in capsys.readouterr().out.splitlines())
+    for command in ("fit", "test"):
+        with pytest.raises(SystemExit):
+            train.main([command, "--ckpt_path", str(folder / "checkpoints" / "last.ckpt"), "--name", "other"])
+        message = f"found 'other': the run in {folder} keeps its name 'torch.optim'\n"
+        assert capsys.readouterr().err == f"error: --name belongs to a new run, {message}"
+    assert again(tmp_path, *named).trainer.current_epoch == 2
     assert said(capsys, "nothing is left") == ["nothing is left to train at step 10: add --trainer.max_epochs N"]
     assert rate(again(tmp_path, "--trainer.max_epochs", "3", "--lr_scheduler.T_max", "6")) == pytest.approx(0.05)
     (line,) = said(capsys, "resumed at step 10")

@@ -11,7 +11,7 @@ import pytest
 
 from _common import run as runs
 from _common.lock import only_one
-from _common.run import Run, find_last, new_run
+from _common.run import Run, check_name, find_last, new_run
 from _common.trust import checked_config
 from _compare.runs import OUTCOME, outcome
 from lightning_modules.runs import checkpoint_io, reading
@@ -31,6 +31,36 @@ def test_runs_of_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
     folders = [new_run(tmp_path / "runs") for _ in range(12)]
     assert len(set(folders)) == 12
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_named_runs_of_the_same_second(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "20260101-000000")
+    made = [new_run(tmp_path, name).name for name in ("wide net", "wide net", None, "wide net")]
+    assert made == [f"20260101-000000{end}" for end in ("-wide net", "-wide net-1", "", "-wide net-2")]
+
+
+@pytest.mark.parametrize("name", ["a", "lr=1e-3, SAM (2)", "síť č. 3", "网络", "-x", "x.y", "k" * 80, "e" + "́" * 79])
+def test_a_name_of_a_run(name, tmp_path):
+    check_name(name)
+    assert new_run(tmp_path, name).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "must not be empty"), ("  ", "must not be empty"), ("a/b", "must be a name and not a path, found 'a/b'"),
+        ("..", "must not begin with a dot"), (".hidden", "must not begin with a dot"), ("/tmp", "not a path"),
+        ("a\\b", "not a path"), ("a\nb", r"invisible characters, found 'a\\nb'"), ("a\x1b[31m", "invisible"),
+        ("a\0", "invisible"), ("\u202egnp", "invisible"), ("\udcff", "invisible"), (" a", "begin or end with a space"),
+        ("a ", "begin or end with a space"), ("k" * 81, "at most 80 characters, found 81"),
+        ("网" * 80, "at most 200 bytes in UTF-8, found 240"),
+    ],
+)  # fmt: skip
+def test_what_is_no_name_of_a_run(name, reason):
+    with pytest.raises(ValueError, match=f"^--name .*{reason}") as error:
+        check_name(name)
+    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
 
 
 def test_one_process_in_a_folder(tmp_path):
@@ -77,6 +107,8 @@ def test_renamed_and_moved_runs_keep_their_age(tmp_path, monkeypatch):
         make(tmp_path / f"19990101-{number // 60:04d}{number % 60:02d}")
     assert find_last(tmp_path) == tmp_path / "19990101-000000" / "checkpoints" / "last.ckpt"
     assert len(read) == 2
+    named = make(new_run(tmp_path, "2026 again"), "a: 3\n")
+    assert find_last(tmp_path) == named / "checkpoints" / "last.ckpt"
     assert (tmp_path / "zzz" / "config.yaml").read_text().splitlines()[2:] == ["a: 1"]
     assert runs.started(tmp_path / "zzz") < runs.started(tmp_path / "19990101-000000")
 
