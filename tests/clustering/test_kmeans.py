@@ -247,7 +247,7 @@ def test_the_same_bits_in_any_process_with_any_number_of_threads():
         ({"init": np.zeros((8, 2))}, "init must have n_clusters=8 rows and 5 columns"),
         ({"init": np.full((8, 5), np.nan)}, "init must be finite"),
         ({"device": "tpu"}, "device must be 'auto', 'cpu', 'cuda'"),
-        ({"device": "cuda:97"}, "device is 'cuda:97', but Faiss finds"),
+        ({"device": "cuda:97"}, "device is 'cuda:97', but torch finds"),
     ],
 )
 def test_bad_parameters(options, message):

@@ -45,7 +45,7 @@ def twin(sync: bool, broken: bool = False) -> list[Tensor]:
 
     def loss(weights: Any, window: Any) -> Tensor:
         state = dict(zip(names, weights, strict=True))
-        return sum(F.cross_entropy(functional_call(model, state, x), y) for x, y in window) / 2
+        return sum(F.cross_entropy(functional_call(model, state, x), y) for x, y in window) / len(window)
 
     slow = SlowSAM(list(model.parameters()), lambda w: torch.zeros(()), lr=0.2, rho=0.3)
     parts = [[batches[i : i + 2] for i in (0, 2, 4)] for batches in (list(ranks.Batches(rank)) for rank in (0, 1))]
