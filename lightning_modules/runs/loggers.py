@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -126,8 +127,28 @@ class CSVLog(Logger):
                 self.rows = state_dict["rows"]
 
 
+CURVES = {
+    f"{part}/{metric}": f"{quantity}/{part}"
+    for part in ("train", "val", "test")
+    for metric, quantity in (("accuracy", "accuracy"), ("loss" if part == "train" else "nll", "loss"))
+}
+"""The tags of the curves that are looked at most: TensorBoard shows cards in the order of their tags."""
+
+
+def card(name: str) -> str:
+    """Return the tag of a metric in TensorBoard, so that accuracy and loss of all splits are its first cards.
+
+    >>> card("train/loss"), card("val/nll"), card("val/accuracy"), card("val/ece"), card("final/test/nll")
+    ('loss/train', 'loss/val', 'accuracy/val', 'val/ece', 'results/test/nll')
+    """
+    return CURVES.get(name) or re.sub("^final/", "results/", name)
+
+
 class TensorBoardLog(TensorBoardLogger):
-    """TensorBoardLogger for a run folder that writes hyperparameters once, at the end, with the final metrics.
+    """TensorBoardLogger for a run folder that writes hyperparameters once, at the end, with the final test metrics.
+
+    The first cards are `accuracy/train`, `accuracy/val`, `loss/train` and `loss/val`; the latter is the `val/nll` of
+    other loggers. All other tags are the names of the metrics.
 
     TensorBoard's HParams tab has no use for those that Lightning writes before training, which have no metrics. Events
     that the disk refuses are dropped, with one warning.
@@ -165,20 +186,21 @@ class TensorBoardLog(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write metrics, except the number of the epoch, which would be the first of all curves."""
-        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+        """Write metrics, except the number of the epoch, which would be one of the first curves."""
+        super().log_metrics({card(name): value for name, value in metrics.items() if name != "epoch"}, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        """Write `params` together with `metrics`, at a step of the training; without metrics, nothing.
+        """Write `params` together with `metrics`, except the speed, at a step of the training; without, nothing.
 
         No list of columns is written: the tab would take them from one run, and hide what only others have.
         """
+        metrics = {name: value for name, value in (metrics or {}).items() if not name.startswith("final/train/")}
         if not metrics:
             return
         _, start, end = hparams(dict(params), dict.fromkeys(metrics, 0.0))
         for name, value in metrics.items():
-            self.experiment.add_scalar(name, float(value), step)  # the first one opens the file
+            self.experiment.add_scalar(card(name), float(value), step)  # the first one opens the file
         for summary in (start, end):
             self.experiment.file_writer.add_summary(summary)
 

@@ -59,9 +59,9 @@ def elapsed(folder: Path) -> dict[int, float]:
             if event.HasField("session_log") and event.session_log.status == SessionLog.START:
                 seconds = {step: time for step, time in seconds.items() if step < event.step}
                 before = max(seconds.values(), default=0.0)
-            # Final results are logged at step 0.
+            # Final results are no points of a curve.
             tags = [value.tag for value in event.summary.value]
-            if tags and not tags[0].startswith(("final/", "_hparams_")):
+            if tags and not tags[0].startswith(("results/", "final/", "_hparams_")):
                 seconds[event.step] = before + event.wall_time - start
     return seconds
 

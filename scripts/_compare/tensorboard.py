@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from _common.run import flatten
 from _compare.grid import Combination
+from lightning_modules.runs.loggers import card
 
 
 def announce(folder: Path, combinations: Sequence[Combination], seeds: Sequence[int], metrics: Iterable[str]) -> None:
@@ -21,7 +22,9 @@ def announce(folder: Path, combinations: Sequence[Combination], seeds: Sequence[
     settings = {key: [config[key] for config in configs if key in config] for key in varied}
     settings["seed_everything"] = list(seeds)
     infos = [_info(name, values) for name, values in settings.items() if values]
-    columns = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"final/{name}"), display_name=name) for name in metrics]
+    columns = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=card(f"final/{name}")), display_name=name) for name in metrics
+    ]
     content = HParamsPluginData(experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=columns))
     described = metadata.create_summary_metadata(content)
     value = Summary.Value(tag=metadata.EXPERIMENT_TAG, metadata=described, tensor=metadata.NULL_TENSOR)

@@ -114,8 +114,8 @@ def test_curves_are_means_over_the_seeds(whole):
 
 
 def test_tensorboard_shows_the_settings_that_vary_and_the_final_metrics(whole):
-    final = ["final/test/accuracy", "final/test/nll", "final/test/ece"]
-    with tensorboard_server(whole, tags=("train/loss", "final/test/ece")) as get:
+    final = ["results/test/accuracy", "results/test/nll", "results/test/ece"]
+    with tensorboard_server(whole, tags=("loss/train", "results/test/ece")) as get:
         end = time.monotonic() + 120
         experiment, rows = hparams(get, final)
         while [len(row["metricValues"]) for row in rows] != 6 * [3] and time.monotonic() < end:
@@ -129,7 +129,7 @@ def test_tensorboard_shows_the_settings_that_vary_and_the_final_metrics(whole):
     assert [info["name"]["tag"] for info in experiment["metricInfos"]] == final
     shown = {
         (row["hparams"]["optimizer.class_path"].rpartition(".")[2], int(row["hparams"]["seed_everything"])): next(
-            value["value"] for value in row["metricValues"] if value["name"]["tag"] == "final/test/accuracy"
+            value["value"] for value in row["metricValues"] if value["name"]["tag"] == "results/test/accuracy"
         )
         for row in rows
     }
@@ -289,6 +289,7 @@ def test_seconds_exclude_the_pause_between_a_kill_and_a_resume(tmp_path, monkeyp
     monkeypatch.setattr("time.time", lambda: 2000.0)
     with SummaryWriter(tmp_path) as writer:
         writer.add_scalar("final/test/accuracy", 0.5, 0, walltime=2000.0)
+        writer.add_scalar("results/test/accuracy", 0.5, 15, walltime=2000.0)
     assert elapsed(tmp_path) == {4: 3.0, 9: 7.0, 14: 11.0}
 
 

@@ -108,26 +108,28 @@ def test_the_run_folder_is_complete(trained):
 def test_event_files_hold_the_curves_images_graph_and_hyperparameters(trained):
     events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
     scalars = set(events.Tags()["scalars"])
-    curves = {"train/loss", "train/accuracy", "val/accuracy", "val/nll", "val/ece", "test/accuracy", "test/ece"}
+    pairs = [f"{name}/{part}" for name in ("accuracy", "loss") for part in ("test", "train", "val")]
+    assert sorted(scalars)[:6] == pairs  # the first cards, with the option to watch the test split
+    curves = {"train/nll", "val/ece", "test/ece", "results/test/nll"}
     windows = {"train/loss_window", "train/learning_rate", "train/gradient_norm", "train/examples_per_second"}
     windows.add("train/data_seconds_per_batch")
     assert curves | windows <= scalars
-    assert [event.step for event in events.Scalars("val/accuracy")] == [9, 19]
+    assert [event.step for event in events.Scalars("accuracy/val")] == [9, 19]
     assert [event.step for event in events.Scalars("train/loss_window")] == [4, 9, 14, 19]
     pictures = {"val/confusion_matrix", "val/mistakes", "val/reliability", "test/reliability"}
     assert pictures <= set(events.Tags()["images"])
     assert len(events.Images("val/mistakes")) == 2
     assert events.Tags()["graph"]
     results = json.loads((trained / "results.json").read_text())
-    assert events.Scalars("final/test/accuracy")[0].value == pytest.approx(results["test/accuracy"])
+    assert events.Scalars("results/test/accuracy")[0].value == pytest.approx(results["test/accuracy"])
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"model.activation" in session or b"model" in session
 
 
 def test_the_real_tensorboard_shows_it(trained):
-    with tensorboard_server(trained.parent, tags=("train/loss",)) as get:
+    with tensorboard_server(trained.parent, tags=("loss/train",)) as get:
         (name,) = get("/data/plugin/scalars/tags")
-        points = get("/data/plugin/scalars/scalars", run=name, tag="val/accuracy")
+        points = get("/data/plugin/scalars/scalars", run=name, tag="accuracy/val")
         assert [step for _, step, _ in points] == [9, 19]
         assert "val/mistakes" in get("/data/plugin/images/tags")[name]
 
@@ -253,7 +255,7 @@ MISTAKES = {
     "bad interval": (["--save_every", "0"], "--save_every must be at least 1, found 0"),
     "linked": (["--model.num_classes", "7"], "num_classes"),
     "found in the first step": (
-        [*("--optimizer", "SGD", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "0", "--save_every", "9")],
+        [*("--optimizer", "SGD", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "0", "--save_every", "90")],
         "--lr_scheduler StepLR: integer modulo by zero (found step_size=0)",
     ),
 }

@@ -58,14 +58,17 @@ def test_state_of_a_longer_file_changes_nothing(tmp_path):
 def test_tensorboard_hyperparameters_come_with_the_final_metrics(tmp_path):
     log = TensorBoardLog(tmp_path / "run" / "tensorboard")
     log.log_hyperparams({"lr": 0.1})
-    log.log_metrics({"x": 1.0, "epoch": 0}, step=3)
-    log.log_hyperparams({"lr": 0.1}, {"final/test/accuracy": 0.75}, 4)
+    log.log_metrics({"x": 1.0, "epoch": 0, "train/loss_window": 1.0, "val/ece": 0.5}, step=3)
+    log.log_metrics({"train/loss": 2.0, "val/nll": 3.0, "train/accuracy": 0.25, "val/accuracy": 0.5}, step=3)
+    log.log_hyperparams({"lr": 0.1}, {"final/test/accuracy": 0.75, "final/train/examples_per_second": 9.0}, 4)
     log.finalize("success")
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    (final,) = events.Scalars("final/test/accuracy")
+    (final,) = events.Scalars("results/test/accuracy")
     assert (final.step, final.value) == (4, 0.75)  # not at step 0, beside the curves
     assert events.Scalars("x")[0].step == 3
-    assert "epoch" not in events.Tags()["scalars"]
+    first = ["accuracy/train", "accuracy/val", "loss/train", "loss/val"]  # cards are sorted by their tags
+    assert sorted(events.Tags()["scalars"]) == [*first, "results/test/accuracy", "train/loss_window", "val/ece", "x"]
+    assert [events.Scalars(tag)[0].value for tag in first] == [0.25, 0.5, 2.0, 3.0]
     assert b"lr" in events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert "_hparams_/experiment" not in events.summary_metadata  # from which alone all runs' columns would be taken
     assert not (tmp_path / "run" / "tensorboard" / "hparams.yaml").exists()
