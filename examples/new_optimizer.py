@@ -46,7 +46,7 @@ def main() -> None:
     """Run compare.py with this file's folder on the path; in that folder itself, it would find the class unaided."""
     compare = [sys.executable, str(HERE.parent / "scripts" / "compare.py")]
     axis = ["--axis", "optimizer", "--values", "Adam", "new_optimizer.Signum"]
-    options = ["--seeds", "2", "--trainer.max_epochs", "5", *sys.argv[1:]]
+    options = sys.argv[1:] or ["--seeds", "2", "--trainer.max_epochs", "5"]
     done = subprocess.run([*compare, *axis, *options], env=os.environ | {"PYTHONPATH": str(HERE)})
     raise SystemExit(done.returncode)
 

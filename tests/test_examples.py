@@ -124,7 +124,7 @@ def test_explain_own_cnn(run, tmp_path):
 
 @pytest.mark.slow
 def test_new_optimizer(run):
-    words = ["--seeds", "1", "--trainer.accelerator", "cpu"]
+    words = ["--seeds", "1", "--trainer.max_epochs", "5", "--trainer.accelerator", "cpu"]
     accuracies = values("test/accuracy", run("new_optimizer", *words))
     assert len(accuracies) == 2
     assert min(accuracies) > 0.85
