@@ -181,7 +181,7 @@ def test_kills_at_random_moments(tmp_path, whole, seed):
         "step:0",
         "step:17",
         "validation:0",
-        "validation:7",
+        "validation:4",
         "before the rename:0",
         "before the rename:5",
         "half written:6",
@@ -233,7 +233,7 @@ def test_sigterm_after_the_training(tmp_path, whole):
 
 
 def test_resume_from_best_is_exact_and_has_a_new_folder(tmp_path, whole):
-    assert finish(start(tmp_path, kill_at="validation:9")) == -signal.SIGKILL
+    assert finish(start(tmp_path, kill_at="validation:5")) == -signal.SIGKILL
     (best,) = tmp_path.glob("*/checkpoints/best.ckpt")
     before = sorted(path.name for path in best.parent.parent.iterdir())
     time.sleep(1.1)  # the names of run folders have a resolution of one second
