@@ -20,7 +20,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass
 class Columns:
-    """What the columns of a file become, and what is said of them."""
+    """The features made of the columns of a file, and the remarks about them."""
 
     where: str  # the file, for errors
     decimal: str

@@ -13,7 +13,7 @@ SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Informati
 
 @dataclass
 class LeftOut:
-    """What a listing leaves out, by reason."""
+    """The files that a listing leaves out, by reason."""
 
     paths: dict[str, list[str]] = field(default_factory=dict)
 

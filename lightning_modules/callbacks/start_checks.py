@@ -1,4 +1,4 @@
-"""What would spoil a training without a word, found before its first step."""
+"""Checks before the first step: whatever would spoil a training without a word."""
 
 from typing import Any
 

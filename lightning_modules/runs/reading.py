@@ -33,7 +33,7 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
         good = _newest_good_beside(Path(path))
         remedy = f"the newest good one beside it is {good}" if good else "take another one"
         raise ValueError(
-            f"cannot read the checkpoint {path}: it is {state} ({reason[:120]}); {remedy}, or start anew"
+            f"cannot read the checkpoint {path}: it is {state} ({reason[:120]}); {remedy}, or start again"
         ) from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
         content = (

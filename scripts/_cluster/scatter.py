@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 SHOWN = 5_000
 """Largest number of points of a figure."""
 NOISE = "0.75"
-_TAB20 = colormaps["tab20"].colors  # type: ignore[attr-defined]
+_TAB20 = colormaps["tab20"].colors  # type: ignore[attr-defined]  # a ListedColormap
 COLOURS = np.array([*_TAB20[::2], *(colour for i, colour in enumerate(_TAB20[1::2]) if i != 7)])
 """The ten dark colours and nine of the light ones; the tenth is that of noise. With more classes they repeat."""
 LEAST_SHARE = 0.1

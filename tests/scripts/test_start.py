@@ -1,4 +1,4 @@
-"""What train.py says at its start, and the number of threads."""
+"""The lines with which train.py starts, and the number of threads."""
 
 import os
 

@@ -27,7 +27,7 @@ _FLOAT32, _TENSOR_CORE, _FLOAT64 = 2.0**-23, 2.0**-22, 2.0**-51
 
 
 class Found(NamedTuple):
-    """What a search knows about each of `B` rows."""
+    """The result of a search among the centres for each of `B` rows."""
 
     labels: Tensor  # int32 or int64, the centre with the smallest score
     first: Tensor  # the smallest score |c|^2 - 2 <x, c>
