@@ -113,7 +113,7 @@ class ResumeAsTyped(Callback):
         self.steps = trainer.global_step - self._started_at
 
     def _move_schedule(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> str:
-        """Let the default schedule go on at the same part of the training when an epoch has other steps; say so."""
+        """Let the default schedule continue at the same part of the training when an epoch has other steps; say so."""
         before, now = checkpoint.get("unsaved", {}).get("steps_per_epoch"), steps_per_epoch(trainer)
         saved, made = checkpoint.get("hyper_parameters", {}).get("lr_scheduler"), module.hparams.get("lr_scheduler")
         config = next(iter(trainer.lr_scheduler_configs), None)
@@ -125,7 +125,7 @@ class ResumeAsTyped(Callback):
         self._steps = round(self._steps * now / before)
         if not self._reschedule:
             config.scheduler.last_epoch = self._steps  # type: ignore[union-attr]  # it is not None
-        return f"; the schedule goes on at the same part of the training ({now} instead of {before} steps an epoch)"
+        return f"; the schedule continues at the same part of the training ({now} instead of {before} steps an epoch)"
 
     def _apply(self, trainer: pl.Trainer, checkpoint: dict[str, Any], module: pl.LightningModule) -> None:
         groups, names, values = trainer.optimizers[0].param_groups, set(self._options), self._fresh

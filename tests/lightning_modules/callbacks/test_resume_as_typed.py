@@ -149,7 +149,7 @@ def test_the_default_cycle_goes_on_at_its_part_of_the_training(tmp_path, change)
     seen, told, _ = train(tmp_path / "last.ckpt", None, resume=True, max_epochs=4, **change)
     now, steps = len(halves) // 4, [*seen.rates.values()]
     there = round(12 * now / 5)
-    assert f"goes on at the same part of the training ({now} instead of 5 steps an epoch)" in told[0]
+    assert f"continues at the same part of the training ({now} instead of 5 steps an epoch)" in told[0]
     assert steps[0] == pytest.approx(whole[12])
     assert steps[1 : 4 * now - there] == pytest.approx([*halves.values()][there + 1 :])
     assert len(steps) - 4 * now + there in (0, 1)  # the rest of the epoch is not always a whole number of batches
