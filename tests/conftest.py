@@ -1,5 +1,8 @@
 """What every test file shares."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -7,9 +10,23 @@ collect_ignore = ["workers"]  # bodies of subprocesses, some of which set up the
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     # Tests run several at a time; and a sum's order of additions depends on the number of threads.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_group_is_left() -> Iterator[None]:
+    # Lightning writes the address of its processes into the environment: those of a later test would take it.
+    before = set(os.environ)
+    yield
+    left = {name for name in set(os.environ) - before if name.startswith("MASTER_")}
+    for name in left:
+        del os.environ[name]
+    group = torch.distributed.is_initialized()
+    if group:
+        torch.distributed.destroy_process_group()
+    assert (group, left) == (False, set()), "a group of processes was left by this test"

@@ -132,7 +132,7 @@ def test_on_a_cpu_nothing_is_captured_and_true_is_refused() -> None:
 
 def test_of_a_training_without_one_device_it_is_refused(made) -> None:
     with pytest.raises(ValueError, match="cuda_graph=True needs one CUDA device, found the strategy DDPStrategy"):
-        trained(True, {"optimizer": SGD}, {"strategy": "ddp", "devices": 1})
+        capturing.captured(small_network(), torch.sin, True, pl.Trainer(accelerator="cpu", strategy="ddp", devices=1))
 
 
 def step(network: Captured, images: Tensor) -> Tensor:
