@@ -58,8 +58,8 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         optimizer: Factory called with the parameters (or parameter groups). None: AdamW.
         lr_scheduler: Factory called with the optimizer. None: one cycle over the whole training if `optimizer` is None
             too, otherwise a constant rate.
-        lr_interval: Whether a given `lr_scheduler` counts epochs or steps. None: steps for `OneCycleLR` and `CyclicLR`,
-            epochs for the others. `ReduceLROnPlateau` watches `val/nll`, or its own `monitor`.
+        lr_interval: Whether a given `lr_scheduler` counts epochs or steps. None: steps for `OneCycleLR`, `CyclicLR` and
+            what contains one, epochs for the others. `ReduceLROnPlateau` watches `val/nll`, or its own `monitor`.
         label_smoothing: Share of each label spread over all classes, in [0, 1).
         l1: Weight of the sum of absolute weights.
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).

@@ -117,16 +117,37 @@ def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler]
         optimizer: The optimizer.
         make: Factory of the scheduler.
         interval: Whether the scheduler counts epochs or steps. None: steps for `OneCycleLR` and `CyclicLR`, whose
-            arguments are numbers of steps, epochs for all others.
+            arguments are numbers of steps, and for a scheduler that contains one of them, such as a `SequentialLR`;
+            epochs for all others.
     """
     scheduler = make(optimizer)
     if scheduler.optimizer is not optimizer:
         raise ValueError("lr_scheduler: it was built for another optimizer: give its class, or a partial")
-    chosen = interval or ("step" if isinstance(scheduler, OneCycleLR | CyclicLR) else "epoch")
+    by_step = any(isinstance(part, OneCycleLR | CyclicLR) for part in schedulers_in(scheduler))
+    chosen = interval or ("step" if by_step else "epoch")
     config: dict[str, Any] = {"scheduler": scheduler, "interval": chosen}
     if isinstance(scheduler, ReduceLROnPlateau):
         config["monitor"] = getattr(scheduler, "monitor", "val/nll")
     return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def schedulers_in(scheduler: LRScheduler) -> list[LRScheduler]:
+    """Return a scheduler and those that it is composed of, at any depth.
+
+    torch has no common way to ask for them: they are what the scheduler holds, in an attribute or in a list.
+
+    >>> from torch.optim.lr_scheduler import SequentialLR
+    >>> optimizer = SGD(nn.Linear(2, 1).parameters(), lr=0.1)
+    >>> parts = [OneCycleLR(optimizer, 0.1, total_steps=9, cycle_momentum=False), LambdaLR(optimizer, lambda _: 1.0)]
+    >>> [type(part).__name__ for part in schedulers_in(SequentialLR(optimizer, parts, [9]))]
+    ['SequentialLR', 'OneCycleLR', 'LambdaLR']
+    """
+    found: list[LRScheduler] = [scheduler]
+    for one in found:  # which grows
+        for value in vars(one).values():
+            held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+            found += [part for part in held if isinstance(part, LRScheduler) and part not in found]
+    return found
 
 
 def parameter_groups(module: nn.Module, no_decay_on_1d: bool) -> list[Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.optim import SGD, Adam, AdamW, RMSprop
-from torch.optim.lr_scheduler import CyclicLR, ExponentialLR, LinearLR, OneCycleLR
+from torch.optim.lr_scheduler import ChainedScheduler, CyclicLR, ExponentialLR, LinearLR, OneCycleLR, SequentialLR
 
 from lightning_modules import ImageClassifier
 from lightning_modules.optimization import build_optimizer, with_schedule
@@ -40,14 +40,38 @@ def test_others_are_left_alone():
     assert "fused" not in groups(RMSprop)[0]
 
 
+def composed(compose, *makes, **options):
+    """Return the factory of a scheduler of schedulers."""
+    return lambda optimizer: compose(schedulers=[make(optimizer) for make in makes], optimizer=optimizer, **options)
+
+
+class AfterWarmUp(LinearLR):
+    """A scheduler that holds another one, not in a list."""
+
+    def __init__(self, optimizer, after):
+        self.after = after(optimizer)
+        super().__init__(optimizer)
+
+
+CYCLE, RISE = partial(OneCycleLR, max_lr=1.0, total_steps=8), partial(LinearLR, total_iters=3)
+IN_TURN = composed(SequentialLR, RISE, CYCLE, milestones=[3])
+
+
 @pytest.mark.parametrize(
-    "make", [partial(OneCycleLR, max_lr=1.0, total_steps=8), partial(CyclicLR, base_lr=0.1, max_lr=1)]
+    "make",
+    [
+        CYCLE,
+        partial(CyclicLR, base_lr=0.1, max_lr=1),
+        IN_TURN,
+        composed(ChainedScheduler, partial(ExponentialLR, gamma=0.9), IN_TURN),
+        partial(AfterWarmUp, after=CYCLE),
+    ],
 )
 def test_schedules_that_count_steps_are_stepped_at_each_step(make):
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
     intervals = [with_schedule(optimizer, make, one)["lr_scheduler"]["interval"] for one in (None, "epoch", "step")]
     assert intervals == ["step", "epoch", "step"]
-    others = (partial(LinearLR, total_iters=3), partial(ExponentialLR, gamma=0.9))
+    others = RISE, composed(SequentialLR, RISE, partial(ExponentialLR, gamma=0.9), milestones=[3])
     assert [with_schedule(optimizer, one, None)["lr_scheduler"]["interval"] for one in others] == ["epoch", "epoch"]
 
 

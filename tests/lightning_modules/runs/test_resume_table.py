@@ -57,8 +57,8 @@ class Scheduled(TinyModule):
 
 
 def warm_up(optimizer):
-    parts = [schedulers.LinearLR(optimizer, 0.1, 1.0, 2), schedulers.CosineAnnealingLR(optimizer, 8)]
-    return schedulers.SequentialLR(optimizer, parts, [2])
+    parts = [schedulers.LinearLR(optimizer, 0.1, 1.0, 2), schedulers.OneCycleLR(optimizer, 0.3, total_steps=20)]
+    return schedulers.ChainedScheduler([schedulers.SequentialLR(optimizer, parts, [2])], optimizer)
 
 
 SCHEDULERS = {
