@@ -98,6 +98,7 @@ setup(
         "ray": RAY,
         "test": TEST,
         "bench": BENCH,
+        "docs": ["griffelib>=2.0", "latex2mathml>=3.77", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
         "dev": [*TEST, "mypy>=1.15", "ruff>=0.12", "types-PyYAML>=6.0"],
     },
     classifiers=[

@@ -45,7 +45,10 @@ def spocu(
 
 
 class SPOCU(nn.Module):
-    r"""Scaled polynomial constant unit (Kiseľák et al. 2020, `doi 10.1007/s00521-020-05182-1`_, with its `erratum`_).
+    r"""Scaled polynomial constant unit (Kiseľák et al. 2020).
+
+    See `the paper <https://doi.org/10.1007/s00521-020-05182-1>`_ with
+    `its erratum <https://doi.org/10.1007/s00521-020-05412-6>`_.
 
     .. math::
         s(x) = \alpha\, h(x / \gamma + \beta) - \alpha\, h(\beta), \qquad r(z) = z^3 (z^5 - 2 z^4 + 2)
@@ -82,9 +85,6 @@ class SPOCU(nn.Module):
         tensor([-1.5838,  0.0000,  1.2620])
         >>> [name for name, _ in SPOCU(trainable=True).named_parameters()]
         ['alpha', 'beta', 'gamma']
-
-    .. _doi 10.1007/s00521-020-05182-1: https://doi.org/10.1007/s00521-020-05182-1
-    .. _erratum: https://doi.org/10.1007/s00521-020-05412-6
     """
 
     alpha: float | Tensor

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
 CODE = re.compile(r"^```python\n# (\w+):[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXAMPLES = {
     f"{page.stem}-{package}": (package, code)
