@@ -30,7 +30,8 @@ from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from .two_pass import PerturbingOptimizer, TwoPassMixin
+from .perturbing import PerturbingOptimizer
+from .two_pass import TwoPassMixin
 
 _HOOKS = (
     "on_train_batch_start",

@@ -6,7 +6,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -16,34 +16,8 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from .accumulation import as_mean, batches_in_window, make_mean
+from .perturbing import PerturbingOptimizer, perturbs_next
 from .restoring import restored
-
-
-@runtime_checkable
-class PerturbingOptimizer(Protocol):
-    """A `torch.optim.Optimizer` that steps along the gradient at perturbed weights, as SAM does.
-
-    Attributes:
-        base_optimizer: The optimizer that takes the step.
-        sharpness: Second loss minus first loss of the last step; set by `TwoPassMixin`.
-        sync_perturbation: Average the first gradient over data-parallel processes, or perturb each by its own (False).
-    """
-
-    base_optimizer: Optimizer
-    sharpness: Tensor | None
-    sync_perturbation: bool
-
-    def perturbed(self, wait: bool = True) -> AbstractContextManager[bool]:
-        """Perturb the weights in the `with` block; yield False if the gradient does not allow it.
-
-        With `wait=False` it may yield True before the gradient is known, and skip the step in `descent`.
-        """
-
-    def skip_step(self) -> None:
-        """Restore the weights in the block of `perturbed`, because another process cannot take the step."""
-
-    def descent(self) -> AbstractContextManager[None]:
-        """Make `step` the base optimizer's in the `with` block."""
 
 
 class TwoPassMixin(LightningModule):
@@ -210,7 +184,8 @@ class TwoPass:
         optimizer: Any = wrapped.optimizer
         try:
             if closure is not None:  # otherwise the gradients are there
-                with _unsynchronised(self._strategy, not getattr(optimizer, "sync_perturbation", True)):
+                alone = perturbs_next(optimizer) and not getattr(optimizer, "sync_perturbation", True)
+                with _unsynchronised(self._strategy, alone):
                     closure()
             make_mean(self.module.trainer, optimizer)
             if not self._window:
@@ -242,16 +217,17 @@ class TwoPass:
 
     def _step_twice(self, optimizer: Any, first: Tensor) -> None:
         strategy = self._strategy
-        scaler = _scaler(strategy)
-        if scaler is not None:  # it unscales an optimizer once per step, which the strategy does for `optimizer` below
+        scaler, perturbs = _scaler(strategy), perturbs_next(optimizer)
+        # It unscales an optimizer once per step, which the strategy does for `optimizer` below.
+        if scaler is not None and perturbs:
             scaler.unscale_(optimizer.base_optimizer)
         # Processes agree on the step, and so does a scaler, before it is taken.
         with optimizer.perturbed(wait=scaler is not None or self.module.trainer.world_size > 1) as climbed:
             everywhere = strategy.reduce_boolean_decision(climbed)
-            if everywhere:
+            if everywhere and perturbs:
                 optimizer.zero_grad()
                 optimizer.sharpness = self._replay() - first
-            elif climbed:
+            elif climbed and not everywhere:
                 optimizer.skip_step()
         if not everywhere and scaler is not None:  # put an inf into the gradients so that it skips this step everywhere
             gradients = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
@@ -261,7 +237,7 @@ class TwoPass:
             with optimizer.descent(), optimizer.register_step_pre_hook(lambda *_: steps.append(None)):
                 strategy.optimizer_step(optimizer, lambda: first)
             if everywhere and not steps and hasattr(optimizer, "skipped_steps"):
-                optimizer.skipped_steps += 1  # by the scaler: the second gradient is not finite
+                optimizer.skipped_steps += 1  # by the scaler: the descent's gradient is not finite
 
     def _mean(self, losses: list[Tensor]) -> Tensor:
         return torch.stack(losses).sum() / batches_in_window(self.module.trainer)

@@ -39,6 +39,13 @@ def check_not_negative(group: dict[str, Any], *names: str) -> None:
             raise ValueError(f"{name} must be finite and at least 0, found {group[name]}")
 
 
+def check_period(**periods: Any) -> None:
+    """Refuse numbers of steps that are not whole or below 1."""
+    for name, value in periods.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}")
+
+
 def check_parameters(optimizer: str, group: dict[str, Any], whole: bool = False) -> None:
     """Refuse complex parameters, and with `whole` the parts of parameters that FSDP1 has flattened and cut."""
     for p in group["params"]:

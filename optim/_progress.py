@@ -18,23 +18,31 @@ class Progress:
     """State of a step of SAM, besides that of the base optimizer.
 
     One object, because Lightning and Fabric wrap an optimizer in an object that has its methods, but attributes of its
-    own. The first three attributes are SAM's.
+    own. The first four attributes are SAM's.
     """
 
     sharpness: Tensor | None = None
     skipped_steps: int = 0
     is_perturbed: bool = False
+    steps: int = 0
     skips: bool = False  # a gradient is not finite
     descends: bool = False  # `SAM.step` is the base optimizer's
     checks: bool = False  # and is skipped if its gradient is not finite
     _perturbed: list[Tensor] = field(default_factory=list)
     _copies: dict[Tensor, Tensor] = field(default_factory=dict)  # of the weights, allocated once
     _climb: Climb | None = None  # of the last step that kernels took
+    _stays: bool = False  # the last `climb` moved nothing
     _is_open: bool = False  # whether its gradient is finite is not known yet
 
-    def climb(self, groups: Groups, wait: bool) -> None:
-        """Move the weights to the worst nearby point; see `SAM.first_step`."""
-        self.sharpness, self.skips, self._perturbed = None, False, []
+    def climb(self, groups: Groups, wait: bool, moves: bool = True) -> None:
+        """Move the weights to the worst nearby point, or only check the gradients; see `SAM.first_step`."""
+        self.skips, self._perturbed, self._stays = False, [], not moves
+        if not moves:
+            self._is_open = False
+            self._skip(not math.isfinite(squared_norm(groups)))
+            self.is_perturbed = not self.skips
+            return
+        self.sharpness = None
         climb = self._climb = self._by_kernels(groups)
         if climb is not None and climb.fits:
             climb.start(groups, [_gradients(params) for _, params in groups])
@@ -99,7 +107,7 @@ class Progress:
         """Copy the weights back; a RuntimeError if they are not perturbed."""
         if not self.is_perturbed:
             raise RuntimeError("the weights are not perturbed: call first_step before")
-        if self._climb is not None and self._climb.fits:
+        if self._climb is not None and self._climb.fits and not self._stays:
             self._climb.restore()
         elif self._perturbed:
             torch._foreach_copy_([local(p) for p in self._perturbed], [self._copies[p] for p in self._perturbed])

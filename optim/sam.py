@@ -1,6 +1,5 @@
 """SAM: sharpness-aware minimization around any optimizer."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from ._common import check_not_negative, check_parameters, dense_gradient, keep_if_valid, refuse_automatic_optimization
+from ._common import check_period, dense_gradient, keep_if_valid, refuse_automatic_optimization
 from ._progress import Progress, squared_norm
-
-OPTIONS = ("rho", "adaptive", "eta")
+from ._sam_checks import OPTIONS, check_base, check_group
 
 
 def _of_progress(name: str) -> Any:
@@ -39,6 +37,9 @@ class SAM(Optimizer):
     `torch.amp.GradScaler` must `unscale_` the gradient of `second_step` (that of `first_step` may be scaled) and
     `update` after it. A LightningModule needs `lightning_modules.TwoPassMixin`, or manual optimization.
 
+    With `every=k` only the steps 0, k, 2k, ... are perturbed; those between are the base optimizer's along g(w), at
+    half the cost. A loop by hand asks `perturbs_next` before `first_step` and the second backward pass to save them.
+
     Args:
         params: Tensors to optimize, or dictionaries of parameter groups (with options of SAM or of the base optimizer).
         base_optimizer: Factory called with the parameter groups: an optimizer class or a partial of one. None is
@@ -49,12 +50,16 @@ class SAM(Optimizer):
         sync_perturbation: Used by the training loop under DDP: average the first gradient over ranks (True), or perturb
             each rank by its own (False: m-sharpness as in the paper, and one synchronisation less). The second gradient
             is averaged in any case.
+        every: Perturb the first step and every `every`-th one after it, at least 1. Skipped steps are not counted.
         **base_options: Options of the base optimizer, such as `lr`.
 
     Attributes:
         is_perturbed: Whether the weights are at :math:`w + \epsilon`, between `first_step` and `second_step`.
-        sharpness: Second loss minus first loss of the last `step`; None before it, or if it was skipped or had no loss.
+        sharpness: Second loss minus first loss of the last perturbed step; None before it, or if it was skipped or had
+            no loss.
         skipped_steps: Number of skipped steps; saved in the state dict.
+        steps: Number of steps taken; saved in the state dict.
+        perturbs_next: Whether the step to come, or the one in progress, is perturbed.
 
     Memory: besides the base optimizer's state, one copy of the parameters.
 
@@ -77,6 +82,7 @@ class SAM(Optimizer):
 
     sharpness = _of_progress("sharpness")
     skipped_steps = _of_progress("skipped_steps")
+    steps = _of_progress("steps")
     is_perturbed = _of_progress("is_perturbed")
 
     def __init__(
@@ -87,6 +93,7 @@ class SAM(Optimizer):
         adaptive: bool = False,
         eta: float = 0.01,
         sync_perturbation: bool = False,
+        every: int = 1,
         **base_options: Any,
     ) -> None:
         if not (base_optimizer is None or callable(base_optimizer)):
@@ -94,12 +101,13 @@ class SAM(Optimizer):
                 "base_optimizer must be a class such as torch.optim.SGD, found an instance of "
                 f"{type(base_optimizer).__name__}: give the class, and its options as keywords"
             )
-        self.sync_perturbation = sync_perturbation
+        check_period(every=every)
+        self.sync_perturbation, self.every = sync_perturbation, every
         self._progress = Progress()
         super().__init__(params, {"rho": rho, "adaptive": adaptive, "eta": eta})
         factory: Any = base_optimizer if base_optimizer is not None else partial(torch.optim.SGD, momentum=0.9)
         self.base_optimizer = factory(self.param_groups, **base_options)
-        _check_base(self.base_optimizer)
+        check_base(self.base_optimizer)
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # where some schedulers look for betas
         self._share()
 
@@ -108,8 +116,8 @@ class SAM(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: neither the copies of the weights nor the last sharpness."""
-        kept = {name: getattr(self, name) for name in ("defaults", "base_optimizer", "sync_perturbation")}
-        return {**kept, "_progress": Progress(skipped_steps=self.skipped_steps)}
+        kept = {name: getattr(self, name) for name in ("defaults", "base_optimizer", "sync_perturbation", "every")}
+        return {**kept, "_progress": Progress(skipped_steps=self.skipped_steps, steps=self.steps)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled optimizer; the base optimizer has loaded the groups and state of a state dict already."""
@@ -122,13 +130,13 @@ class SAM(Optimizer):
         # While torch's constructor runs, there is no base optimizer.
         add = self.base_optimizer.add_param_group if hasattr(self, "base_optimizer") else super().add_param_group
         add({**self.defaults, **param_group})
-        keep_if_valid(self.param_groups, _check)
+        keep_if_valid(self.param_groups, check_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base optimizer's state dict, with SAM's options in the groups, and `skipped_steps`."""
+        """Return the base optimizer's state dict, with SAM's options in the groups, `skipped_steps` and `steps`."""
 
         def of_base(_: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-            return {**self.base_optimizer.state_dict(), "skipped_steps": self.skipped_steps}
+            return {**self.base_optimizer.state_dict(), "skipped_steps": self.skipped_steps, "steps": self.steps}
 
         with self.register_state_dict_post_hook(of_base, prepend=True):  # the hooks of others get the result
             return super().state_dict()
@@ -138,7 +146,7 @@ class SAM(Optimizer):
 
         def into_base(_: Optimizer, state_dict: dict[str, Any]) -> None:
             of_base = dict(state_dict)
-            self.skipped_steps = of_base.pop("skipped_steps", 0)
+            self.skipped_steps, self.steps = of_base.pop("skipped_steps", 0), of_base.pop("steps", 0)
             saved, own = of_base["param_groups"], [{name: g[name] for name in OPTIONS} for g in self.param_groups]
             if len(saved) == len(own):  # a wrong number is torch's error
                 of_base["param_groups"] = [{**ours, **group} for ours, group in zip(own, saved, strict=True)]
@@ -148,9 +156,14 @@ class SAM(Optimizer):
         with self.register_load_state_dict_pre_hook(into_base):  # it gets the result of the hooks of others
             super().load_state_dict(state_dict)
 
+    @property
+    def perturbs_next(self) -> bool:
+        """Whether the step to come, or the one in progress, is perturbed."""
+        return bool(self.steps % self.every == 0)
+
     @torch.no_grad()
     def first_step(self, zero_grad: bool = False, wait: bool = True) -> bool:
-        """Move the weights to w + epsilon, along their present gradients.
+        """Move the weights to w + epsilon, along their present gradients; not at a step between those of `every`.
 
         Args:
             zero_grad: Clear the gradients afterwards.
@@ -158,7 +171,8 @@ class SAM(Optimizer):
                 weights stay where they are, and the step of the base optimizer is skipped and counted.
 
         Returns:
-            True if they were moved; False if a gradient is not finite: the step is skipped, also by its `second_step`.
+            True if the second gradient is to be computed (also where `every` leaves the weights in place); False if a
+            gradient is not finite: the step is skipped, also by its `second_step`.
 
         Raises:
             RuntimeError: If they are perturbed already.
@@ -166,7 +180,7 @@ class SAM(Optimizer):
         progress = self._progress
         if progress.is_perturbed:
             raise RuntimeError("first_step was called twice: call second_step (or restore) in between")
-        progress.climb(self._with_gradients(), wait)
+        progress.climb(self._with_gradients(), wait, moves=self.perturbs_next)
         if zero_grad:
             self.zero_grad()
         return progress.is_perturbed
@@ -186,7 +200,7 @@ class SAM(Optimizer):
 
     def second_step(self, zero_grad: bool = False) -> None:
         """Restore the weights and step along the present gradients, if they are finite; clear them with `zero_grad`."""
-        if self.is_perturbed or not self._progress.skips:
+        if self.is_perturbed or (self.perturbs_next and not self._progress.skips):
             self.restore()
         with self.descent():
             self._progress.checks = True
@@ -219,8 +233,9 @@ class SAM(Optimizer):
 
         Args:
             closure: Clears the gradients, computes the loss, calls backward and returns the loss; called twice, the
-                second time at the perturbed weights. None is allowed if all gradients are 0, which is how
-                torch.distributed.checkpoint makes an optimizer create its state.
+                second time at the perturbed weights (only once at a step that `every` does not perturb). None is
+                allowed if all gradients are 0, which is how torch.distributed.checkpoint makes an optimizer create its
+                state.
 
         Raises:
             ValueError: Without a closure.
@@ -238,6 +253,11 @@ class SAM(Optimizer):
         refuse_automatic_optimization("SAM", closure)
         with torch.enable_grad():
             first = closure()
+        if not self.perturbs_next:
+            with self.descent():
+                self._progress.checks = True
+                self._descend(None)
+            return first
         with self.perturbed(wait=False) as perturbed:
             if not perturbed:
                 return first
@@ -247,6 +267,7 @@ class SAM(Optimizer):
         if self._progress.settle():
             return first
         self.base_optimizer.step()
+        self.steps += 1
         if isinstance(first, Tensor) and isinstance(second, Tensor):
             self.sharpness = second.detach() - first.detach()
         return first
@@ -257,23 +278,8 @@ class SAM(Optimizer):
         if progress.checks and not progress.skips:
             progress.skips = not math.isfinite(squared_norm(self._with_gradients()))
             progress.skipped_steps += progress.skips
-        return None if progress.skips else self.base_optimizer.step(closure)
-
-
-def _check(group: dict[str, Any]) -> None:
-    """Refuse bad options and parameters of a group."""
-    check_parameters("SAM", group, whole=True)
-    check_not_negative(group, "rho", "eta")
-
-
-def _check_base(base: Any) -> None:
-    """Refuse what is no optimizer, or one that cannot step for SAM."""
-    name = type(base).__name__
-    if not isinstance(base, Optimizer):
-        raise ValueError(f"base_optimizer must make a torch.optim.Optimizer, found an instance of {name}: give a class")
-    for option in OPTIONS:
-        if option in base.defaults:
-            raise ValueError(f"base_optimizer {name} has an option {option}, as SAM has: choose another optimizer")
-    closure = inspect.signature(base.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        raise ValueError(f"base_optimizer {name} evaluates the loss itself: choose one whose step needs no closure")
+        if progress.skips:
+            return None
+        loss = self.base_optimizer.step(closure)
+        progress.steps += 1
+        return loss

@@ -38,8 +38,8 @@ def results(tmp_path_factory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-def twin(sync: bool, broken: bool = False) -> list[Tensor]:
-    """Two epochs of the slow twin, whose processes climb together or each by itself."""
+def twin(sync: bool, broken: bool = False, every: int = 1) -> list[Tensor]:
+    """Two epochs of the slow twin, whose processes climb together or each by itself, in every `every`-th step."""
     model = ranks.network(ranks.CLASSES, ranks.SHAPE, None).double()
     names = [name for name, _ in model.named_parameters()]
 
@@ -49,7 +49,7 @@ def twin(sync: bool, broken: bool = False) -> list[Tensor]:
 
     slow = SlowSAM(list(model.parameters()), lambda w: torch.zeros(()), lr=0.2, rho=0.3)
     parts = [[batches[i : i + 2] for i in (0, 2, 4)] for batches in (list(ranks.Batches(rank)) for rank in (0, 1))]
-    for windows in 2 * list(zip(*parts, strict=True)):
+    for step, windows in enumerate(2 * list(zip(*parts, strict=True))):
         if broken and windows[0] is parts[0][1]:
             continue
         grads = []
@@ -60,7 +60,7 @@ def twin(sync: bool, broken: bool = False) -> list[Tensor]:
             grads = 2 * [[(a + b) / 2 for a, b in zip(*grads, strict=True)]]
         descents = []
         for window, grad in zip(windows, grads, strict=True):
-            epsilon = perturbation(slow.weights, grad, slow.rho, None)
+            epsilon = perturbation(slow.weights, grad, slow.rho if step % every == 0 else 0.0, None)
             slow.loss = functools.partial(lambda w, window: loss(w, window), window=window)
             descents.append(slow.gradient([w + e for w, e in zip(slow.weights, epsilon, strict=True)])[1])
         slow.descend([(a + b) / 2 for a, b in zip(*descents, strict=True)])
@@ -75,6 +75,12 @@ def test_ddp_climbs_apart_or_together(results: list[dict[str, Any]], sync: bool)
     torch.testing.assert_close(first, twin(sync), rtol=1e-9, atol=1e-12)
     for result in results:
         torch.testing.assert_close(result[f"own {sync}"], first, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_ddp_averages_the_gradient_of_a_step_that_is_not_perturbed(results: list[dict[str, Any]]) -> None:
+    assert all(map(torch.equal, results[0]["every"], results[1]["every"]))
+    torch.testing.assert_close(results[0]["every"], twin(False, every=2), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.slow

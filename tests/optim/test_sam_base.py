@@ -145,7 +145,7 @@ def test_hooks_of_state_dicts_are_called_once_and_see_the_whole() -> None:
     assert calls == [
         "sam save",
         "base save",
-        "saved ['count', 'param_groups', 'skipped_steps', 'state']",
+        "saved ['count', 'param_groups', 'skipped_steps', 'state', 'steps']",
         "load 1",
         "base loaded",
         "sam loaded",

@@ -69,9 +69,9 @@ class Sharded(ImageClassifier):
                 fully_shard(layer, mesh=mesh)
 
 
-def optimizer(params: Any, name: str, sync: bool = False) -> Optimizer:
+def optimizer(params: Any, name: str, sync: bool = False, every: int = 1) -> Optimizer:
     if name == "SAM":
-        return SAM(params, functools.partial(SGD, lr=0.2, momentum=0.9), rho=0.3, sync_perturbation=sync)
+        return SAM(params, functools.partial(SGD, lr=0.2, momentum=0.9), rho=0.3, sync_perturbation=sync, every=every)
     if name == "ASAM":
         return SAM(params, functools.partial(LAMB, lr=0.05), rho=0.3, adaptive=True)
     return {"LAMB": functools.partial(LAMB, lr=0.05), "COCOB": COCOB}[name](params)
@@ -92,8 +92,8 @@ def train(
     return [p.detach().clone() for p in whole], trainer
 
 
-def factory(name: str, sync: bool = False) -> Any:
-    make = functools.partial(optimizer, name=name, sync=sync)
+def factory(name: str, sync: bool = False, every: int = 1) -> Any:
+    make = functools.partial(optimizer, name=name, sync=sync, every=every)
     return make
 
 
@@ -110,6 +110,8 @@ def main() -> None:
         results[f"ddp {sync}"], _ = train(ImageClassifier, factory("SAM", sync), strategy, Batches(rank), devices=RANKS)
         strategy = DDPStrategy(process_group_backend="gloo")
         results[f"own {sync}"], _ = train(Own, factory("SAM", sync), strategy, Batches(rank), devices=RANKS)
+    strategy = DDPStrategy(process_group_backend="gloo")
+    results["every"], _ = train(Own, factory("SAM", every=2), strategy, Batches(rank), devices=RANKS)
     # One process's third batch is broken: both must leave out the step.
     strategy = DDPStrategy(process_group_backend="gloo")
     batches = Batches(rank, broken=2 if rank == 1 else None)
