@@ -25,7 +25,7 @@ from _compare.progress import make_runs, print_results
 from _compare.ray import Ray
 from _compare.results import OTHERS, gather, measure, write_all
 from _compare.runs import Task
-from _compare.tensorboard import announce
+from _compare.tensorboard import announce, shown
 
 DEFAULT_AXIS = Axis("optimizer", ("Adam", "LAMB(lr=0.01)", "COCOB"))
 DEFAULT_EPOCHS = 10
@@ -80,7 +80,7 @@ def compare(
     with only_one_comparison(folder):
         words = {one.name: one.words for one in combinations}
         tasks = [
-            Task(name, run_seed, folder / place, words[name], threads, Path.cwd())
+            Task(name, run_seed, folder / place, words[name], threads, Path.cwd(), shown(combinations))
             for (name, run_seed), place in run_folders(combinations, chosen).items()
         ]
         announce(folder, combinations, chosen, dict.fromkeys((metric, *OTHERS)))

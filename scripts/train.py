@@ -17,12 +17,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from pytorch_lightning.callbacks import BatchSizeFinder, EarlyStopping, Timer
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -30,16 +29,16 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from _common.cli import split
 from _common.console import print_rows, say
 from _common.errors import one_line, one_line_errors, quiet_lightning
-from _common.run import Run, flatten, shell, write_json
+from _common.run import Run, shell, write_json
 from _common.trust import trusting
 from _train.command_line import TrainCLI
 from _train.export import export_onnx, typed_export
 from _train.find_run import find_run, first_process
+from _train.settings import log_settings
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.checkpoint_io import load_matching, read_checkpoint
-from lightning_modules.runs.loggers import CSVLog
 from lightning_modules.runs.unsaved_state import has_stopped
 
 EXPECTED = (
@@ -52,8 +51,8 @@ EXPECTED = (
 """Lightning warnings that are expected here, as regular expressions."""
 
 
-def main(args: list[str] | None = None) -> TrainCLI:
-    """Run the command line `args` (the process's own by default)."""
+def main(args: list[str] | None = None, shown: Sequence[str] = ()) -> TrainCLI:
+    """Run the command line `args` (the process's own by default); `shown` are the options that a comparison varies."""
     words = list(sys.argv[1:] if args is None else args)
     if words[:1] in (["-h"], ["--help"]):
         print(__doc__)
@@ -64,7 +63,7 @@ def main(args: list[str] | None = None) -> TrainCLI:
         with ending(cli, run, words), run.only_trainer() if cli.command == "fit" and first_process() else nullcontext():
             cli.build(run)  # builds data, network and trainer
             if cli.command == "fit":
-                fit(cli)
+                fit(cli, shown)
             elif cli.command == "predict":
                 predict(cli)
             else:
@@ -76,7 +75,7 @@ def main(args: list[str] | None = None) -> TrainCLI:
         return cli
 
 
-def fit(cli: TrainCLI) -> None:
+def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
     """Train, test the best weights, and write the results."""
     rank_zero_only(cli.run.remove_half_written)()
     rank_zero_only(cli.run.save_config)(cli.config_text())
@@ -111,7 +110,10 @@ def fit(cli: TrainCLI) -> None:
     if cli.config.export == "onnx" and first_process():
         with noting_refusal(missing):
             export(cli)
-    write_results(cli, results, loggers, best, more, missing)
+    with noting_refusal(missing):
+        rank_zero_only(write_json)(cli.run.folder / "results.json", results)
+    rank_zero_only(log_settings)(cli, shown, results, loggers)
+    rank_zero_only(print_end)(cli, results, best, more)
     missing += [f"{path} is not the newest: {reason}" for path, reason in cli.checkpoint_io.failed.items()]
     if missing:
         raise OSError(f"the run has ended, but not all was written: {'; '.join(missing)}")
@@ -208,27 +210,8 @@ def evaluate(cli: TrainCLI, command: str, checkpoint: str | None) -> dict[str, f
     return {name: value for split in splits for name, value in split.items()}
 
 
-@rank_zero_only
-def write_results(
-    cli: TrainCLI, results: dict[str, Any], loggers: list[Any], best: str, more: str, missing: list[str]
-) -> None:
-    """Write results.json and the hyperparameters, print the results and the commands to run next."""
-    with noting_refusal(missing):
-        write_json(cli.run.folder / "results.json", results)
-    keys = ("seed_everything", "data", "model", "optimizer", "lr_scheduler")
-    settings = flatten({key: cli.config.clone()[key] for key in keys})
-    settings |= {name: cli.config.trainer[name] for name in ("max_epochs", "max_steps")}
-    final = {f"final/{name}": value for name, value in results.items() if name != "parameters"}
-    for logger in loggers:
-        if getattr(logger, "dropped", 0):
-            say(f"warning: {logger.save_dir}: {logger.dropped} writes of {logger.name or 'tensorboard'} were refused")
-        if isinstance(logger, TensorBoardLogger | CSVLog):  # no other logger takes metrics with the hyperparameters
-            step = cli.trainer.global_step if isinstance(logger, TensorBoardLogger) else None
-            logger.log_hyperparams(settings, final, step)
-        else:
-            logger.log_hyperparams(settings)
-            logger.log_metrics(final, step=cli.trainer.global_step)
-        logger.save()
+def print_end(cli: TrainCLI, results: dict[str, Any], best: str, more: str) -> None:
+    """Print the results and the commands to run next."""
     print_metrics("best checkpoint on the test split" if best else "last weights on the test split", results)
     say(f"run         {cli.run.folder}")
     cli.run.watch(cli.run.folder.parent)

@@ -5,7 +5,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from .columns import columns
 from .event_file import EventWriter
 
 
@@ -193,7 +194,7 @@ class TensorBoardLog(TensorBoardLogger):
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
         """Write `params` together with `metrics`, except the speed, at a step of the training; without, nothing.
 
-        No list of columns is written: the tab would take them from one run, and hide what only others have.
+        The tab has a column for every setting of any run, unless `log_columns` has chosen some.
         """
         metrics = {name: value for name, value in (metrics or {}).items() if not name.startswith("final/train/")}
         if not metrics:
@@ -203,6 +204,15 @@ class TensorBoardLog(TensorBoardLogger):
             self.experiment.add_scalar(card(name), float(value), step)  # the first one opens the file
         for summary in (start, end):
             self.experiment.file_writer.add_summary(summary)
+
+    @rank_zero_only
+    def log_columns(
+        self, settings: Mapping[str, Sequence[object]], metrics: Sequence[str], first: Sequence[str] = ()
+    ) -> None:
+        """Choose the columns of the HParams tab: see `columns`. Call it after `log_hyperparams`."""
+        self.experiment.file_writer.add_summary(
+            columns(settings, {card(f"final/{name}"): name for name in metrics}, first)
+        )
 
     @rank_zero_only
     def save(self) -> None:

@@ -35,6 +35,7 @@ class Task:
     words: tuple[str, ...]  # command line of train.py without fit, seed and folder
     threads: int  # PyTorch's; fixed, because a sum's order of additions depends on their number
     start: Path  # working directory, to which relative paths in the words refer
+    shown: tuple[str, ...]  # settings that TensorBoard's HParams tab shows
     gpu: str | None = None  # value of CUDA_VISIBLE_DEVICES; None leaves it unchanged
 
     @property
@@ -86,7 +87,7 @@ def _end_with_parent() -> None:
 def _train(task: Task) -> None:
     words = _words(task)
     try:
-        cli = train.main(words)
+        cli = train.main(words, task.shown)
     except SystemExit as stopped:
         if stopped.code in (130, 143):  # stopped by a signal: neither finished nor failed
             raise

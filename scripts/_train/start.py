@@ -56,12 +56,9 @@ def data(trainer: Any) -> str:
 
 def optimizer(trainer: pl.Trainer, module: Any) -> str:
     """Return the optimizer, its learning rate, and its schedule."""
-    made: Any = trainer.optimizers[0]
-    base = getattr(made, "base_optimizer", None)
-    name = type(made).__name__ + (f" around {type(base).__name__}" if base is not None else "")
-    group = made.param_groups[0]
-    rate = group.get("max_lr", group.get("initial_lr", group.get("lr")))
-    rate = "no learning rate" if rate is None else f"learning rate {float(rate):.6g}"
+    made = trainer.optimizers[0]
+    rate = learning_rate(made)
+    shown = "no learning rate" if rate is None else f"learning rate {rate:.6g}"
     configs = trainer.lr_scheduler_configs
     if not configs:
         schedule = "constant (--lr_scheduler NAME; the one-cycle schedule belongs to the default optimizer)"
@@ -69,7 +66,20 @@ def optimizer(trainer: pl.Trainer, module: Any) -> str:
         schedule = "one cycle over the whole training"
     else:
         schedule = f"{type(configs[0].scheduler).__name__}, stepped each {configs[0].interval}"
-    return f"{name}, {rate}; schedule: {schedule}"
+    return f"{optimizer_name(made)}, {shown}; schedule: {schedule}"
+
+
+def optimizer_name(made: Any) -> str:
+    """Return the class of an optimizer, and of the one that it is around."""
+    base = getattr(made, "base_optimizer", None)
+    return type(made).__name__ + (f" around {type(base).__name__}" if base is not None else "")
+
+
+def learning_rate(made: Any) -> float | None:
+    """Return the learning rate of an optimizer's first group, which a schedule may have changed; None without one."""
+    group = made.param_groups[0]
+    rate = group.get("max_lr", group.get("initial_lr", group.get("lr")))
+    return None if rate is None else float(rate)
 
 
 def device(trainer: pl.Trainer) -> str:

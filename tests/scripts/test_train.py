@@ -15,6 +15,7 @@ import torch
 import yaml
 from sklearn.metrics import accuracy_score, log_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 import train
 from datamodules import DigitsDataModule
@@ -57,6 +58,13 @@ def without_checksum(config):
     first, second, rest = config.split("\n", 2)
     assert second.startswith("# checksum ")
     return f"{first}\n{rest}"
+
+
+SETTINGS = {
+    "optimizer": "AdamW", "learning_rate": 5e-3, "backbone": "TwoLayerNet", "activation": "LeakyReLU",
+    "batch_size": 128, "epochs": 2, "data": "DigitsDataModule", "seed": 0,
+    "options": "model.activation.negative_slope=0.3 data.crop_padding=1 data.watch_test=True",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +130,14 @@ def test_event_files_hold_the_curves_images_graph_and_hyperparameters(trained):
     assert events.Tags()["graph"]
     results = json.loads((trained / "results.json").read_text())
     assert events.Scalars("results/test/accuracy")[0].value == pytest.approx(results["test/accuracy"])
-    session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    assert b"model.activation" in session or b"model" in session
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    shown = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert {name: value.string_value or value.number_value for name, value in shown.items()} == SETTINGS
+    content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    columns = metadata.parse_experiment_plugin_data(content)
+    assert {info.name for info in columns.hparam_infos} == set(SETTINGS)  # of every run
+    assert all(info.WhichOneof("domain") is None for info in columns.hparam_infos)  # other runs have other values
+    assert [info.name.tag for info in columns.metric_infos][:1] == ["results/test/accuracy"]
 
 
 def test_the_real_tensorboard_shows_it(trained):
