@@ -27,7 +27,7 @@ class CIFAR10DataModule(TorchvisionDataModule):
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
         """Return the images, uint8 `[N, 3, 32, 32]`, and labels of the training or test set."""
         try:
-            dataset = CIFAR10(self.data_dir, train=part == "train")
+            dataset = self.dataset(self.data_dir, train=part == "train")
         except RuntimeError as error:
             raise self._reason() from error
         # torchvision's [N, H, W, C] is a view of the file's [N, C, H, W].
@@ -36,17 +36,18 @@ class CIFAR10DataModule(TorchvisionDataModule):
 
     def _reason(self) -> ValueError | FileNotFoundError:
         """Return an error that names the file torchvision refuses, and the reason."""
-        folder = Path(self.data_dir) / CIFAR10.base_folder
-        meta = [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]
-        for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, meta]:
+        source = self.dataset
+        folder = Path(self.data_dir) / source.base_folder
+        meta = [source.meta["filename"], source.meta["md5"]]
+        for name, md5 in [*source.train_list, *source.test_list, meta]:
             if not (folder / name).is_file():
                 return FileNotFoundError(
-                    f"CIFAR-10's file {folder / name} is missing; name the folder above {CIFAR10.base_folder} with "
+                    f"{self.title}'s file {folder / name} is missing; name the folder above {source.base_folder} with "
                     "--data.data_dir, or fetch it with --data.download true"
                 )
             if not check_integrity(folder / name, md5):
                 return ValueError(
-                    f"CIFAR-10's file {folder / name} is corrupt: its MD5 is not {md5}; "
+                    f"{self.title}'s file {folder / name} is corrupt: its MD5 is not {md5}; "
                     "fetch it with --data.download true"
                 )
-        return ValueError(f"CIFAR-10 in {folder} cannot be read; delete it and fetch it with --data.download true")
+        return ValueError(f"{self.title} in {folder} cannot be read; delete it and fetch it with --data.download true")

@@ -25,12 +25,12 @@ class MNISTDataModule(TorchvisionDataModule):
         """Return the images, uint8 `[N, 1, 28, 28]`, and the labels of the training or test set."""
         stem = "train" if part == "train" else "t10k"
         try:
-            dataset = MNIST(self.data_dir, train=part == "train")
+            dataset = self.dataset(self.data_dir, train=part == "train")
         except RuntimeError as error:
             if "not found" not in str(error):
                 raise self._corrupt(stem, error) from error
             raise FileNotFoundError(
-                f"MNIST's four files are not in {self.data_dir}/MNIST/raw; name their folder with --data.data_dir, "
+                f"{self.title}'s four files are not in {self._folder}; name the folder above with --data.data_dir, "
                 "or fetch them with --data.download true"
             ) from error
         except (ValueError, TypeError, AssertionError, KeyError) as error:  # torchvision's reader has no error class
@@ -42,8 +42,12 @@ class MNISTDataModule(TorchvisionDataModule):
             raise self._corrupt(stem, f"a label {int(labels.max())}")
         return images.unsqueeze(1), labels.long()
 
+    @property
+    def _folder(self) -> str:
+        return f"{self.data_dir}/{self.dataset.__name__}/raw"
+
     def _corrupt(self, stem: str, reason: object) -> ValueError:
         return ValueError(
-            f"MNIST's {stem}-images-idx3-ubyte or {stem}-labels-idx1-ubyte in {self.data_dir}/MNIST/raw is corrupt "
+            f"{self.title}'s {stem}-images-idx3-ubyte or {stem}-labels-idx1-ubyte in {self._folder} is corrupt "
             f"({str(reason) or 'its size is wrong'}); delete both and fetch them with --data.download true"
         )

@@ -30,12 +30,16 @@ class TorchvisionDataModule(ImageDataModule):
         self.download = download
         self.classes = list(self.class_names)
 
+    def fetch(self) -> None:
+        """Download the files that are missing."""
+        self.dataset(self.data_dir, download=True)
+
     def prepare_data(self) -> None:
         """Download the files if `download` is set."""
         if not self.download:
             return
         try:
-            self.dataset(self.data_dir, download=True)
+            self.fetch()
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise OSError(

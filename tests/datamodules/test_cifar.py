@@ -1,56 +1,19 @@
 """CIFAR-10 through torchvision's own code, on small files in the real layout."""
 
-import hashlib
-import pickle
-import struct
-from typing import ClassVar
-
 import numpy as np
 import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
 from datamodules import CIFAR10DataModule
+from reference.torchvision_files import write_cifar
 
-CIFAR_FILES = {"data_batch_1": 30, "data_batch_2": 20, "data_batch_3": 30, "data_batch_4": 20, "data_batch_5": 20}
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes strings and bytes as Python 2 did, which wrote CIFAR-10's files."""
-
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
-
-    def save_binstring(self, content):
-        data = content if isinstance(content, bytes) else content.encode("latin1")
-        self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
-        self.memoize(content)
-
-    dispatch[str] = dispatch[bytes] = save_binstring
+CIFAR_FILES = {f"data_batch_{i}": count for i, count in enumerate((30, 20, 30, 20, 20), 1)} | {"test_batch": 40}
 
 
 def small(folder, monkeypatch):
-    """120 + 40 images in CIFAR-10's pickle layout, with their checksums given to torchvision."""
-    files = folder / CIFAR10.base_folder
-    files.mkdir()
-    rng = np.random.default_rng(2)
-
-    def write(name, content):
-        with open(files / name, "wb") as file:
-            Python2Pickler(file, protocol=2).dump(content)
-        return hashlib.md5((files / name).read_bytes()).hexdigest()
-
-    def batch(name, count):
-        data = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        labels = (np.arange(count) % 10).tolist()
-        names = [f"{i}.png" for i in range(count)]
-        return [name, write(name, {"data": data, "labels": labels, "batch_label": name, "filenames": names})]
-
-    monkeypatch.setattr(CIFAR10, "train_list", [batch(name, count) for name, count in CIFAR_FILES.items()])
-    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch", 40)])
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    meta = write("batches.meta", {"label_names": names, "num_cases_per_batch": 30, "num_vis": 3072})
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": meta})
-    return {"data_dir": str(folder), "val_size": 20}
+    """120 + 40 images in CIFAR-10's pickle layout."""
+    return write_cifar(folder, monkeypatch, CIFAR10, CIFAR_FILES, "labels", CIFAR10DataModule.class_names)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torchvision.datasets import MNIST
 
 from datamodules import MNISTDataModule
+from reference.torchvision_files import write_mnist
 
 # Read when pytest collects: the tests themselves run without DATA_DIR.
 REAL = os.environ.get("DATA_DIR", "data")
@@ -18,15 +18,7 @@ REAL = os.environ.get("DATA_DIR", "data")
 
 def small(folder, monkeypatch):
     """120 + 40 images in MNIST's format."""
-    raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    for stem, count in (("train", 120), ("t10k", 40)):
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        (raw / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, count, 28, 28) + images.tobytes())
-        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + labels.tobytes())
-    return {"data_dir": str(folder), "val_size": 20}
+    return write_mnist(folder)
 
 
 @pytest.fixture

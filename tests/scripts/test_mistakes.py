@@ -23,7 +23,7 @@ WORDS = {
     "--data.batch_size 1.5": "--data.batch_size: expected int, found 1.5",
     "--data.val_size nan": "--data.val_size: expected int or float, found nan",
     "--data torch.nn.ReLU": "--data must be a LightningDataModule, found torch.nn.ReLU",
-    "--data NopeDataModule": "unknown data module 'NopeDataModule': the nearest are MNISTDataModule",
+    "--data NopeDataModule": "unknown data module 'NopeDataModule': the nearest are SVHNDataModule, MNISTDataModule",
     "--trainer.callbacks EarlyStopping": "--trainer.callbacks EarlyStopping needs monitor: add --trainer.callbacks.mon",
     "--trainer.callbacks EarlyStoppin": "--trainer.callbacks: expected the name or import path of a Callback, found",
     "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/nll --trainer.callbacks.patience x": (
