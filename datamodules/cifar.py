@@ -1,7 +1,7 @@
 """CIFAR-10."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
 from .torchvision_set import TorchvisionDataModule
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 class CIFAR10DataModule(TorchvisionDataModule):
@@ -18,7 +20,7 @@ class CIFAR10DataModule(TorchvisionDataModule):
     """
 
     dataset, title = CIFAR10, "CIFAR-10"
-    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    class_names: ClassVar[tuple[str, ...]] = tuple(CLASSES)
     num_classes = 10
     image_shape = (3, 32, 32)
     mean = (0.4914, 0.4822, 0.4465)
