@@ -57,7 +57,7 @@ class Shards(Exchange):
 
     def add(self, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the sum of an array over the processes."""
-        total = torch.from_numpy(np.ascontiguousarray(numbers)).to(self._device)
+        total = torch.from_numpy(np.ascontiguousarray(numbers).reshape(numbers.shape)).to(self._device)  # also 0-d
         dist.all_reduce(total)
         return total.cpu().numpy()
 

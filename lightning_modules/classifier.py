@@ -19,7 +19,8 @@ from .callbacks.weight_average import WeightAverage
 from .capturing import Captured, captured
 from .compiling import Compiled, compiled, is_worth_compiling
 from .epoch_sums import EpochSums
-from .metrics import METRICS, Metric, label_errors
+from .label_checks import LabelChecks, label_errors
+from .metrics import METRICS, Metric
 from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
 from .runs.checked_loading import CheckedLoading
 from .two_pass import TwoPassMixin
@@ -27,7 +28,7 @@ from .two_pass import TwoPassMixin
 Batch = tuple[Tensor, Tensor] | list[Tensor]
 
 
-class ImageClassifier(TwoPassMixin, CheckedLoading):
+class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
     """Trains any network that maps images to logits, with cross-entropy.
 
     A batch is `(images, labels)`: float `[N, *image_shape]`, normalised, and int64 `[N]`. The loss is
@@ -133,8 +134,7 @@ class ImageClassifier(TwoPassMixin, CheckedLoading):
         self._metrics = {name: metric for name, metric in self.metrics.items() if metric(*example) is not None}
         self._train_sums = EpochSums(self._metrics, loss=True)
         self._eval_sums: dict[str, EpochSums] = {}
-        self._average: WeightAverage | None = None
-        self._loaded_sums: Tensor | None = None
+        self._average, self._loaded_sums = cast(WeightAverage | None, None), cast(Tensor | None, None)
         self._compiled, self._captured = cast(Compiled | None, None), cast(Captured | None, None)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .metrics import Metric, label_errors
+from .label_checks import label_errors
+from .metrics import Metric
 
 _HELD = 2**16  # logits: 65 batches of 100 examples of 10 classes, a quarter of a megabyte
 

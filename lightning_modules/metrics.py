@@ -5,8 +5,7 @@ This is the place to add one: a function, its line in `METRICS`, and in `HIGHER_
 `compare.py --metric` knows it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import torch
@@ -60,15 +59,3 @@ def direction(name: str, metrics: Mapping[str, Metric] = METRICS) -> Literal["mi
     short = name.rpartition("/")[2]
     higher = getattr(metrics.get(short), "higher_is_better", HIGHER_IS_BETTER.get(short))
     return None if higher is None else "max" if higher else "min"
-
-
-@contextmanager
-def label_errors(labels: Tensor, num_classes: int) -> Iterator[None]:
-    """Explain torch's own error about a label without a logit, which the CPU raises."""
-    try:
-        yield
-    except IndexError:
-        raise ValueError(
-            f"labels must be below {num_classes}, the number of logits, found labels from {int(labels.min())} to "
-            f"{int(labels.max())}: set num_classes (now {num_classes}) to the data's"
-        ) from None

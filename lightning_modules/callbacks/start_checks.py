@@ -9,6 +9,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
+from ..label_checks import check_resident_labels
 from ..metrics import direction
 from ..restoring import restored
 
@@ -21,8 +22,8 @@ class StartChecks(Callback):
     """Checks a training of an `ImageClassifier` before its first step; the classifier adds it by itself.
 
     It refuses a last batch of one example if the network has batch normalisation that cannot be trained with it, and
-    warns of a default learning rate that is useless, and of a callback or schedule that takes the worst value of a
-    metric for the best.
+    labels of a `TensorDataset` on a GPU that have no logit. It warns of a default learning rate that is useless, and of
+    a callback or schedule that takes the worst value of a metric for the best.
 
     >>> trainer = pl.Trainer(callbacks=[StartChecks()], logger=False, enable_checkpointing=False)
     """
@@ -31,8 +32,9 @@ class StartChecks(Callback):
         """Check.
 
         Raises:
-            ValueError: If the last batch has one example and the network cannot be trained with it.
+            ValueError: If the last batch has one example and the network cannot be trained with it; for such labels.
         """
+        check_resident_labels(trainer.train_dataloader, getattr(pl_module, "num_classes", None))
         if last_batch(trainer) == 1 and not trains_with_one(trainer, pl_module):
             raise ValueError(
                 "the last batch of an epoch has one example, with which batch normalisation cannot be trained: drop it "

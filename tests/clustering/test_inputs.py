@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_blobs
 
 from clustering import KMeans
+from clustering.engine import device as places
 from clustering.shards import shard_bounds
 
 ROOT = Path(__file__).parents[2]
@@ -233,7 +235,7 @@ def test_no_process_group(rows):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cuts", [[0, 49_152, 70_000], [0, 16_384, 65_536, 70_000]])
-def test_processes_with_uneven_shards_find_the_bits_of_one(tmp_path, cuts):
+def test_processes_with_uneven_shards_find_the_bits_of_one(tmp_path, cuts, monkeypatch):
     data = make_blobs(70_000, 3, centers=7, cluster_std=3.0, random_state=1)[0].astype(np.float32) + 1000
     weights = np.random.default_rng(0).exponential(size=len(data))
     init = data[:7].copy()
@@ -253,7 +255,10 @@ def test_processes_with_uneven_shards_find_the_bits_of_one(tmp_path, cuts):
         assert process.returncode == 0, error.decode()[-2000:]
     plain = KMeans(7, random_state=3, max_iter=12).fit(data)
     offset = KMeans(7, random_state=3, max_iter=12, init=init).fit(data, sample_weight=weights)
-    for name, one in (("plain", plain), ("offset", offset)):
+    monkeypatch.setattr(places, "_found", lambda: 1)
+    monkeypatch.setattr(places, "torch", SimpleNamespace(device=lambda *_: torch.device("cpu"), cuda=torch.cuda))
+    gpu = KMeans(7, random_state=3, max_iter=3, device="cuda:0", init=init).fit(data, sample_weight=weights)
+    for name, one in (("plain", plain), ("offset", offset), ("gpu", gpu)):
         parts = [np.load(tmp_path / f"{name}-{size}-{rank}.npz") for rank in range(size)]
         for part in parts:
             assert part["centres"].tobytes() == one.cluster_centers_.tobytes()

@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from clustering import KMeans
+from clustering.engine import device as places
 
 
 def main() -> None:
@@ -16,9 +18,15 @@ def main() -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store{size}", rank=rank, world_size=size)
     rows, weights = np.load(folder / "rows.npy", mmap_mode="r"), np.load(folder / "weights.npy")
     part = slice(cuts[rank], cuts[rank + 1])
-    for name, options in (("plain", {}), ("offset", {"init": np.load(folder / "init.npy")})):
+    # The CPU takes the place of a GPU.
+    places._found = lambda: 1
+    places.torch = SimpleNamespace(device=lambda *_: torch.device("cpu"), cuda=torch.cuda)
+    init = np.load(folder / "init.npy")
+    on_a_gpu = {"init": init, "device": "cuda:0", "max_iter": 3}
+    for name, options in (("plain", {}), ("offset", {"init": init}), ("gpu", on_a_gpu)):
         own_weights = None if name == "plain" else weights[part]
-        model = KMeans(7, random_state=3, max_iter=12, **options).fit_shard(rows[part], sample_weight=own_weights)
+        model = KMeans(7, random_state=3, **{"max_iter": 12, **options})
+        model.fit_shard(rows[part], sample_weight=own_weights)
         fitted = {"centres": model.cluster_centers_, "labels": model.labels_, "inertia": model.inertia_}
         np.savez(folder / f"{name}-{size}-{rank}.npz", **fitted)
     for bad, message in ((np.full((16_384, 3), np.nan), "NaN"), (rows[: 100 + rank], "multiple of 16,384")):

@@ -17,7 +17,7 @@ class Points:
     """
 
     def __init__(self, wide: Tensor, weights: Tensor | None, generator: torch.Generator) -> None:
-        self.wide, self.rows = wide, wide.float()
+        self.wide, self.rows, self.given_weights = wide, wide.float(), weights
         self.weights = wide.new_ones(len(wide)) if weights is None else weights
         self.squares = self.rows.square().sum(dim=1)
         self.generator = generator
@@ -33,6 +33,17 @@ class Points:
         rates = (potential * self.weights).clamp_(min=1e-300)
         clocks = torch.empty(count, len(rates), dtype=torch.float64, device=rates.device)
         return rates / clocks.exponential_(generator=self.generator)
+
+    def chances(self, draws: int, trials: int) -> tuple[Tensor, Tensor]:
+        """Return float64 `[draws, trials, N]` numbers: times the potential they are those of `race`, for several draws.
+
+        The second tensor, to be added, decides where the potential is 0 everywhere.
+        """
+        chances = torch.empty(draws, trials, len(self.rows), dtype=torch.float64, device=self.rows.device)
+        chances.exponential_(generator=self.generator).reciprocal_()
+        if self.given_weights is not None:
+            chances *= self.given_weights
+        return chances, chances * 1e-300
 
     def squares_from(self, numbers: Tensor) -> Tensor:
         """Return the squared distances from `B` of the points to all points: float32 `[B, N]`."""

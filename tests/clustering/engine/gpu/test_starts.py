@@ -1,9 +1,12 @@
 """Sums, seeding and local search on a device."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs
+from torch.overrides import TorchFunctionMode
 
 from clustering.engine.gpu.local_search import _cut, _exchanges, split_and_merge, swap
 from clustering.engine.gpu.points import Points, TwoNearest
@@ -41,11 +44,15 @@ def test_sums_in_any_order():
 def test_draws_are_proportional():
     weighted = points(WEIGHTS)
     potential = torch.arange(1_500.0)
-    drawn = torch.cat([weighted.draw(potential, 2_000) for _ in range(50)])
-    share = torch.bincount(drawn, minlength=1_500).view(-1, 100).sum(dim=1) / 100_000
+    drawn = torch.cat([weighted.draw(potential, 1_000) for _ in range(10)])
+    chances, least = weighted.chances(10, 1_000)  # as the seeding draws
+    drawn = torch.cat([drawn, torch.addcmul(least, chances, potential).argmax(dim=2).flatten()])
+    share = torch.bincount(drawn, minlength=1_500).view(-1, 100).sum(dim=1) / 20_000
     expected = (potential * weighted.weights).view(-1, 100).sum(dim=1)
-    np.testing.assert_allclose(share, expected / expected.sum(), atol=5e-3)
+    np.testing.assert_allclose(share, expected / expected.sum(), atol=8e-3)
     assert weighted.draw(torch.zeros(1_500), 1_000).unique().numel() > 500  # uniform
+    chances, least = points().chances(1, 1_000)
+    assert torch.addcmul(least, chances, torch.zeros(1_500)).argmax(dim=2).unique().numel() > 500
     assert (weighted.draw((torch.arange(1_500) == 1_499).float(), 50) == 1_499).all()
 
 
@@ -54,6 +61,8 @@ def test_plus_plus_covers_the_groups():
         chosen = plus_plus(points(seed=seed), 12).numpy()
         assert objective(ROWS, ROWS[chosen]) < 4 * objective(ROWS, GOOD)
     assert (plus_plus(points(rows=np.ones((5, 2))), 4) < 5).all()  # all coincide
+    light = plus_plus(points(np.where(TRUTH < 4, 1.0, 0.0)), 8).numpy()
+    assert (TRUTH[light] < 4).all()  # of rows without weight none is drawn
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
@@ -103,3 +112,27 @@ def test_an_empty_cluster_cuts_nothing():
     halves, gains = _cut(TwoNearest(points(), torch.from_numpy(centres).float()))
     assert gains[3] == 0
     assert halves.isfinite().all()
+
+
+class Calls(TorchFunctionMode):
+    """Counts calls of torch, each of which is at least a launch on a GPU; slices are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.names[function.__name__] += function.__name__ not in ("__getitem__", "__get__")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("weights", "most"), [(None, 9), (WEIGHTS, 10)])
+def test_a_centre_takes_few_launches_none_of_which_waits(weights, most):
+    counts = []
+    for clusters in (21, 41):  # with as many trials
+        mine = points(weights)
+        with Calls() as calls:
+            plus_plus(mine, clusters)
+        counts.append(calls.names)
+    assert sum((counts[1] - counts[0]).values()) <= 20 * most
+    assert not {"item", "tolist", "cpu", "to", "nonzero", "__bool__", "__float__", "__int__"} & set(counts[1])
