@@ -76,12 +76,15 @@ class LabelChecks(LightningModule):
 
     num_classes: int
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Return the batch.
+    # A private method of Lightning's, because it calls the public hook of the same name in a data module only if the
+    # module has none: ours would take the place of somebody's own.
+    def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        """Return the batch that is to leave the CPU.
 
         Raises:
             ValueError: If the module is on a GPU, the batch on the CPU, and a label of it has no logit.
         """
+        batch = super()._on_before_batch_transfer(batch, dataloader_idx)
         evaluates = self.device.type != "cpu" and not self.trainer.predicting  # where an unknown label may be -1
         if evaluates and isinstance(batch, Sequence) and len(batch) > 1:
             labels = batch[1]

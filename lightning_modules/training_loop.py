@@ -30,7 +30,6 @@ from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from .label_checks import LabelChecks
 from .perturbing import PerturbingOptimizer
 from .two_pass import TwoPassMixin
 
@@ -172,14 +171,14 @@ class LeanStep:
         self.calls = {name: self._listeners(name) for name in _HOOKS}
         self.takes_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
         self.clips_itself = is_overridden("configure_gradient_clipping", self.module)
-        both = self.module, vars(trainer)["datamodule"]
-        hooks = [getattr(one, name) for name in _TRANSFERS for one in both if is_overridden(name, one, DataHooks)]
-        # What only looks at batches on the CPU has nothing to do where they are made on the device.
-        own = LabelChecks.on_before_batch_transfer
-        self.transfers_itself = any(getattr(hook, "__func__", None) is not own for hook in hooks)
-        usual = type(self.module).optimizer_step in (LightningModule.optimizer_step, TwoPassMixin.optimizer_step)
-        usual = usual and "optimizer_step" not in self.attributes
-        self.steps_itself = not usual or isinstance(self.optimizer, (PerturbingOptimizer, LBFGS))
+        self.transfers_itself = any(
+            is_overridden(name, one, DataHooks)
+            for name in _TRANSFERS
+            for one in (self.module, vars(trainer)["datamodule"])
+        )
+        own = type(self.module).optimizer_step in (LightningModule.optimizer_step, TwoPassMixin.optimizer_step)
+        own = own and "optimizer_step" not in self.attributes
+        self.steps_itself = not own or isinstance(self.optimizer, (PerturbingOptimizer, LBFGS))
         precision = self.strategy.precision_plugin
         self.autocast = nullcontext if type(precision) is Precision else precision.train_step_context
         self.outputs: dict[str, Any] = {}

@@ -105,3 +105,15 @@ class OnDevice(torch.Tensor):
 
     def cpu(self):
         return self.as_subclass(torch.Tensor)
+
+
+def test_the_hook_of_a_data_module_stays(recwarn):
+    class Data(pl.LightningDataModule):
+        def train_dataloader(self):
+            return batches(3, (1, 7))
+
+        def on_before_batch_transfer(self, batch, dataloader_idx):
+            return [batch.images, batch.labels.clamp(max=6)]
+
+    trainer(False).fit(ImageClassifier("MLP", 7, (1, 4, 4)), Data())
+    assert not [one for one in recwarn if "on_before_batch_transfer" in str(one.message)]
