@@ -19,7 +19,7 @@ from torch import nn
 from ..checks import Array, as_tensor
 from .image import ImageExplanation as ImageExplanation
 from .image import explain_image as explain_image
-from .network import check_one_input
+from .network import check_inputs
 from .row import RowExplanation as RowExplanation
 from .row import explain_row as explain_row
 from .weights import explain_weights as explain_weights
@@ -45,7 +45,7 @@ def explain_prediction(model: nn.Module, doc: Array, **options: Any) -> Explanat
         >>> [(feature.feature, feature.weight) for feature in explanation.targets[0].feature_weights.pos]
         [('size', 6.0), ('<BIAS>', 0.5)]
     """
-    check_one_input(model)  # before several inputs are taken for one array
+    check_inputs(model)  # before several inputs are taken for one array
     explain = explain_image if as_tensor(doc).ndim in (3, 4) else explain_row
     return explain(model, doc, **options)
 

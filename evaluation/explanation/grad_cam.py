@@ -48,6 +48,7 @@ def grad_cam(
     *,
     layer: str | nn.Module | None = None,
     relu: bool = True,
+    fixed: Sequence[Any] = (),
 ) -> ClassMap:
     """Map the contribution of each region of an image to a score y, at the resolution of a layer.
 
@@ -66,6 +67,7 @@ def grad_cam(
             convolutions, after the layers that follow at the same size; in a transformer the last layer at which the
             patches still affect the score.
         relu: Whether to set negative values, which oppose the target, to 0.
+        fixed: Further arguments of the network: tensors `[N, ...]`, or anything else.
 
     Raises:
         NoFeatureMaps: If no layer is given and the network has neither feature maps nor tokens.
@@ -77,7 +79,7 @@ def grad_cam(
         >>> result.values.shape, result.layer
         (torch.Size([2, 6, 6]), '1')
     """
-    with eval_mode(model) as network:
+    with eval_mode(model, fixed) as network:
         placed = network.place(images)
         if placed.ndim != 4 or placed.numel() == 0:
             raise ValueError(f"images must be [N, C, H, W], found shape {list(placed.shape)}")

@@ -3,23 +3,27 @@
 Sundararajan, Taly, Yan, "Axiomatic attribution for deep networks" (ICML 2017).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import Array, check_counts
+from ..checks import Array, as_tensor, check_counts
 from .network import Network, eval_mode
+from .several_inputs import Packed, is_several
+
+Values = TypeVar("Values", Tensor, tuple[Tensor, ...])
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Generic[Values]):
     """The result of `integrated_gradients`, on the CPU and in float64.
 
     Attributes:
-        values: `[N, ...]` contributions, in the shape of the inputs.
+        values: `[N, ...]` contributions, in the shape of the inputs; a tuple for a tuple of inputs.
         score: `[N]` the score F(x) that is explained.
         baseline_score: `[N]` the score F(b) of the baseline.
         difference: `[N]` the error of completeness: the sum of the contributions minus (F(x) - F(b)).
@@ -27,7 +31,7 @@ class Attribution:
         dtype: The dtype of the scores before their conversion to float64.
     """
 
-    values: Tensor
+    values: Values
     score: Tensor
     baseline_score: Tensor
     difference: Tensor
@@ -43,15 +47,16 @@ class Attribution:
 
 def integrated_gradients(
     model: nn.Module,
-    inputs: Array,
+    inputs: Any,
     target: Array | None = None,
     *,
-    baseline: Array = 0.0,
+    baseline: Any = 0.0,
     steps: int = 16,
     max_steps: int = 4096,
     tolerance: float = 1e-3,
     batch_size: int = 64,
-) -> Attribution:
+    fixed: Sequence[Any] = (),
+) -> Attribution[Any]:
     """Attribute a score F of a network to the values of its input.
 
         values_i = (x_i - b_i) * integral over a in [0, 1] of dF/dx_i (b + a (x - b))
@@ -62,13 +67,15 @@ def integrated_gradients(
 
     Args:
         model: Maps `[N, ...]` to scores `[N, K]` or `[N]`, each example independently.
-        inputs: `[N, ...]` examples.
+        inputs: `[N, ...]` examples; a tuple of tensors for a network of several inputs, which move along the path
+            together.
         target: Index of the score, one for all examples or one for each `[N]`; None: the highest of each example.
-        baseline: Start of the path: a number, or an example (`[...]` or `[N, ...]`).
+        baseline: Start of the path: a number, or an example (`[...]` or `[N, ...]`); a tuple of these for a tuple.
         steps: Initial number of points on the path.
         max_steps: Maximum number of points on the path.
         tolerance: Relative error of the sum at which to stop.
         batch_size: Number of points evaluated at once.
+        fixed: Further arguments of the network, to which nothing is attributed: tensors `[N, ...]`, or anything else.
 
     Raises:
         ValueError: If an argument has a bad value, or the score does not depend differentiably on the input.
@@ -84,6 +91,18 @@ def integrated_gradients(
         raise ValueError(f"steps must be at most max_steps, {max_steps}, found {steps}")
     if not tolerance > 0:
         raise ValueError(f"tolerance must be positive, found {tolerance!r}")
+    if is_several(inputs) or fixed:
+        several = inputs if is_several(inputs) else (as_tensor(inputs),)
+        packed = Packed(model, several, fixed)
+        options: dict[str, Any] = {
+            "steps": steps,
+            "max_steps": max_steps,
+            "tolerance": tolerance,
+            "batch_size": batch_size,
+        }
+        found = integrated_gradients(packed, packed.row, target, baseline=packed.baseline(baseline), **options)
+        parts = tuple(packed.parts(found.values)[: len(several)])
+        return replace(found, values=parts if is_several(inputs) else parts[0])
     with eval_mode(model) as network:
         points = network.place(inputs)
         if points.ndim < 2 or points.numel() == 0:

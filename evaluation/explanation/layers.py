@@ -57,24 +57,53 @@ def named_layer(network: Network, layer: str | nn.Module) -> Call:
 
 def candidate_layers(calls: list[Call], images: Tensor) -> list[Call]:
     """Return the layers of tokens, otherwise the layer of feature maps; none if there are neither."""
-    return _token_layers(calls, images) or _convolutional_layer(calls, len(images))
+    return _token_layers(calls, images) or _convolutional_layer(calls, images)
 
 
-def _convolutional_layer(calls: list[Call], count: int) -> list[Call]:
+def _convolutional_layer(calls: list[Call], images: Tensor) -> list[Call]:
     """Return the layer of the last feature maps made by convolutions, if there is one.
 
-    A convolution counts if it makes maps for each of `count` images and is not a patch embedding, whose patches do not
+    A convolution counts if it makes maps for each image and is not a patch embedding, whose patches do not
     overlap. Maps of fewer than 16 positions, with which networks end on very small images, are too coarse: they are
     used only if there are no others. The layer is the last of all modules that end after that convolution with maps of
-    the same size (normalisations, activations, the block with its shortcut).
+    the same size (normalisations, activations, the block with its shortcut). Where modules with weights follow that are
+    no convolutions, such as attention after a pooling (NesT) or channels-last blocks (Sequencer), it is theirs.
     """
+    count = len(images)
     usable = [index for index, call in enumerate(calls) if _usable(call, count)]
     if not usable:
         return []
     usable = [index for index in usable if math.prod(calls[index].shape[2:]) >= _FEWEST_POSITIONS] or usable
+    maps = [(call, _map_size(call.shape, images)) for call in calls[usable[-1] + 1 :]]
+    weighted = [
+        size
+        for call, size in maps
+        if size is not None
+        and math.prod(size) >= _FEWEST_POSITIONS
+        and any(True for _ in call.module.parameters(recurse=False))
+    ]
+    if weighted:
+        return [call for call, other in maps if other == weighted[-1]][-1:]
     size = calls[usable[-1]].shape[2:]
     after = [call for call in calls[usable[-1] :] if len(call.shape) == 4 and call.shape[2:] == size]
     return [call for call in after if call.shape[0] == count][-1:]
+
+
+def _map_size(shape: torch.Size, images: Tensor) -> tuple[int, ...] | None:
+    """Return height and width of maps `[N, C, h, w]` or `[N, h, w, C]`, whichever are near to the image's aspect ratio.
+
+    None for other outputs.
+    """
+    if len(shape) != 4 or shape[0] != len(images):
+        return None
+    sizes = sorted((shape[2:], shape[1:3]), key=lambda size: _distortion(size, images))
+    return sizes[0] if _distortion(sizes[0], images) < math.log(1.5) else None
+
+
+def _distortion(size: tuple[int, ...], images: Tensor) -> float:
+    """Return the absolute logarithm of the quotient of two aspect ratios, of maps and of the images."""
+    height, width = images.shape[2:]
+    return abs(math.log(size[0] * width / (size[1] * height)))
 
 
 def _usable(call: Call, count: int) -> bool:
@@ -131,9 +160,7 @@ def to_maps(name: str, values: Tensor, calls: list[Call], images: Tensor) -> Ten
     they have up to padding, as in channels-last networks such as Swin.
     """
     if values.ndim == 4 and len(values) == len(images):
-        height, width = images.shape[2:]
-        sizes = values.shape[2:], values.shape[1:3]
-        first, last = (abs(math.log(rows * width / (columns * height))) for rows, columns in sizes)
+        first, last = _distortion(values.shape[2:], images), _distortion(values.shape[1:3], images)
         return values.permute(0, 3, 1, 2) if last < min(first, math.log(1.5)) else values
     if values.ndim == 3 and len(values) == len(images):
         grid = _token_grid(values.shape[1], calls, images.shape[2:])

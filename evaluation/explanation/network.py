@@ -58,14 +58,18 @@ class Network:
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[Network]:
+def eval_mode(model: nn.Module, fixed: Sequence[Any] = ()) -> Iterator[Network]:
     """Yield a network in evaluation mode with gradients, and restore it afterwards.
 
     Within the block gradients can be computed in any mode of the caller (`no_grad`, `inference_mode`), autocast is off,
     and compiled networks run eagerly, since compiled code skips hooks. A network in float16 or bfloat16 is evaluated in
     float32 with the same weights: bfloat16 has too few mantissa bits to accumulate gradients. Afterwards each module is
     in its former mode; parameters, their `grad` and buffers are untouched as long as gradients are computed by
-    `torch.autograd.grad`. A scripted or traced network, and one that needs several inputs, is a ValueError.
+    `torch.autograd.grad`. A scripted or traced network, and one that needs more inputs, is a ValueError.
+
+    Args:
+        model: The network.
+        fixed: Arguments of the network after its first input.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Dropout())
@@ -74,11 +78,10 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
         >>> scores.shape, net.training
         (torch.Size([1, 3]), True)
     """
-    module = model.module if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel) else model
-    module = original(module)
+    module = unwrapped(model)
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("hooks do not work on scripted or traced modules: explain the original module")
-    check_one_input(module)
+    check_inputs(module, 1 + len(fixed))
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     first = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(0))
     device, dtype = first.device, torch.float64 if first.dtype == torch.float64 else torch.float32
@@ -89,12 +92,17 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
         stack.enter_context(torch.autocast(device.type, enabled=False))
         if any(is_compiled(part) for part in modes):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        call: Callable[[Tensor], Tensor] = module
+        rest = tuple(one.to(device) if isinstance(one, Tensor) else one for one in fixed)
+
+        def call(inputs: Tensor) -> Tensor:
+            output: Tensor = module(inputs, *rest)
+            return output
+
         if any(tensor.dtype in _HALF or tensor.is_inference() for tensor in tensors.values()):
             copies = {name: _differentiable(tensor) for name, tensor in tensors.items()}
 
             def call(inputs: Tensor) -> Tensor:
-                return torch.func.functional_call(module, copies, (inputs,))
+                return torch.func.functional_call(module, copies, (inputs, *rest))
 
         try:
             module.eval()
@@ -104,8 +112,14 @@ def eval_mode(model: nn.Module) -> Iterator[Network]:
                 part.training = training
 
 
-def check_one_input(module: nn.Module) -> None:
-    """Refuse a network whose `forward` needs several inputs: one is explained, with the others fixed."""
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return a module without a wrapper for several processes or for compilation."""
+    module = model.module if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel) else model
+    return original(module)
+
+
+def check_inputs(module: nn.Module, given: int = 1) -> None:
+    """Refuse a network whose `forward` needs more inputs than are given."""
     try:
         parameters = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):  # of a callable without a signature
@@ -115,11 +129,12 @@ def check_one_input(module: nn.Module) -> None:
         for one in parameters
         if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
-    if len(needed) > 1:
+    if len(needed) > given:
         inputs = ", ".join(needed)
         raise ValueError(
-            f"a network is explained for one input, found {type(module).__name__}.forward({inputs}): wrap it in a "
-            f"module whose forward({needed[0]}) calls it with fixed values of {', '.join(needed[1:])}"
+            f"expected a network of {given} input{'s' * (given > 1)}, found {type(module).__name__}.forward({inputs}): "
+            "explain all inputs by integrated_gradients(model, (input, ...)), or the first one with the others fixed, "
+            "fixed=(value, ...)"
         )
 
 

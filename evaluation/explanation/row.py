@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from eli5.base import Explanation, FeatureWeight, FeatureWeights, TargetExplanation
-from torch import nn
+from torch import Tensor, nn
 
 from ..checks import Array, as_tensor
 from .integrated_gradients import Attribution, integrated_gradients
@@ -138,7 +138,7 @@ def weights_of(
     return FeatureWeights(pos, neg, pos_remaining=pos_remaining, neg_remaining=neg_remaining)
 
 
-def _description(attribution: Attribution, titles: list[Any]) -> str:
+def _description(attribution: Attribution[Tensor], titles: list[Any]) -> str:
     lines = [f"Contributions of the features; with {BIAS}, the score of the baseline, they sum to the score."]
     for i, (title, complete) in enumerate(zip(titles, attribution.complete().tolist(), strict=True)):
         gap = f"{float(attribution.difference[i]):+.2e} remains after {int(attribution.steps[i])} steps"

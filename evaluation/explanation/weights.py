@@ -6,7 +6,7 @@ from typing import Any
 from eli5.base import Explanation, FeatureImportances
 from torch import nn
 
-from .network import check_one_input
+from .network import check_inputs
 from .permutation import Metric, permutation_importance
 
 
@@ -36,7 +36,7 @@ def explain_weights(
     Raises:
         ValueError: If there are no data, they do not match, or an argument has a bad value.
     """
-    check_one_input(model)
+    check_inputs(model)
     if data is None:
         raise ValueError("a network is explained by its data: pass data=, a loader or a pair (inputs, labels)")
     if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 0):

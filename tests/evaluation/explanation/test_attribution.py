@@ -269,6 +269,29 @@ def test_padded_grids_are_channels_last_too():
     assert to_maps("norm", torch.zeros(1, 96, 7, 6), [], images).shape == (1, 96, 7, 6)
 
 
+class AfterPooling(nn.Module):
+    """A convolution and a pooling, then a channels-last block: the maps of the block are the last ones."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(3, 8, 3, padding=1), pool
+        self.fc, self.norm, self.head = nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, images):
+        x = self.pool(self.conv(images)).permute(0, 2, 3, 1)
+        x = self.norm(x + self.fc(x).tanh())
+        return self.head(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize(("pool", "size"), [(nn.MaxPool2d(2), 6), (nn.Identity(), 12)])
+def test_channels_last_blocks_after_the_last_convolution(pool, size):
+    """As in NesT and Sequencer of timm."""
+    torch.manual_seed(0)
+    found = grad_cam(AfterPooling(pool), torch.randn(2, 3, 12, 12), 1)
+    assert found.layer == "norm"
+    assert found.values.shape == (2, size, size)
+
+
 def test_a_convolution_inside_the_last_attention_of_timm_coat():
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
@@ -281,13 +304,64 @@ def test_a_convolution_inside_the_last_attention_of_timm_coat():
     assert found.values.std() > 0
 
 
-def test_a_network_of_several_inputs_is_refused():
+class Several(nn.Module):
+    """A network of an image, a row, the index of a word, and a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.words, self.head = nn.Conv2d(1, 3, 3), nn.Embedding(5, 4), nn.Bilinear(3, 4, 2)
+
+    def forward(self, images, rows, words=None, scale=1.0):
+        rows = rows if words is None else rows * self.words(words)
+        return self.head(self.conv(images).tanh().mean((2, 3)), rows) * scale
+
+
+def test_several_inputs_are_attributed_together_as_by_captum():
+    captum = pytest.importorskip("captum.attr")
+    torch.manual_seed(0)
+    net, words = Several().double(), torch.tensor([1, 4, 0])
+    inputs, starts = (torch.randn(3, 1, 5, 5).double(), torch.randn(3, 4).double()), (0.5, torch.zeros(4).double())
+    found = integrated_gradients(net, inputs, 1, baseline=starts, fixed=(words, 2.0), tolerance=1e-6)
+    wanted = captum.IntegratedGradients(net).attribute(
+        inputs, (0.5, torch.zeros(3, 4).double()), 1, additional_forward_args=(words, 2.0), n_steps=200
+    )
+    assert isinstance(found.values, tuple)
+    for one, other in zip(found.values, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert bool(found.complete(1e-6).all())
+    alone = integrated_gradients(net, inputs[0], 1, fixed=(inputs[1],), tolerance=1e-6)
+    assert alone.values.shape == inputs[0].shape
+    assert float((alone.values.sum((1, 2, 3)) - alone.score + alone.baseline_score).abs().max()) < 1e-5
+
+
+def test_grad_cam_with_fixed_inputs_is_that_of_a_wrapper():
+    torch.manual_seed(0)
+    net, images, rows = Several(), torch.randn(2, 1, 8, 8), torch.randn(2, 4)
+
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, images):
+            return self.net(images, rows)
+
+    assert torch.equal(grad_cam(net, images, 0, fixed=(rows,)).values, grad_cam(Fixed(), images, 0).values)
+
+
+def test_a_network_of_more_inputs_than_are_given_is_refused():
     net = nn.Bilinear(3, 4, 2)
     for explain in (integrated_gradients, grad_cam, eli5.explain_prediction):
-        with pytest.raises(ValueError, match=r"found Bilinear.forward\(input1, input2\): wrap it in a module"):
-            explain(net, (torch.ones(1, 3), torch.ones(1, 4)))
-    with pytest.raises(ValueError, match="explained for one input"):
+        with pytest.raises(ValueError, match=r"of 1 input, found Bilinear.forward\(input1, input2\): explain all"):
+            explain(net, torch.ones(1, 3))
+    with pytest.raises(ValueError, match="of 1 input, found Bilinear"):
+        eli5.explain_prediction(net, (torch.ones(1, 3), torch.ones(1, 4)))
+    with pytest.raises(ValueError, match="of 1 input, found Bilinear"):
         eli5.explain_weights(net, data=((torch.ones(5, 3), torch.ones(5, 4)), torch.zeros(5).long()))
+    with pytest.raises(ValueError, match=r"the same N, found \[5, 3\], \[4, 4\]"):
+        integrated_gradients(net, (torch.ones(5, 3), torch.ones(4, 4)))
+    with pytest.raises(ValueError, match="one of each of 2 inputs, found 1"):
+        integrated_gradients(net, (torch.ones(5, 3), torch.ones(5, 4)), baseline=(0.0,))
 
 
 def test_a_network_without_feature_maps_is_refused():
