@@ -22,6 +22,10 @@ def check_arguments(model: Any, cuda_graph: Any) -> None:
             model.lr_interval in ("epoch", "step", None)
         ),
         f"label_smoothing must be in [0, 1), found {model.label_smoothing}": 0 <= model.label_smoothing < 1,
+        f"loss_reduction must be mean or sum, found {model.loss_reduction!r}": model.loss_reduction in ("mean", "sum"),
+        f"test_time_augmentation needs images of at least 2 x 2, found image_shape {model.image_shape}": (
+            not model.test_time_augmentation or (len(model.image_shape) == 3 and min(model.image_shape[1:]) >= 2)
+        ),
         f"l1 must be finite and not negative, found {model.l1}": 0 <= model.l1 < float("inf"),
         f"l2 must be finite and not negative, found {model.l2}": 0 <= model.l2 < float("inf"),
         f"cuda_graph must be True, False or 'auto', found {cuda_graph!r}": cuda_graph in (True, False, "auto"),

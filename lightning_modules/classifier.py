@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -19,10 +18,14 @@ from .callbacks.weight_average import WeightAverage
 from .capturing import Captured, captured
 from .compiling import Compiled, compiled, is_worth_compiling
 from .epoch_sums import EpochSums
-from .label_checks import LabelChecks, label_errors
+from .initial_images import initialise_from_data
+from .label_checks import LabelChecks
+from .linear_decay import steps_of, with_total
+from .loss import at_least_float32, classification_loss
 from .metrics import METRICS, Metric
 from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
 from .runs.checked_loading import CheckedLoading
+from .six_views import SUFFIX, six_views
 from .two_pass import TwoPassMixin
 
 Batch = tuple[Tensor, Tensor] | list[Tensor]
@@ -62,9 +65,11 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         lr_interval: Whether a given `lr_scheduler` counts epochs or steps. None: steps for `OneCycleLR`, `CyclicLR` and
             what contains one, epochs for the others. `ReduceLROnPlateau` watches `val/nll`, or its own `monitor`.
         label_smoothing: Share of each label spread over all classes, in [0, 1).
+        loss_reduction: `mean` over the batch, or `sum`, with which `train/loss` is still the loss of an example.
         l1: Weight of the sum of absolute weights.
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
         no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
+        parameter_groups: The optimizer's options by parameters' names: `[{"match": "head", "lr": 0.1}]` (`named_groups`).
         channels_last: Keep images and kernels in channels-last memory format; `auto`: while a Trainer runs a network of
             convolutions on a CPU or with CUDA.
         compile: Compile the backbone for the first batch of training and of evaluation (others run as they are); warn
@@ -73,6 +78,7 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
             they are. `auto`: on one CUDA device, with a warning where the network cannot be captured (True: an error).
         ema_decay: Decay per step of an exponential moving average of the weights, in (0, 1). The average is then
             validated, tested and saved. None: no average.
+        test_time_augmentation: Test the mean over `six_views` of each image too: `test/accuracy_tta` and so on.
 
     Raises:
         ValueError: If an argument has a bad value.
@@ -100,17 +106,21 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         *,
         lr_interval: Literal["epoch", "step"] | None = None,
         label_smoothing: float = 0.0,
+        loss_reduction: Literal["mean", "sum"] = "mean",
         l1: float = 0.0,
         l2: float = 0.0,
         no_decay_on_1d: bool = False,
+        parameter_groups: list[dict[str, Any]] | None = None,
         channels_last: bool | Literal["auto"] = "auto",
         compile: bool | Literal["auto"] = False,
         cuda_graph: bool | Literal["auto"] = "auto",
         ema_decay: float | None = None,
+        test_time_augmentation: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes, self.image_shape, self.lr_interval = num_classes, tuple(image_shape), lr_interval
-        self.label_smoothing, self.l1, self.l2 = label_smoothing, l1, l2
+        self.label_smoothing, self.loss_reduction, self.l1, self.l2 = label_smoothing, loss_reduction, l1, l2
+        self.test_time_augmentation = test_time_augmentation
         self.channels_last, self._cuda_graph, self.ema_decay = channels_last is True, cuda_graph, ema_decay
         check_arguments(self, cuda_graph)
         given: dict[str, Any] = {"backbone": networks.plain_backbone(backbone), "image_shape": list(image_shape)}
@@ -147,23 +157,12 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         Raises:
             ValueError: If the images have another shape, or the network returns anything but such logits.
         """
-        if images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"images must have shape [N, {', '.join(map(str, self.image_shape))}], found {list(images.shape)}: "
-                "give the data's shape as image_shape"
-            )
+        networks.check_images(images, self.image_shape)
         if images.dtype in (torch.bfloat16, torch.float16) and not torch.is_autocast_enabled(images.device.type):
             images = images.to(next(self.backbone.parameters(), images).dtype)  # a callback's, of a training batch
         if self.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = (self._captured or self._compiled or self.backbone)(images)
-        if not isinstance(logits, Tensor) or logits.shape[1:] != (self.num_classes,):
-            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(
-                f"the network must return logits [N, {self.num_classes}], found {found}: build it with "
-                f"num_classes={self.num_classes}, or give the classifier the number that it has"
-            )
-        return logits
+        return networks.checked_logits((self._captured or self._compiled or self.backbone)(images), self.num_classes)
 
     def batch_format(self) -> tuple[torch.dtype, bool]:
         """Return the type of training images that nothing converts further, and whether they are to be channels-last.
@@ -176,13 +175,12 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and add loss and metrics to the epoch's sums."""
         images, labels = batch
-        logits = _at_least_float32(self(images))
-        with label_errors(labels, self.num_classes):
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        logits = at_least_float32(self(images))
+        loss = classification_loss(logits, labels, self.label_smoothing, self.loss_reduction)
         if self.l1 or self.l2:
             loss = loss + penalty(self.backbone, self.l1, self.l2)
         if not self.replaying:
-            self._train_sums.add(logits.detach(), labels, loss.detach())
+            self._train_sums.add(logits.detach(), labels, loss.detach(), self.loss_reduction == "sum")
         return {"loss": loss}
 
     def on_train_epoch_end(self) -> None:
@@ -195,12 +193,16 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Evaluate a batch of the test loader."""
-        return self._evaluate(batch, ("test",), dataloader_idx)
+        outputs = self._evaluate(batch, ("test",), dataloader_idx)
+        if self.test_time_augmentation:
+            mean = six_views(lambda views: at_least_float32(self(views)), batch[0], outputs["logits"])
+            self._eval_sums.setdefault("test" + SUFFIX, EpochSums(self._metrics)).add(mean, batch[1])
+        return outputs
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Return the class probabilities, the predicted class and, if the batch has labels, the label."""
         images, *labels = (batch,) if isinstance(batch, Tensor) else batch
-        probabilities = _at_least_float32(self(images)).softmax(1)
+        probabilities = at_least_float32(self(images)).softmax(1)
         predicted = {"probabilities": probabilities, "prediction": probabilities.argmax(1)}
         return {**predicted, "label": labels[0]} if labels else predicted
 
@@ -219,13 +221,13 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and the scheduler, after the model has been placed and sharded."""
         make, make_scheduler = self._make["optimizer"], self._make["lr_scheduler"]
-        optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"], self.lr)
+        options: dict[str, Any] = {"lr": self.lr, "wanted": self.hparams["parameter_groups"] or ()}
+        optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"], **options)
+        total = steps_of(self)
         if make_scheduler is not None:
-            return with_schedule(optimizer, make_scheduler, self.lr_interval)
-        if make is not None:
-            return optimizer
-        cycle = functools.partial(default_scheduler, total_steps=lambda: self.trainer.estimated_stepping_batches)
-        return with_schedule(optimizer, cycle, "step")
+            return with_schedule(optimizer, with_total(make_scheduler, total), self.lr_interval)
+        cycle = functools.partial(default_scheduler, total_steps=total)
+        return optimizer if make is not None else with_schedule(optimizer, cycle, "step")
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the checks before the first step and, if `ema_decay` is set, the callback that averages the weights."""
@@ -270,6 +272,7 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
     def on_train_start(self) -> None:
         """Continue from the saved sums, on one process; compile the backbone if that pays, and capture it."""
         super().on_train_start()
+        initialise_from_data(self.backbone, self.trainer.train_dataloader)
         if self.hparams["compile"] == "auto" and is_worth_compiling(self.trainer):
             self._compiled = self._compiled or compiled(self.backbone, self.device)
         self._captured = captured(self.backbone, self._compiled or self.backbone, self._cuda_graph, self.trainer)
@@ -282,19 +285,16 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         if dataloader_idx >= len(stages):
             raise ValueError(f"expected at most {len(stages)} loaders ({', '.join(stages)}), found more")
         images, labels = batch
-        logits = _at_least_float32(self(images))
+        logits = at_least_float32(self(images))
         self._eval_sums.setdefault(stages[dataloader_idx], EpochSums(self._metrics)).add(logits, labels)
         return {"logits": logits, "labels": labels}
 
     def _log_means(self, stage: str, sums: EpochSums) -> None:
+        stage, views, _ = stage.partition(SUFFIX)
         for name, mean in sums.means(self._reduced(sums)).items():
             # A mean already, over all processes: batch_size=1 spares Lightning a search, sync_dist=True a warning.
-            self.log(f"{stage}/{name}", mean, prog_bar=name == "accuracy", batch_size=1, sync_dist=True)
+            self.log(f"{stage}/{name}{views}", mean, prog_bar=name == "accuracy", batch_size=1, sync_dist=True)
         sums.reset()
 
     def _reduced(self, sums: EpochSums) -> Tensor:
         return self.trainer.strategy.reduce(sums.vector(self.device), reduce_op="sum")
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -44,19 +44,20 @@ class EpochSums:
         self._held = 0
         self._sums: Tensor | None = None
 
-    def add(self, logits: Tensor, labels: Tensor, loss: Tensor | None = None) -> None:
+    def add(self, logits: Tensor, labels: Tensor, loss: Tensor | None = None, is_sum: bool = False) -> None:
         """Add one batch.
 
         Args:
             logits: Detached, `[N, K]`.
             labels: `[N]`.
             loss: Mean over the batch, detached and 0-d, if the sums have a loss.
+            is_sum: Whether it is the sum over the batch instead.
         """
         size = labels.shape[0]
         if self._sums is None:
             self._sums = _zeros(len(self.names), logits.device)
         if loss is not None:
-            self._sums[0].add_(loss, alpha=size)
+            self._sums[0].add_(loss, alpha=1 if is_sum else size)
         self.count += size
         if logits.numel() > _HELD // 2:
             self._measure(logits, labels)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .six_views import SUFFIX
+
 Metric: TypeAlias = Callable[[Tensor, Tensor], Tensor | None]
 """From logits `[N, K]` (float32 or float64) and int64 labels `[N]` to `[N]`; None if not defined for K classes."""
 
@@ -53,9 +55,9 @@ def direction(name: str, metrics: Mapping[str, Metric] = METRICS) -> Literal["mi
         name: Name of the value, such as `val/accuracy`.
         metrics: Table of the metrics; a function of it may have an attribute `higher_is_better`, as torchmetrics' have.
 
-    >>> direction("val/accuracy"), direction("val/nll"), direction("val/f1")
-    ('max', 'min', None)
+    >>> direction("val/accuracy"), direction("val/nll"), direction("test/accuracy_tta"), direction("val/f1")
+    ('max', 'min', 'max', None)
     """
-    short = name.rpartition("/")[2]
+    short = name.rpartition("/")[2].removesuffix(SUFFIX)
     higher = getattr(metrics.get(short), "higher_is_better", HIGHER_IS_BETTER.get(short))
     return None if higher is None else "max" if higher else "min"

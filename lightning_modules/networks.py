@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from . import factories
 from .backbones.named import in_library, named
@@ -87,6 +87,26 @@ def build(
     if not isinstance(network, nn.Module):
         raise ValueError(f"backbone: {_name(make)} must return a torch.nn.Module, found {type(network).__name__}")
     return network
+
+
+def check_images(images: Tensor, image_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError if the images of a batch do not have this shape."""
+    if images.shape[1:] != image_shape:
+        raise ValueError(
+            f"images must have shape [N, {', '.join(map(str, image_shape))}], found {list(images.shape)}: "
+            "give the data's shape as image_shape"
+        )
+
+
+def checked_logits(logits: Any, num_classes: int) -> Tensor:
+    """Return what a network has returned; raise a ValueError if it is anything but logits `[N, num_classes]`."""
+    if not isinstance(logits, Tensor) or logits.shape[1:] != (num_classes,):
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the network must return logits [N, {num_classes}], found {found}: build it with "
+            f"num_classes={num_classes}, or give the classifier the number that it has"
+        )
+    return logits
 
 
 def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:

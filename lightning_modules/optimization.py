@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -10,6 +10,9 @@ from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from .linear_decay import LinearDecay
+from .named_groups import named_groups
 
 DEFAULT_LR = 5e-3
 DEFAULT_WEIGHT_DECAY = 0.05
@@ -116,14 +119,14 @@ def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler]
     Args:
         optimizer: The optimizer.
         make: Factory of the scheduler.
-        interval: Whether the scheduler counts epochs or steps. None: steps for `OneCycleLR` and `CyclicLR`, whose
-            arguments are numbers of steps, and for a scheduler that contains one of them, such as a `SequentialLR`;
-            epochs for all others.
+        interval: Whether the scheduler counts epochs or steps. None: steps for `LinearDecay`, `OneCycleLR` and
+            `CyclicLR`, whose arguments are numbers of steps, and for a scheduler that contains one of them, such as a
+            `SequentialLR`; epochs for all others.
     """
     scheduler = make(optimizer)
     if scheduler.optimizer is not optimizer:
         raise ValueError("lr_scheduler: it was built for another optimizer: give its class, or a partial")
-    by_step = any(isinstance(part, OneCycleLR | CyclicLR) for part in schedulers_in(scheduler))
+    by_step = any(isinstance(part, OneCycleLR | CyclicLR | LinearDecay) for part in schedulers_in(scheduler))
     chosen = interval or ("step" if by_step else "epoch")
     config: dict[str, Any] = {"scheduler": scheduler, "interval": chosen}
     if isinstance(scheduler, ReduceLROnPlateau):
@@ -150,18 +153,19 @@ def schedulers_in(scheduler: LRScheduler) -> list[LRScheduler]:
     return found
 
 
-def parameter_groups(module: nn.Module, no_decay_on_1d: bool) -> list[Any]:
+def parameter_groups(module: nn.Module, no_decay_on_1d: bool, without: Collection[Tensor] = ()) -> list[Any]:
     """Return the trainable parameters for an optimizer.
 
     Args:
         module: The network.
         no_decay_on_1d: Whether tensors with fewer than two dimensions (biases, norm scales, parameters of activations)
             get a group of their own with `weight_decay=0`.
+        without: Parameters to leave out.
 
     Returns:
         A list of tensors, or of one or two group dictionaries.
     """
-    params = [param for param in module.parameters() if param.requires_grad]
+    params = [param for param in module.parameters() if param.requires_grad and param not in without]
     if not no_decay_on_1d:
         return params
     groups: list[dict[str, Any]] = [
@@ -172,7 +176,11 @@ def parameter_groups(module: nn.Module, no_decay_on_1d: bool) -> list[Any]:
 
 
 def build_optimizer(
-    make: Callable[..., Optimizer], module: nn.Module, no_decay_on_1d: bool, lr: float | None = None
+    make: Callable[..., Optimizer],
+    module: nn.Module,
+    no_decay_on_1d: bool,
+    lr: float | None = None,
+    wanted: Sequence[Mapping[str, Any]] = (),
 ) -> Optimizer:
     """Build the optimizer of a network.
 
@@ -180,15 +188,21 @@ def build_optimizer(
         make: Factory, called with the parameters or groups.
         module: The network.
         no_decay_on_1d: See `parameter_groups`.
-        lr: Learning rate of all groups; None keeps that of the factory.
+        lr: Learning rate of all groups that have none of their own; None keeps that of the factory.
+        wanted: Groups with options of their own; see `named_groups`.
 
     Raises:
         ValueError: If the network has no trainable parameter, `no_decay_on_1d` is set for an optimizer without weight
             decay, or `make` returns no optimizer of the network.
     """
-    params = parameter_groups(module, no_decay_on_1d)
+    groups = named_groups(module, wanted)
+    params = parameter_groups(module, no_decay_on_1d, {param for group in groups for param in group["params"]})
+    if groups and params and not isinstance(params[0], dict):
+        params = [{"params": params}]
+    params += groups
     if not params:
         raise ValueError("the network has no parameter with requires_grad=True: there is nothing to train")
+    own_rates = [isinstance(one, dict) and "lr" in one for one in params]  # an optimizer adds its default to the others
     optimizer = make(params)
     own = set(module.parameters())
     if not isinstance(optimizer, Optimizer) or not all(p in own for g in optimizer.param_groups for p in g["params"]):
@@ -200,8 +214,9 @@ def build_optimizer(
         raise ValueError(
             f"no_decay_on_1d needs an optimizer with weight_decay, {type(optimizer).__name__} has none: drop the option"
         )
-    for group in optimizer.param_groups if lr is not None else ():
-        group["lr"] = lr
+    for group, has_own in zip(optimizer.param_groups, own_rates, strict=False) if lr is not None else ():
+        if not has_own:
+            group["lr"] = lr
     fuse_on_cuda(optimizer)
     return optimizer
 

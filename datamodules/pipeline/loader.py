@@ -25,9 +25,9 @@ class Resident:
         for start, stop in bounds:
             yield self.make_batch(self.store, plan.slice(start, stop))
 
-    def one(self, example: Tensor) -> Tensor:
-        """Return the batch of one example, `[1]`."""
-        return self.make_batch(self.store, Plan(example))
+    def plain(self, examples: Tensor) -> Tensor:
+        """Return the batch of some examples, int64 `[n]`, without augmentation."""
+        return self.make_batch(self.store, Plan(examples))
 
 
 class Streamed:
@@ -50,9 +50,10 @@ class Streamed:
         for (start, stop), raw in zip(bounds, loader, strict=True):
             yield self._batch(raw, plan.slice(start, stop))
 
-    def one(self, example: Tensor) -> Tensor:
-        """Return the batch of one example, `[1]`, read in this process."""
-        return self._batch(self.dataset[int(example)][None], Plan(example))
+    def plain(self, examples: Tensor) -> Tensor:
+        """Return the batch of some examples, int64 `[n]`, without augmentation, read in this process."""
+        raw = torch.stack([self.dataset[example] for example in examples.tolist()])
+        return self._batch(raw, Plan(examples))
 
     def _batch(self, raw: Tensor, plan: Plan) -> Tensor:
         store = self.make_batch.collate(raw.to(self.device, non_blocking=True))
@@ -116,6 +117,10 @@ class BatchLoader:
 
     def __len__(self) -> int:
         return len(self.bounds)
+
+    def first_images(self, count: int) -> Tensor:
+        """Return the first `count` examples, or all, of all processes: in order, normalised, without augmentation."""
+        return self.source.plain(self.indices[:count].to(self.device))
 
     def set_epoch(self, epoch: int) -> None:
         """Start the next iteration with this epoch, at a position just loaded for the same epoch."""
@@ -197,7 +202,7 @@ class Part(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         example = self._loader.indices[[position]].to(self._loader.device)  # an IndexError ends a loop
-        return self._loader.source.one(example)[0], self._loader.labels[example[0]]
+        return self._loader.source.plain(example)[0], self._loader.labels[example[0]]
 
 
 class PartSampler(Sampler[int]):

@@ -1,5 +1,7 @@
 """Networks from images to logits, with any activation."""
 
+from .fast_net import FastNet as FastNet
+from .fast_net import fast_net as fast_net
 from .mlp import MLP as MLP
 from .resnet import ResNet as ResNet
 from .resnet import resnet8 as resnet8
