@@ -69,7 +69,7 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         l1: Weight of the sum of absolute weights.
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
         no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
-        parameter_groups: The optimizer's options by parameters' names: `[{"match": "head", "lr": 0.1}]` (`named_groups`).
+        parameter_groups: The optimizer's options by names: `[{"match": "head", "lr": 0.1}]`, see `named_groups`.
         channels_last: Keep images and kernels in channels-last memory format; `auto`: while a Trainer runs a network of
             convolutions on a CPU or with CUDA.
         compile: Compile the backbone for the first batch of training and of evaluation (others run as they are); warn

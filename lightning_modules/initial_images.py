@@ -28,7 +28,8 @@ def initialise_from_data(network: nn.Module, loader: Any) -> None:
     if not hasattr(network, "initialise_from_data") or not isinstance(initialised, Tensor) or bool(initialised):
         return
     images = first_images(loader, COUNT)
-    network.initialise_from_data(images.to(initialised.device))
+    initialise: Any = network.initialise_from_data
+    initialise(images.to(initialised.device))
 
 
 def first_images(loader: Any, count: int) -> Tensor:

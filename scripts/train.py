@@ -35,8 +35,10 @@ from _train.command_line import TrainCLI
 from _train.export import export_onnx, typed_export
 from _train.find_run import find_run, first_process
 from _train.settings import log_settings
+from _train.warm_up import warm_up
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.stop_signals import StopSignals
+from lightning_modules.callbacks.train_clock import TrainClock
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.runs.checkpoint_io import load_matching, read_checkpoint
 from lightning_modules.runs.unsaved_state import has_stopped
@@ -84,6 +86,8 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
         rank_zero_only(say)(
             f"weights from {cli.config.init_from}" + (f", except {', '.join(skipped)}" if skipped else "")
         )
+    if cli.config.warm_up:
+        warm_up(cli, cli.config.warm_up)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     more = further(cli)  # before the test, which loads the callbacks' states of its checkpoint
     for one in cli.callbacks:
@@ -99,12 +103,14 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
     saved = [str(c.path) for c in cli.callbacks if isinstance(c, BestCheckpoint) and c.path.is_file()]
     best = next(iter(saved), "")  # a full disk may have refused it
     speed = next(c.speed.totals for c in cli.callbacks if isinstance(c, TrainingMonitor))
+    clock = next(c for c in cli.callbacks if isinstance(c, TrainClock))
+    train_seconds = clock.train_seconds
     cli.trainer.loggers, loggers = [], cli.trainer.loggers  # the curves end with the training
     vars(cli.trainer)["callbacks"] = [one for one in cli.callbacks if not isinstance(one, BatchSizeFinder)]
     untrained = cli.config.ckpt_path if not cli.resuming.steps else None  # its average, not the weights beside it
     metrics = evaluate(cli, "test", best or untrained)
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
-    results |= speed
+    results |= speed | {"train_seconds": train_seconds + clock.test_seconds}
     results["parameters"] = sum(p.numel() for p in cli.model.parameters())
     missing: list[str] = []
     if cli.config.export == "onnx" and first_process():

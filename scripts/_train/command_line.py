@@ -38,6 +38,7 @@ from lightning_modules.callbacks.prediction_csv import PredictionCSV
 from lightning_modules.callbacks.progress import TrainingProgress
 from lightning_modules.callbacks.resume_as_typed import ResumeAsTyped
 from lightning_modules.callbacks.stop_signals import StopSignals
+from lightning_modules.callbacks.train_clock import TrainClock
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
 from lightning_modules.metrics import direction
 from lightning_modules.runs.checkpoint_io import AtomicCheckpointIO
@@ -143,6 +144,10 @@ class TrainCLI(LightningCLI):
             "--threads", type=int | None,
             help="Threads on a CPU; by default OMP_NUM_THREADS, or one a CPU that is available.",
         )  # fmt: skip
+        parser.add_argument(
+            "--warm_up", type=int, default=0,
+            help="Steps of a training that is not kept, before the one that train_seconds of results.json measures.",
+        )  # fmt: skip
         parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -207,7 +212,7 @@ class TrainCLI(LightningCLI):
         if given.get("enable_progress_bar") is not False and fits and not bars:
             callbacks.append(TrainingProgress())
         if fits:
-            callbacks.insert(0, PrintStart())
+            callbacks[:0] = [PrintStart(), TrainClock()]
             if given.get("log_every_n_steps") is None:
                 callbacks.insert(0, FitLogInterval())
         if self.command == "predict":

@@ -93,7 +93,27 @@ def test_results_are_those_of_the_best_checkpoint(trained):
     assert results["test/ece"] == pytest.approx(float(calibration_error(probabilities, labels)), rel=1e-5)
     assert results["parameters"] == sum(p.numel() for p in model.parameters())
     assert results["train/examples_per_second"] > 10
+    assert 0 < results["train_seconds"] < 300
     assert model.backbone.activation.negative_slope == 0.3
+
+
+def test_a_warm_up_changes_no_weight_and_no_random_number(tmp_path, capsys):
+    words = ["--config", str(RECIPES / "cifar10_fast.yaml"), "--data", "DigitsDataModule", "--data.batch_size", "16"]
+    words += ["--data.train_size", "48", "--data.val_size", "0", "--data.crop_padding", "1", "--data.flip", "random"]
+    words += ["--trainer.precision", "32-true", "--optimizer.ns_dtype", "float32", "--model.compile", "false"]
+    words += ["--trainer.max_epochs", "1", "--data.eval_batch_size", "16", "--trainer.limit_test_batches", "1"]
+    weights = []
+    for name in ("cold", "warm"):
+        cli = run(tmp_path / name, "fit", *words, *(["--warm_up", "2"] if name == "warm" else []))
+        weights.append(torch.load(cli.run.checkpoint("last"), weights_only=True))
+        results = json.loads((cli.run.folder / "results.json").read_text())
+        assert 0 < results["train_seconds"] < 300
+        assert {"test/accuracy", "test/accuracy_tta", "test/nll_tta"} <= results.keys()
+    cold, warm = (one["state_dict"] for one in weights)
+    assert cold["backbone.initialised"]
+    assert all(torch.equal(cold[name], warm[name]) for name in cold)
+    assert weights[1]["callbacks"]["TrainClock"]["train_seconds"] > 0
+    assert "must be at least 0, found -1" in refused(capsys, tmp_path, "fit", *words, "--warm_up", "-1")
 
 
 def test_the_run_folder_is_complete(trained):
