@@ -46,6 +46,17 @@ def size(name: str, value: int | float | None) -> int | float | None:
     return value
 
 
+def share(name: str, value: float) -> float:
+    """Return a share of a whole, from 0 to 1.
+
+    >>> share("label_noise", 0.4)
+    0.4
+    """
+    if isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share from 0 to 1, found {value}")
+    return float(value)
+
+
 def own_path(path: str | os.PathLike[str]) -> str:
     """Return a path with the user's home folder in place of `~`.
 

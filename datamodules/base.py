@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._checks import at_least, labels_below, own_path, size
+from ._checks import at_least, labels_below, own_path, share, size
 from .pipeline import batch, placement
 from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
+from .pipeline.label_noise import noisy_labels
 from .pipeline.loader import BatchLoader, Resident, Streamed
 from .pipeline.split import Indices, stratified_split
 
@@ -58,6 +59,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         watch_test: Let `val_dataloader()` return `[validation, test]`, to plot the test curve in each epoch. Never use
             it to select anything.
         drop_last: Drop the last incomplete training batch.
+        label_noise: Share of the training part's labels that are replaced by another class, in [0, 1]; always the same
+            ones for a `split_seed`. Validation and test keep their labels, and so does `part_labels`.
 
     Attributes:
         num_classes: Number of classes, known before `setup`.
@@ -90,6 +93,7 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         num_workers: int = 0,
         watch_test: bool = False,
         drop_last: bool = False,
+        label_noise: float = 0.0,
     ) -> None:
         super().__init__()
         # Not for the loggers: Lightning refuses to log a module and its data when both have an option of one name.
@@ -103,6 +107,7 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         self.seed = None if seed is None else at_least("seed", seed, 0)
         self.resident, self.device, self.watch_test, self.drop_last = resident, device, watch_test, drop_last
         placement.device(device)
+        self.label_noise = share("label_noise", label_noise)
         self.num_workers = at_least("num_workers", num_workers, 0)
         if num_workers and resident:
             raise ValueError(
@@ -244,9 +249,12 @@ class SplitDataModule(pl.LightningDataModule, ABC):
             source = Resident(examples.values, make_batch)
         rank, world_size = placement.process(self.trainer)
         overfit = getattr(self.trainer, "overfit_batches", 0) > 0  # Lightning wants the same batches in each epoch
+        labels = examples.labels
+        if training and self.label_noise:
+            labels = noisy_labels(labels, indices, self.label_noise, self.num_classes, self.split_seed)
         return BatchLoader(
             source,
-            examples.labels,
+            labels,
             indices,
             batch_size=self.batch_size if training else self.eval_batch_size,
             shuffle=training and not overfit,

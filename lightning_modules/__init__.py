@@ -14,4 +14,5 @@ from .runs import TensorBoardLog as TensorBoardLog
 from .runs import load_matching as load_matching
 from .runs import read_checkpoint as read_checkpoint
 from .runs import read_column as read_column
+from .schedule import Schedule as Schedule
 from .two_pass import TwoPassMixin as TwoPassMixin

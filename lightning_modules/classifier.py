@@ -60,8 +60,8 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         activation: Factory of the activation modules, called without arguments once per site. None: the backbone's own
             (ReLU in ours; a factory that requires an activation gets ReLU too).
         optimizer: Factory called with the parameters (or parameter groups). None: AdamW.
-        lr_scheduler: Factory called with the optimizer. None: one cycle over the whole training if `optimizer` is None
-            too, otherwise a constant rate.
+        lr_scheduler: Factory called with the optimizer, or the text of a `Schedule` ("warmup 5%, cosine"). None: one
+            cycle over the whole training if `optimizer` is None too, otherwise a constant rate.
         lr_interval: Whether a given `lr_scheduler` counts epochs or steps. None: steps for `OneCycleLR`, `CyclicLR` and
             what contains one, epochs for the others. `ReduceLROnPlateau` watches `val/nll`, or its own `monitor`.
         label_smoothing: Share of each label spread over all classes, in [0, 1).
@@ -225,7 +225,7 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"], **options)
         total = steps_of(self)
         if make_scheduler is not None:
-            return with_schedule(optimizer, with_total(make_scheduler, total), self.lr_interval)
+            return with_schedule(optimizer, with_total(make_scheduler, total), self.lr_interval, lambda: self.trainer)
         cycle = functools.partial(default_scheduler, total_steps=total)
         return optimizer if make is not None else with_schedule(optimizer, cycle, "step")
 

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 import activations
 
 from .paths import current_path, load, public_path
+from .schedule import as_factory
 
 Plain: TypeAlias = str | dict[str, Any]
 ActivationFactory: TypeAlias = Callable[[], nn.Module]
@@ -28,7 +29,10 @@ OptimizerFactory: TypeAlias = Callable[[Iterable], Optimizer]
 SchedulerFactory: TypeAlias = Callable[[Optimizer], LRScheduler]
 
 _PRODUCTS = (nn.Module, Optimizer, LRScheduler)
-_HOMES = {"optimizer": ("optim", "torch.optim", "timm.optim"), "lr_scheduler": ("torch.optim.lr_scheduler",)}
+_HOMES = {
+    "optimizer": ("optim", "torch.optim", "timm.optim"),
+    "lr_scheduler": ("lightning_modules", "torch.optim.lr_scheduler"),
+}
 """Where the short names of an argument are looked up, in this order; `activations.class_path` knows activations."""
 
 
@@ -128,6 +132,8 @@ def factory(spec: Plain, where: str) -> Callable[..., Any]:
 
 
 def _written(value: Any, where: str, product: type | tuple[type, ...]) -> Plain:
+    if where == "lr_scheduler":
+        value = as_factory(value)
     if isinstance(value, str):
         path = _full_path(value, where, product)
         target = _import(path, where)

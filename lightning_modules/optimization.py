@@ -13,6 +13,8 @@ from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 
 from .linear_decay import LinearDecay
 from .named_groups import named_groups
+from .runs.unsaved_state import steps_per_epoch
+from .schedule import Schedule
 
 DEFAULT_LR = 5e-3
 DEFAULT_WEIGHT_DECAY = 0.05
@@ -101,7 +103,7 @@ def one_cycle(step: int, *, total: int, warmup: float = 0.3) -> float:
 
 
 def _finite(total_steps: float) -> int:
-    if not math.isfinite(total_steps):
+    if not 0 <= total_steps < math.inf:  # -1 where a loader has no length
         raise ValueError(
             "the default one-cycle schedule needs a finite number of training steps: "
             "set the Trainer's max_steps, or give an optimizer (and a lr_scheduler)"
@@ -113,7 +115,12 @@ def _cosine(first: float, last: float, progress: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler], interval: str | None) -> Any:
+def with_schedule(
+    optimizer: Optimizer,
+    make: Callable[[Optimizer], LRScheduler],
+    interval: str | None,
+    trainer: Callable[[], Trainer] | None = None,
+) -> Any:
     """Return an optimizer and its schedule in the form that Lightning takes.
 
     Args:
@@ -121,13 +128,20 @@ def with_schedule(optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler]
         make: Factory of the scheduler.
         interval: Whether the scheduler counts epochs or steps. None: steps for `LinearDecay`, `OneCycleLR` and
             `CyclicLR`, whose arguments are numbers of steps, and for a scheduler that contains one of them, such as a
-            `SequentialLR`; epochs for all others.
+            `SequentialLR`; epochs for all others. A `Schedule` always counts steps.
+        trainer: Returns the Trainer, whose number of steps a `Schedule` needs.
     """
     scheduler = make(optimizer)
     if scheduler.optimizer is not optimizer:
         raise ValueError("lr_scheduler: it was built for another optimizer: give its class, or a partial")
-    by_step = any(isinstance(part, OneCycleLR | CyclicLR | LinearDecay) for part in schedulers_in(scheduler))
+    parts = schedulers_in(scheduler)
+    by_step = any(isinstance(part, OneCycleLR | CyclicLR | LinearDecay | Schedule) for part in parts)
     chosen = interval or ("step" if by_step else "epoch")
+    for part in parts:
+        if isinstance(part, Schedule):
+            chosen = "step"
+            if trainer is not None:
+                part.bind(functools.partial(_lengths, trainer))
     config: dict[str, Any] = {"scheduler": scheduler, "interval": chosen}
     if isinstance(scheduler, ReduceLROnPlateau):
         config["monitor"] = getattr(scheduler, "monitor", "val/nll")
@@ -219,6 +233,10 @@ def build_optimizer(
             group["lr"] = lr
     fuse_on_cuda(optimizer)
     return optimizer
+
+
+def _lengths(trainer: Callable[[], Trainer]) -> tuple[float, int | None]:
+    return trainer().estimated_stepping_batches, steps_per_epoch(trainer())
 
 
 def has_finder(trainer: Trainer) -> bool:

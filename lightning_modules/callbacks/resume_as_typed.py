@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..runs.unsaved_state import steps_per_epoch
+from ..schedule import Schedule
 
 _RATES = ("lr", "initial_lr")
 _LENGTHS = ("T_max", "total_steps", "total_iters", "epochs", "steps_per_epoch")
@@ -22,7 +23,7 @@ class ResumeAsTyped(Callback):
     applied: options of the same optimizer to its restored state; another optimizer, or one with other parameter groups,
     starts without state; another schedule, or another learning rate, is that of the new arguments at the step that
     training has reached. With batches of another size the epoch continues at the same example, and so does the default
-    one-cycle schedule, which would otherwise be at another part of its cycle.
+    one-cycle schedule (or a `Schedule`), which would otherwise be at another part of its cycle.
 
     Args:
         resume_optimizer: Restore the state of the optimizer. False starts it without state; the schedule goes on.
@@ -113,11 +114,12 @@ class ResumeAsTyped(Callback):
         self.steps = trainer.global_step - self._started_at
 
     def _move_schedule(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> str:
-        """Let the default schedule continue at the same part of the training when an epoch has other steps; say so."""
+        """Keep the default schedule, or a `Schedule`, at its part of the training when epochs differ; say so."""
         before, now = checkpoint.get("unsaved", {}).get("steps_per_epoch"), steps_per_epoch(trainer)
         saved, made = checkpoint.get("hyper_parameters", {}).get("lr_scheduler"), module.hparams.get("lr_scheduler")
         config = next(iter(trainer.lr_scheduler_configs), None)
         default = saved is None and made is None and config is not None and config.interval == "step"
+        default = default or (saved == made and config is not None and isinstance(config.scheduler, Schedule))
         if not (default and before and now) or before == now or self._steps is None:
             return ""
         if trainer.estimated_stepping_batches == trainer.max_steps:  # whatever the length of an epoch is
@@ -182,6 +184,9 @@ class ResumeAsTyped(Callback):
         lengths = [f"{name} {value}" for name, value in _arguments(made).items() if name in _LENGTHS and value]
         if lengths and "schedule" not in self._anew and any(change.startswith("trainer.max_") for change in changes):
             line += f"; the schedule keeps {', '.join(lengths)}"
+        schedule = next((config.scheduler for config in trainer.lr_scheduler_configs), None)
+        if isinstance(schedule, Schedule) and any(change.startswith("trainer.max_") for change in changes):
+            line += f"; the schedule from here on is that of {trainer.estimated_stepping_batches} steps"
         return line
 
 

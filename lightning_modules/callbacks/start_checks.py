@@ -11,7 +11,9 @@ from torch import nn
 
 from ..label_checks import check_resident_labels
 from ..metrics import direction
+from ..optimization import schedulers_in
 from ..restoring import restored
+from ..schedule import Schedule
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 USUAL_RATES = {"SGD": 0.1, "LAMB": 0.01, "Lamb": 0.01}
@@ -23,7 +25,8 @@ class StartChecks(Callback):
 
     It refuses a last batch of one example if the network has batch normalisation that cannot be trained with it, and
     labels of a `TensorDataset` on a GPU that have no logit. It warns of a default learning rate that is useless, and of
-    a callback or schedule that takes the worst value of a metric for the best.
+    a callback or schedule that takes the worst value of a metric for the best. It also lets a `Schedule` begin, since
+    the length of the training is known only now.
 
     >>> trainer = pl.Trainer(callbacks=[StartChecks()], logger=False, enable_checkpointing=False)
     """
@@ -40,6 +43,10 @@ class StartChecks(Callback):
                 "the last batch of an epoch has one example, with which batch normalisation cannot be trained: drop it "
                 "by drop_last (--data.drop_last true), or give another batch size"
             )
+        for config in trainer.lr_scheduler_configs:
+            for part in schedulers_in(config.scheduler):
+                if isinstance(part, Schedule):
+                    part.begin()
         for optimizer in trainer.optimizers:
             warn_of_default_rate(optimizer)
         watched = [one for one in vars(trainer)["callbacks"] if isinstance(getattr(one, "monitor", None), str)]

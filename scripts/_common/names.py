@@ -32,7 +32,9 @@ KINDS = {
     "optimizer": OPTIMIZER,
     "base_optimizer": OPTIMIZER,
     "lr_scheduler": Kind(
-        "learning rate scheduler", "torch.optim.lr_scheduler.LRScheduler", ("torch.optim.lr_scheduler",)
+        "learning rate scheduler",
+        "torch.optim.lr_scheduler.LRScheduler",
+        ("lightning_modules", "torch.optim.lr_scheduler"),
     ),
     "data": Kind("data module", "pytorch_lightning.LightningDataModule", ("datamodules",)),
 }
@@ -124,11 +126,26 @@ def read_config(text: str) -> Any:
         return expand_config(config)
     from lightning_modules.paths import current_paths  # Lightning takes seconds, and most values are no dictionaries
 
+    config = with_schedule(config)
     if "ckpt_path" in config:
         config.pop("weights_only", None)  # which train.py wrote, always null, when it had such an option
     if classifier_path(config) is not None:  # the command line has chosen the class already
         config["model"] = config["model"].get("init_args") or {}
     return expand_config(current_paths(config))
+
+
+def with_schedule(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose `schedule: TEXT` is written as its `lr_scheduler`, which may be a text too."""
+    from lightning_modules.schedule import as_factory, parse
+
+    rest = {name: value for name, value in config.items() if name != "schedule"}
+    text, made = config.get("schedule"), config.get("lr_scheduler")
+    if text is None:
+        return rest | {"lr_scheduler": as_factory(made)} if isinstance(made, str) else rest
+    if made is not None:
+        raise ValueError(f"schedule {text!r} and lr_scheduler exclude each other: give one")
+    parse(text)
+    return rest | {"lr_scheduler": as_factory(text)}
 
 
 def classifier_path(config: Any) -> str | None:

@@ -107,6 +107,8 @@ def varied_keys(options: Iterable[Option]) -> list[str]:
             continue
         if rest and rest[0].startswith("{"):
             keys |= dict.fromkeys(flatten(json.loads(rest[0]), option))
+        elif option == "schedule":
+            keys["lr_scheduler.init_args.text"] = None
         else:
             keys[f"{option}.class_path"] = keys[option] = None
     return list(keys)

@@ -55,7 +55,11 @@ OPTIMIZER_HELP = (
 TRUST_HELP = (
     "Packages, separated by commas, that a checkpoint and its run's config.yaml may name; what you type needs no trust."
 )
-SCHEDULER_HELP = "Learning rate schedule: a name of torch.optim.lr_scheduler, or a class."
+SCHEDULER_HELP = "Learning rate schedule: a name of torch.optim.lr_scheduler, a class, or a text as for --schedule."
+SCHEDULE_HELP = (
+    'Schedule as a text: "warmup 5%, cosine"; parts are warmup, constant, linear and cosine, each with a length (5%, '
+    "500 steps, 10 epochs) and a level (warmup from 1%, constant at 1%, linear to 1%, cosine to 1%)."
+)
 TITLES = {
     "data": "Data, with its options as --data.OPTION",
     "model": "Network and loss (--model.backbone.help NAME and --model.activation.help NAME list their options)",
@@ -124,6 +128,7 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--trust", type=str | None, help=TRUST_HELP)
         parser.add_argument("--optimizer", type=OptimizerCallable | str | None, help=OPTIMIZER_HELP)
         parser.add_argument("--lr_scheduler", type=LRSchedulerCallable | str | None, help=SCHEDULER_HELP)
+        parser.add_argument("--schedule", type=str | None, help=SCHEDULE_HELP)
         parser.add_argument("--seed_everything", type=bool | int, default=0, help="Random seed; true draws one.")
         parser.add_argument("--monitor_metric", default="val/nll", help="Metric that selects the best checkpoint.")
         parser.add_argument(

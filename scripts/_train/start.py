@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from _common.console import say
 from _common.threads import warn_if_busy
+from lightning_modules import Schedule
 
 
 class PrintStart(Callback):
@@ -61,9 +62,13 @@ def optimizer(trainer: pl.Trainer, module: Any) -> str:
     shown = "no learning rate" if rate is None else f"learning rate {rate:.6g}"
     configs = trainer.lr_scheduler_configs
     if not configs:
-        schedule = "constant (--lr_scheduler NAME; the one-cycle schedule belongs to the default optimizer)"
+        schedule = (
+            "constant (--schedule TEXT or --lr_scheduler NAME; the one-cycle schedule belongs to the default optimizer)"
+        )
     elif isinstance(configs[0].scheduler, LambdaLR) and module.hparams["lr_scheduler"] is None:
         schedule = "one cycle over the whole training"
+    elif isinstance(configs[0].scheduler, Schedule):
+        schedule = f"{configs[0].scheduler.text}, over {trainer.estimated_stepping_batches} steps"
     else:
         schedule = f"{type(configs[0].scheduler).__name__}, stepped each {configs[0].interval}"
     return f"{optimizer_name(made)}, {shown}; schedule: {schedule}"

@@ -14,6 +14,7 @@ from _common.trust import checked_config
 from lightning_modules import ImageClassifier
 from lightning_modules.runs.reading import check_resumable, read_checkpoint
 from lightning_modules.runs.trust import may_be_imported
+from lightning_modules.schedule import is_schedule, parse
 
 NO_CHECKPOINT = "{} needs a trained network: add --ckpt_path FILE, or --ckpt_path last"
 DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
@@ -25,7 +26,7 @@ def complete(command: str, words: list[str]) -> list[str]:
     That is the configuration of the checkpoint's run or, if neither data nor a checkpoint is named, the digits' recipe.
     """
     leading, options = split(words)
-    options = with_full_names(options)
+    options = with_full_names(with_scheduler(options))
     for name, values in options:
         if values and name != "name" and may_be_imported(values[0]):
             imported(f"--{name}", values[0])  # so that the reason of a failure is the message
@@ -52,6 +53,28 @@ def complete(command: str, words: list[str]) -> list[str]:
     if start is not None and value_of("config", options) is None:
         options = [Option("config", (str(start),)), *options]
     return leading + join(options)
+
+
+def with_scheduler(options: list[Option]) -> list[Option]:
+    """Return the options with the scheduler that `--schedule TEXT`, or a text as `--lr_scheduler`, stands for."""
+    made: list[Option] = []
+    for option in options:
+        value = option.words[0] if option.words else None
+        if option.name != "schedule" and not (option.name == "lr_scheduler" and is_schedule(value)):
+            made.append(option)
+            continue
+        if len(option.words) != 1:
+            raise ValueError(
+                f"--schedule needs one text in quotation marks, found {len(option.words)} words: write it as "
+                '--schedule "warmup 5%, cosine"'
+            )
+        if option.name == "schedule" and any(other.name.startswith("lr_scheduler") for other in options):
+            raise ValueError("--schedule and --lr_scheduler exclude each other: give one")
+        made.append(Option("lr_scheduler", ("null",)))  # so that no option of a recipe's scheduler is left
+        if value not in ("null", "None"):
+            parse(str(value))
+            made += [Option("lr_scheduler", ("Schedule",)), Option("lr_scheduler.text", (str(value),))]
+    return made
 
 
 def choose_classifier(words: list[str]) -> tuple[list[str], type[ImageClassifier]]:

@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from datamodules import DigitsDataModule
+
 
 class Tiny(pl.LightningModule):
     """A linear classifier that remembers the labels it has seen."""
@@ -301,3 +303,30 @@ def test_data_dir_comes_from_the_environment(build, monkeypatch):
     options["data_dir"] = None
     assert type(data)(**options).data_dir == data.data_dir
     assert os.environ["DATA_DIR"] == data.data_dir
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_label_noise_is_in_the_training_part_only(build, resident):
+    clean, noisy = (ready(build(label_noise=share, resident=resident, split_seed=3)) for share in (0.0, 0.4))
+
+    def labels(loader):
+        dataset = loader.dataset
+        return torch.stack([torch.as_tensor(dataset[i][1]) for i in range(len(dataset))])
+
+    before, after = labels(clean.train_dataloader()), labels(noisy.train_dataloader())
+    assert int((before != after).sum()) == round(0.4 * len(before))
+    assert after.min() >= 0
+    assert after.max() < noisy.num_classes
+    for part in ("val", "test"):
+        one, other = (getattr(data, f"{part}_dataloader")() for data in (clean, noisy))
+        assert one == other == [] or torch.equal(labels(one), labels(other))
+    assert torch.equal(clean.part_labels("train"), noisy.part_labels("train"))
+    again = ready(build(label_noise=0.4, resident=resident, split_seed=3, seed=5, batch_size=7))
+    assert torch.equal(labels(again.train_dataloader()), after)
+    assert again.hparams["label_noise"] == 0.4
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), True])
+def test_a_wrong_label_noise_is_refused(value):
+    with pytest.raises(ValueError, match=r"label_noise must be a share from 0 to 1, found [^\n]+$"):
+        DigitsDataModule(label_noise=value)

@@ -69,6 +69,16 @@ def test_a_class_starts_from_its_own_defaults_and_not_from_the_recipes():
     assert (rate.name, rate.config["optimizer"]["init_args"]["lr"]) == ("lr=0.3", 0.3)
 
 
+def test_schedules_are_values_of_an_axis():
+    grid = make_grid([Axis("schedule", ("warmup 5%, cosine", "cosine", "null"))], ["--optimizer", "SGD"])
+    made = [one.config["lr_scheduler"] for one in grid]
+    assert [one and (one["class_path"], one["init_args"]["text"]) for one in made] == [
+        ("lightning_modules.Schedule", "warmup 5%, cosine"), ("lightning_modules.Schedule", "cosine"), None
+    ]  # fmt: skip
+    assert [one.name for one in grid] == ["schedule=warmup 5%, cosine", "cosine", "schedule=null"]
+    assert grid[0].varied == ("lr_scheduler.init_args.text",)
+
+
 def test_the_command_line_is_divided():
     words = "--seeds 5 --axis optimizer --values LAMB SGD(lr=0.1) --data MNISTDataModule --jobs=2 --model.l2 -0.1"
     ours, axes, theirs = compare.divide(parse(words.split()))

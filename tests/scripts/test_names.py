@@ -27,6 +27,7 @@ def expand_arguments(words):
 # Required arguments.
 NEEDED = {
     "Threshold": ["threshold=0.1", "value=0.0"],
+    "Schedule": ["text=cosine"],
     "StepLR": ["step_size=2"],
     "MultiStepLR": ["milestones=[1,2]"],
     "ExponentialLR": ["gamma=0.9"],
@@ -134,5 +135,5 @@ def test_configuration_files():
 def test_unknown_names_list_the_nearest():
     with pytest.raises(ValueError, match="unknown optimizer 'adamw2': the nearest are AdamW"):
         full_path("optimizer", "adamw2")
-    with pytest.raises(ValueError, match="unknown data module 'zzz': known are CIFAR10DataModule"):
+    with pytest.raises(ValueError, match="unknown data module 'zzz': known are CIFAR"):
         full_path("data", "zzz")

@@ -39,7 +39,7 @@ def test_the_start_says_what_is_trained_and_the_end_why_it_stopped(tmp_path, cap
 
 def test_a_named_optimizer_has_no_schedule_and_that_is_said(tmp_path, capsys):
     text = said(capsys, tmp_path, "--optimizer", "AdamW", "--trainer.max_epochs", "1")
-    assert "optimizer   AdamW, learning rate 0.001; schedule: constant (--lr_scheduler NAME" in text
+    assert "optimizer   AdamW, learning rate 0.001; schedule: constant (--schedule TEXT or --lr_scheduler NAME" in text
     assert "stopped early" not in text
 
 
