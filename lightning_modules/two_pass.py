@@ -208,10 +208,13 @@ class TwoPass:
         calls = itertools.count()
 
         def evaluate() -> Tensor:
-            if next(calls) == 0:
-                return first
-            optimizer.zero_grad()
-            return self._replay()
+            loss = first
+            if next(calls) > 0:
+                optimizer.zero_grad()
+                loss = self._replay()
+            for p in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):
+                p.grad = p.grad.contiguous()  # LBFGS takes no channels-last gradients
+            return loss
 
         return evaluate
 

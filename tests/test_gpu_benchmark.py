@@ -107,6 +107,43 @@ def test_the_command_runs_the_marked_tests_and_names_them(tmp_path):
     assert "pytest -m gpu" in done.stdout
 
 
+def test_marks_of_a_folders_fixtures_are_found():
+    chosen = {path.name for path in module("parts.tests").files(BENCHMARKS.parent / "tests")}
+    assert {"test_gpu.py", "test_assignment.py", "test_kernels.py"} <= chosen
+    assert not {"test_chunks.py", "test_train.py"} & chosen
+
+
+WITHOUT = ("faiss", "plotly", "eli5", "flash_kmeans", "timm", "parameterfree", "pytorch_optimizer", "torch_optimizer")
+
+
+def test_every_part_is_imported_without_optional_packages_and_installation(tmp_path):
+    program = f"""
+        import runpy, sys
+        sys.modules |= dict.fromkeys({WITHOUT}, None)
+        sys.argv = [{str(BENCHMARKS / "gpu.py")!r}, "--help"]
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit:
+            pass
+        import importlib
+        from pathlib import Path
+        from _gpu import driver, rows
+        for part in (".environment", *(f".parts.{{name}}" for name in driver.CAPS)):
+            importlib.import_module(part, "_gpu")
+        bench = rows.Bench(Path({str(tmp_path / "rows")!r}), "cpu", quick=True)
+        bench.rows.touch()
+        importlib.import_module("_gpu.parts.kmeans").run(bench)
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CIFAR")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    rows = module("rows").read((tmp_path / "rows").read_text().splitlines(keepends=True))
+    assert "ours" in [row["name"] for row in rows]
+    assert [row for row in rows if "error" in row] == []
+
+
 def test_a_row_that_fails_holds_its_error_and_one_without_time_says_so(tmp_path):
     rows, timing = module("rows"), module("timing")
     bench = rows.Bench(tmp_path / "rows.jsonl", "cpu")

@@ -42,6 +42,35 @@ def test_an_h100_reads_and_writes_16_bytes_at_a_time(monkeypatch):
         assert (found["ld.v4.b32"], found["st.v4.b32"]) == (2 * tensors, 2), name
 
 
+class Kinds:
+    """Stands for a kernel, and keeps for what kinds of arguments it would be compiled."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def __getitem__(self, grid):
+        return self
+
+    def __call__(self, *args, **keywords):
+        tensors = [(arg.dtype, arg.data_ptr() % 16) for arg in args if isinstance(arg, torch.Tensor)]
+        self.seen.add((tuple(tensors), keywords["PULL"], keywords["num_warps"]))
+
+
+@pytest.mark.parametrize("function", ["spocu", "hardshrink"])
+def test_a_type_is_compiled_once_each_way_for_any_shape_and_layout(function, monkeypatch):
+    monkeypatch.setattr(_elementwise, "_KERNEL_DEVICES", {"cpu"})
+    assert type(getattr(_kernels, function)).__name__ == "JITFunction"  # nothing is tuned
+    kinds = Kinds()
+    monkeypatch.setattr(_kernels, function, kinds)
+    for shape in ((4, 16, 8, 8), (3, 5, 7, 9), (1,), (2, 64)):
+        for layout in (torch.contiguous_format, torch.channels_last)[: 1 + (len(shape) == 4)]:
+            for dtype in (torch.bfloat16, torch.float32):
+                x = torch.ones(shape, dtype=dtype).contiguous(memory_format=layout).requires_grad_()
+                y = {"spocu": spocu, "hardshrink": hardshrink}[function](x)
+                y.backward(torch.ones(shape, dtype=dtype))
+    assert len({(tensors, pull) for tensors, pull, _ in kinds.seen}) == 4  # two types, two ways
+
+
 def test_without_triton(monkeypatch):
     monkeypatch.setattr(_elementwise, "_KERNEL_DEVICES", {"cpu"})
     monkeypatch.setattr(_elementwise, "_kernels", lambda: None)

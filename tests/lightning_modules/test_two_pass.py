@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import LBFGS, SGD
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_modules import ImageClassifier
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
@@ -257,6 +258,22 @@ def test_the_scaler_skips_where_either_gradient_is_infinite(broken: int) -> None
     optimizer: Any = trainer.optimizers[0]
     assert optimizer.skipped_steps == 1
     assert trainer.global_step == 7
+
+
+def test_lbfgs_trains_channels_last_kernels_as_others() -> None:
+    weights_of = []
+    for channels_last in (True, False):
+        pl.seed_everything(0)
+        make = functools.partial(LBFGS, lr=0.1, max_iter=3)
+        model = ImageClassifier("SmallConvNet", 7, (3, 8, 8), optimizer=make, channels_last=channels_last)
+        images, labels = torch.randn(12, 3, 8, 8), torch.arange(12) % 7
+        loader = DataLoader(TensorDataset(images, labels), batch_size=6)
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(model, loader)  # fmt: skip
+        weights_of.append([p.detach() for p in model.parameters()])
+    torch.testing.assert_close(*weights_of, rtol=1e-4, atol=1e-5)
 
 
 def test_lbfgs_with_a_scaler_is_refused_in_one_line() -> None:

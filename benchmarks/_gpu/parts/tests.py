@@ -54,9 +54,17 @@ class Recorder:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the test files with a test marked `gpu`, without the scripts', which need packages of the experiments."""
+    """Return the test files with a test marked `gpu`, without the scripts', which need packages of the experiments.
+
+    A mark may come from a fixture of the folder's `conftest.py`.
+    """
     every = sorted(path for path in folder.rglob("test_*.py") if folder / "scripts" not in path.parents)
-    return [path for path in every if "mark.gpu" in path.read_text(encoding="utf-8")]
+    return [path for path in every if any(map(marks, (path, path.with_name("conftest.py"))))]
+
+
+def marks(path: Path) -> bool:
+    """Return whether a file is there and marks something `gpu`."""
+    return path.is_file() and "mark.gpu" in path.read_text(encoding="utf-8")
 
 
 def run(bench: Bench, folder: Path = ROOT / "tests") -> None:
