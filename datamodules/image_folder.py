@@ -14,7 +14,7 @@ from torch import Tensor
 from ._checks import at_least, own_path
 from .base import Examples
 from .files.array_cache import ArrayCache
-from .files.decoding import Decoding, decode
+from .files.decoding import Decoding, decode, of_any_size
 from .files.image_files import FolderImages
 from .files.image_listing import Listing, class_names, first_image, joined, list_images, similar_names
 from .files.messages import say, shown
@@ -93,7 +93,8 @@ class ImageFolderDataModule(ImageDataModule):
         if side:
             self.image_shape = (3, side, side)
         else:
-            self.image_shape = decode(first_image(train, self.classes), self.how).pixels.shape
+            with of_any_size():
+                self.image_shape = decode(first_image(train, self.classes), self.how).pixels.shape
 
     def prepare_data(self) -> None:
         """Decode what is not in the cache, once per machine."""

@@ -28,6 +28,7 @@ class Columns:
     allow_missing: bool
     prefix: str  # how options are written in errors
     features: list[tuple[str, Column]] = field(default_factory=list)
+    plain: dict[str, Column] = field(default_factory=dict)  # columns of nothing but numbers
     words: dict[str, int] = field(default_factory=dict)  # column -> number of its words
     left_out: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -38,7 +39,8 @@ class Columns:
         Raises:
             ValueError: If some of them cannot be read without a choice of the user's.
         """
-        texts = {name for name, cells in columns if self._is_text(name, cells)}
+        self.plain = {name: values for name, cells in columns if (values := self._plain(cells)) is not None}
+        texts = {name for name, cells in columns if name not in self.plain and self._is_text(name, cells)}
         if self.text == "drop":
             self.left_out += [name for name, _ in columns if name in texts]
             columns = [(name, cells) for name, cells in columns if name not in texts]
@@ -57,10 +59,11 @@ class Columns:
         listed = ",".join(names)
         return f"{self.prefix}drop {listed if listed.replace(',', '').isalnum() else repr(listed)}"
 
+    def _plain(self, cells: Sequence[str]) -> Column | None:
+        return plain_numbers(cells) if self.decimal == "." else None
+
     def _is_text(self, name: str, cells: Sequence[str]) -> bool:
         """Return whether a column holds words; refuse numbers with a few of them, or written in an unusual way."""
-        if self.decimal == "." and _are_plain(cells):
-            return False
         present = [cell for cell in cells if not is_missing(cell)]
         others = [cell for cell in present if not is_number(cell, self.decimal)]
         if not others or self.text == "drop":
@@ -95,10 +98,10 @@ class Columns:
         """Refuse the columns of words of a kind, all at once."""
         found = {}
         for name, cells in columns:
+            if name not in texts:
+                continue
             present = [cell for cell in cells if not is_missing(cell)]
-            if name in texts and (
-                is_kind(present) if is_kind is _is_identifier else 2 * sum(map(is_kind, present)) > len(present)
-            ):
+            if is_kind(present) if is_kind is _is_identifier else 2 * sum(map(is_kind, present)) > len(present):
                 found[name] = present[0]
         if found:
             names, example = ", ".join(map(repr, found)), next(iter(found.values()))
@@ -112,8 +115,11 @@ class Columns:
     def _refuse_gaps(self, columns: Sequence[tuple[str, Sequence[str]]], texts: set[str]) -> None:
         gaps: dict[str, int] = {}
         for name, cells in columns:
-            missing = MISSING - WORDS_TOO if name in texts else MISSING
-            count = sum(cell.lower() in missing for cell in cells)
+            if name in self.plain:
+                count = int(np.isnan(self.plain[name]).sum())
+            else:
+                missing = MISSING - WORDS_TOO if name in texts else MISSING
+                count = sum(cell.lower() in missing for cell in cells)
             if count == len(cells):
                 raise ValueError(f"column {name!r} of {self.where} has no value; leave it out by {self.drop(name)}")
             gaps |= {name: count} if count else {}
@@ -139,7 +145,7 @@ class Columns:
         ]
 
     def _add_numbers(self, name: str, cells: Sequence[str]) -> None:
-        values = numbers(cells, self.decimal)
+        values = self.plain[name] if name in self.plain else numbers(cells, self.decimal)
         present = values[~np.isnan(values)]
         if np.isinf(present).any() or (abs(present) > LARGEST).any():
             raise ValueError(
@@ -158,19 +164,26 @@ class Columns:
         self.features.append((name, values))
 
 
-def _are_plain(cells: Sequence[str]) -> bool:
-    """Return whether all cells are numbers, fast."""
+def plain_numbers(cells: Sequence[str]) -> Column | None:
+    """Return a column in which every cell is a number with a decimal point, or NaN, fast; None for any other one.
+
+    >>> plain_numbers(["1", "2.5e3"]).tolist(), plain_numbers(["1", "1_000"])
+    ([1.0, 2500.0], None)
+    """
+    text = "".join(cells)
+    if "_" in text or not text.isascii():  # which Python takes for digits
+        return None
     try:
-        np.array(cells, dtype=np.float64)
+        return np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
-        return False
-    return not any("_" in cell for cell in cells)
+        return None
 
 
 def numbers(cells: Sequence[str], decimal: str) -> Column:
     """Return a column of numbers, NaN where one is missing."""
-    if decimal == "." and _are_plain(cells):
-        return np.array(cells, dtype=np.float64)
+    values = plain_numbers(cells) if decimal == "." else None
+    if values is not None:
+        return values
     return np.array([float("nan") if is_missing(cell) else number(cell, decimal) for cell in cells])
 
 

@@ -91,7 +91,7 @@ def find_decimal(columns: Sequence[Sequence[str]], where: str, prefix: str) -> s
 
 def _commas(column: Sequence[str]) -> list[str]:
     """Return the cells with a comma of a column in which most are numbers then."""
-    if not any("," in cell for cell in column):
+    if "," not in "".join(column):
         return []
     present = [cell for cell in column if not is_missing(cell)]
     numbers = [cell for cell in present if is_number(cell) or is_number(cell, ",")]

@@ -1,6 +1,9 @@
 """One image file as RGB pixels."""
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +39,17 @@ class Decoded(NamedTuple):
 
     pixels: Pixels  # uint8 [3, H, W]
     is_first: bool  # whether the file has further frames, which are left out
+
+
+@contextmanager
+def of_any_size() -> Iterator[None]:
+    """Silence Pillow's warning of large images, which are a user's own; it still refuses those of twice that size.
+
+    Not a part of `decode`: threads share the filters of warnings.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def decode(path: Path, how: Decoding) -> Decoded:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..pipeline.scaling import Pixels, sums_of
-from .decoding import Decoded, Decoding, decode
+from .decoding import Decoded, Decoding, decode, of_any_size
 from .image_listing import Listing
 from .messages import progress, say, shown
 
@@ -27,7 +27,8 @@ class FolderImages(Dataset[Tensor]):
         return len(self.listing.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self.read(index).pixels)
+        with of_any_size():
+            return torch.from_numpy(self.read(index).pixels)
 
     def read(self, index: int) -> Decoded:
         """Return one image, uint8 `[C, H, W]`."""
@@ -59,6 +60,7 @@ class FolderImages(Dataset[Tensor]):
 
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         with (
+            of_any_size(),
             ThreadPoolExecutor(threads) as pool,
             progress(f"decoding {shown(self.listing.root)}", len(self)) as advance,
         ):

@@ -225,14 +225,16 @@ class TrainingMonitor(Callback):
 
     def _report(self, trainer: pl.Trainer, problem: str) -> str:
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups if "lr" in group]
-        saved = [getattr(callback, "path", None) for callback in trainer.checkpoint_callbacks]
+        # A checkpoint of step 0 is of no use, and train.py removes a run that has no other one.
+        callbacks = [one for one in trainer.checkpoint_callbacks if getattr(one, "saved_step", None) != 0]
+        saved = [getattr(callback, "path", None) for callback in callbacks]
         kept = next((f"the last finite checkpoint is {path}" for path in saved if path and path.exists()), None)
         rate = ", ".join(f"{float(rate):.6g}" for rate in rates) or "none"
         grows = any(isinstance(part, SPOCU) and math.isinf(part.c) for part in trainer.lightning_module.modules())
         bound = "bound SPOCU, which grows like x^8, by c=1 (--model.activation.c 1), " if grows else ""
         return (
             f"{problem}, learning rate {rate}; "
-            f"{kept or 'no checkpoint was saved before'}: {bound}lower the learning rate, clip gradients "
+            f"{kept or 'no step was saved before'}: {bound}lower the learning rate, clip gradients "
             "(--trainer.gradient_clip_val 1.0), or find the operation with --trainer.detect_anomaly true"
         )
 

@@ -307,3 +307,12 @@ def test_progress_only_in_a_terminal_and_for_long_work(image_folder, monkeypatch
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     ready(image_folder, image_size=8)
     assert "decoding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_large_image_is_used_without_a_warning(image_folder, resident, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # they have 80, and up to twice the limit is taken
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = ready(image_folder, resident=resident)
+        assert sum(len(labels) for _, labels in data.test_dataloader()) == 12
