@@ -62,7 +62,7 @@ class TwoPassMixin(LightningModule):
     False
     """
 
-    __jit_unused_properties__ = [*LightningModule.__jit_unused_properties__, "replaying"]  # noqa: RUF012  # as in Lightning
+    __jit_unused_properties__ = [*LightningModule.__jit_unused_properties__, "replaying", "replayed_batches"]  # noqa: RUF012  # as in Lightning
     _two_pass: "TwoPass | None" = None
     _has_started = False
 
@@ -70,6 +70,11 @@ class TwoPassMixin(LightningModule):
     def replaying(self) -> bool:
         """Whether `training_step` is evaluating a batch again."""
         return self._two_pass is not None and self._two_pass.replaying
+
+    @property
+    def replayed_batches(self) -> int:
+        """Number of batches that have been evaluated again since the optimizer was prepared."""
+        return 0 if self._two_pass is None else self._two_pass.replayed
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled, which is not being trained."""
@@ -142,6 +147,7 @@ class TwoPass:
 
     Attributes:
         replaying: Whether a batch is being evaluated again.
+        replayed: Number of batches that have been evaluated again.
     """
 
     def __init__(self, module: LightningModule, optimizer: LightningOptimizer) -> None:
@@ -150,7 +156,7 @@ class TwoPass:
                 f"{type(optimizer.optimizer).__name__} evaluates a batch more than once, which training_step with the "
                 "argument dataloader_iter does not allow: let it take batch and batch_idx"
             )
-        self.module, self.optimizer, self.replaying = module, optimizer, False
+        self.module, self.optimizer, self.replaying, self.replayed = module, optimizer, False, 0
         self.__wrapped__ = module.training_step  # for whoever inspects the signature
         self._shadowed = vars(module).get("training_step")
         self._window: list[tuple[list[Any], Tensor]] = []
@@ -252,6 +258,7 @@ class TwoPass:
         try:
             with restored(self.module):
                 for place, (args, _) in enumerate(self._window, 1):
+                    self.replayed += 1
                     with _unsynchronised(self._strategy, place < len(self._window)):  # as Lightning does
                         loss = _loss_of(self._strategy.training_step(*_copies(args)))
                         if loss is not None:

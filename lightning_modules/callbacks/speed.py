@@ -58,6 +58,11 @@ class Speed:
         return self._figures(batches, examples, seconds, waited or 0.0)
 
     @property
+    def elapsed(self) -> float:
+        """Return the seconds of training so far, without validation, including the time before a resume."""
+        return self.seconds + self.window_seconds + self._running()
+
+    @property
     def totals(self) -> dict[str, float]:
         """Return the figures of the whole training, including the time before a resume."""
         return self._figures(self.batches, self.examples, self.seconds, self.waiting)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from activations import SPOCU
 
 from ..runs.finite import broken_part, has_finite_outputs
+from ..runs.loggers import CSVLog
 from .speed import Speed
 
 
@@ -64,6 +65,9 @@ class TrainingMonitor(Callback):
     - `train/peak_memory_mib`: the most memory that tensors have taken on a GPU so far, in MiB;
     - the `optimizer_scalars` of the optimizer.
 
+    Each row of a `CSVLog` gets two more columns: `seconds` of training so far, without validation, including the time
+    before a resume; and `evaluations`, the number of batches whose loss was evaluated, those of SAM's second pass too.
+
     Args:
         stop_on_non_finite: Stop with `NonFiniteLossError` when a loss is NaN or infinite, or the weights or an
             `ImageClassifier`'s outputs are. Losses are checked at the end of each window; all three are before
@@ -90,6 +94,7 @@ class TrainingMonitor(Callback):
         self._accumulate = 1
         self._images: Tensor | None = None
         self._proved = -1  # the step whose weights are known to be finite
+        self._evaluations = self._replayed = 0  # batches evaluated, and those of them that the module has replayed
 
     @property
     def examples_per_second(self) -> float:
@@ -101,6 +106,10 @@ class TrainingMonitor(Callback):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of the Trainer's connectors
         self._window = every if trainer.loggers and every > 0 else 50
         self._proved = -1
+        self._replayed = getattr(pl_module, "replayed_batches", 0)
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLog):
+                logger.more = self._so_far
         self.speed.start()
 
     def on_before_optimizer_step(
@@ -119,6 +128,9 @@ class TrainingMonitor(Callback):
     ) -> None:
         """Keep the loss; log the window when it is complete."""
         self._accumulate = trainer.accumulate_grad_batches
+        replayed = getattr(pl_module, "replayed_batches", 0)  # which starts again with another optimizer
+        self._evaluations += 1 + max(replayed - self._replayed, 0)
+        self._replayed = replayed
         self._keep(outputs["loss"])
         self._images = batch[0]
         self.speed.add(len(batch[0]))
@@ -161,14 +173,19 @@ class TrainingMonitor(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the current window and the totals."""
         losses = self._losses[: self._filled].tolist()
-        return {"steps": self._steps, "losses": losses, **self.speed.state_dict()}
+        counts = {"steps": self._steps, "evaluations": self._evaluations}
+        return {**counts, "losses": losses, **self.speed.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the window of the checkpoint."""
         self._losses = torch.tensor(state_dict["losses"], dtype=torch.float64)
         self._filled = self._checked = len(state_dict["losses"])
         self._steps = state_dict["steps"]
+        self._evaluations = state_dict.get("evaluations", 0)  # of a checkpoint of an earlier version
         self.speed.load_state_dict(state_dict)
+
+    def _so_far(self) -> dict[str, float]:
+        return {"seconds": self.speed.elapsed, "evaluations": float(self._evaluations)}
 
     def _keep(self, loss: Tensor) -> None:
         """Copy a loss: the tensor itself is overwritten when a captured graph is replayed."""

@@ -5,7 +5,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class CSVLog(Logger):
 
     Attributes:
         rows: Number of rows.
+        more: Returns columns that every row gets, such as the time; None: none.
         dropped: Number of refused writes.
 
     Args:
@@ -48,6 +49,7 @@ class CSVLog(Logger):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self.path, self.dropped = Path(path), 0
+        self.more: Callable[[], Mapping[str, float]] | None = None
         self._columns, self.rows = ["step"], 0
         if self.path.exists():
             table = _read(self.path)
@@ -85,7 +87,8 @@ class CSVLog(Logger):
         if "step" in metrics:
             raise ValueError("a metric is named 'step', the name of the first column: rename the metric")
         row = {"step": "" if step is None else str(step)}
-        row |= {name: repr(float(value)) for name, value in metrics.items()}
+        more = {} if self.more is None else self.more()
+        row |= {name: repr(float(value)) for name, value in {**more, **metrics}.items()}
         with self._refusals():
             self._append(row)
 

@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from lightning_modules import TwoPassMixin
+from lightning_modules import TrainingMonitor, TwoPassMixin
 from lightning_modules.training_loop import LeanEpochLoop, use_lean_steps
 from optim import SAM
 
@@ -96,10 +96,12 @@ def by_hand(every: int, accumulate: int, clip: float | None = None) -> tuple[lis
 @pytest.mark.parametrize(("every", "accumulate", "clip"), [(1, 1, None), (2, 1, None), (3, 3, None), (2, 2, 0.1)])
 def test_training_is_the_hand_written_loop(every: int, accumulate: int, clip: float | None, lean: bool) -> None:
     model = Own(every)
-    trainer = fit(model, lean, accumulate_grad_batches=accumulate, gradient_clip_val=clip)
+    monitor = TrainingMonitor()
+    trainer = fit(model, lean, callbacks=[monitor], accumulate_grad_batches=accumulate, gradient_clip_val=clip)
     expected, evaluations = by_hand(every, accumulate, clip)
     torch.testing.assert_close([p.detach() for p in model.net.parameters()], expected)
     assert next(model.counted) == evaluations
+    assert monitor._evaluations == evaluations
     assert model.net[1].num_batches_tracked == 14
     loop = trainer.fit_loop.epoch_loop
     assert not lean or (isinstance(loop, LeanEpochLoop) and loop.lean_steps > 0)

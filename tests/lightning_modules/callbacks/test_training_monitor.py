@@ -1,5 +1,6 @@
 """Training curves, and the stop on a non-finite loss."""
 
+import itertools
 import math
 from contextlib import nullcontext
 from functools import partial
@@ -144,3 +145,18 @@ def test_the_stop_can_be_turned_off(tmp_path):
     module = TinyModule(break_at=2)
     fit(tmp_path, module, monitor=TrainingMonitor(stop_on_non_finite=False))
     assert len(module.losses) == 12
+
+
+def test_each_row_has_the_seconds_and_the_evaluations_so_far(tmp_path):
+    log = fit(tmp_path, TinyModule())
+    seconds, evaluations = (read_column(log.path, name) for name in ("seconds", "evaluations"))
+    assert len(seconds) == log.rows
+    assert all(0 < early[1] <= late[1] for early, late in itertools.pairwise(seconds))
+    assert all(count == step + 1 for step, count in evaluations)
+
+
+def test_the_seconds_and_the_evaluations_of_a_stopped_training_continue():
+    first, second = TrainingMonitor(), TrainingMonitor()
+    first.speed.window_seconds, first._evaluations = 100.0, 7
+    second.load_state_dict(first.state_dict())
+    assert second._so_far() == {"seconds": 100.0, "evaluations": 7.0}
