@@ -7,6 +7,8 @@ A marker names a file of this folder and a part of it, and the tables end at the
 
     <!-- results: gpu-nvidia-h100-80gb-hbm3 step -->
     <!-- end of results -->
+
+A study of scripts/compare.py has the parts `table` and `tuning`.
 """
 
 import argparse
@@ -16,8 +18,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "benchmarks"))
+sys.path += [str(HERE.parent / "benchmarks"), str(HERE)]
 
+import studies
 from _gpu.report import markdown
 
 MARKED = re.compile(r"(<!-- results: (\S+) (\S+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
@@ -27,8 +30,11 @@ def tables(name: str, part: str, folder: Path) -> str:
     """Return the tables of a part of a results file, after a line that states what was measured where."""
     path = folder / f"{name}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: run benchmarks/gpu.py, or remove its marker")
-    content = json.loads(path.read_text(encoding="utf-8"))["parts"].get(part)
+        raise FileNotFoundError(f"{path} is missing: run benchmarks/gpu.py (or the study), or remove its marker")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if "study" in record:
+        return f"{studies.head(record)}:\n\n{studies.markdown(part, record)}\n"
+    content = record["parts"].get(part)
     if content is None:
         raise ValueError(f"{path} has no part {part}: run benchmarks/gpu.py --only {part}, or remove its marker")
     where = content["environment"]

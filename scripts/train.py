@@ -79,6 +79,9 @@ def main(args: list[str] | None = None, shown: Sequence[str] = ()) -> TrainCLI:
 
 def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
     """Train, test the best weights, and write the results."""
+    split = cli.config.evaluate_on
+    if split == "val" and not getattr(cli.datamodule, "val_size", True):
+        raise ValueError("--evaluate_on val needs a validation part, found --data.val_size 0")
     rank_zero_only(cli.run.remove_half_written)()
     rank_zero_only(cli.run.save_config)(cli.config_text())
     if cli.config.init_from is not None and cli.config.ckpt_path is None:
@@ -108,7 +111,7 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
     cli.trainer.loggers, loggers = [], cli.trainer.loggers  # the curves end with the training
     vars(cli.trainer)["callbacks"] = [one for one in cli.callbacks if not isinstance(one, BatchSizeFinder)]
     untrained = cli.config.ckpt_path if not cli.resuming.steps else None  # its average, not the weights beside it
-    metrics = evaluate(cli, "test", best or untrained)
+    metrics = evaluate(cli, "test" if split == "test" else "validate", best or untrained)
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
     results |= speed | {"train_seconds": train_seconds + clock.test_seconds}
     results["parameters"] = sum(p.numel() for p in cli.model.parameters())
@@ -218,7 +221,7 @@ def evaluate(cli: TrainCLI, command: str, checkpoint: str | None) -> dict[str, f
 
 def print_end(cli: TrainCLI, results: dict[str, Any], best: str, more: str) -> None:
     """Print the results and the commands to run next."""
-    print_metrics("best checkpoint on the test split" if best else "last weights on the test split", results)
+    print_metrics(f"{'best checkpoint' if best else 'last weights'} on the {cli.config.evaluate_on} split", results)
     say(f"run         {cli.run.folder}")
     cli.run.watch(cli.run.folder.parent)
     if cli.saves:

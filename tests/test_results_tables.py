@@ -58,3 +58,50 @@ def test_a_marker_without_results_is_an_error(tables, root, capsys, marker, mess
 
 def test_this_repository_agrees_with_its_results(tables):
     assert tables.main(["--check"]) == 0
+
+
+def test_a_study_becomes_tables(tables, root):
+    environment = {
+        "device": "cpu", "processor": "A chip", "threads a run": 1, "torch": "2.15", "date": "2026-01-02 03:04 UTC",
+        "commit": "abc",
+    }  # fmt: skip
+    lr = "optimizer.lr"
+    tuned = {"mean": 0.9, "low": 0.875, "high": 0.925, "n": 2}
+    alone = {"mean": 0.5, "low": None, "high": None, "n": 1}
+    record = {
+        "study": "mnist", "command": "python scripts/compare.py", "environment": environment, "seeds": [0, 1],
+        "metric": "test/accuracy", "baseline": "SGD, tuned", "table": {"SGD, tuned": tuned, "COCOB": alone},
+        "tests": {"COCOB": {"difference": -0.4, "low": -0.5, "high": -0.3, "holm": 0.0123}},
+        "ensembles": {"SGD, tuned": {"accuracy": 0.95}, "COCOB": None},
+        "runs": [{"name": "COCOB", "seconds": 2.0}, {"name": "COCOB", "seconds": 3.0}],
+        "tuning": {
+            "trials": 3, "metric": "val/accuracy", "mode": "max", "spaces": {"SGD": {lr: "1e-3..1 log"}, "COCOB": {}},
+            "defaults": {"SGD": {lr: 0.001}, "COCOB": {}},
+            "chosen": {"SGD": {"values": {lr: "0.9"}, "edges": {lr: "high"}}},
+            "runs": [{"name": "SGD", "value": value} for value in (0.25, 0.75, None, 0.5)],
+        },
+    }  # fmt: skip
+    (root / "results" / "mnist.json").write_text(json.dumps(record))
+    end = "<!-- end of results -->\n"
+    (root / "README.md").write_text(f"<!-- results: mnist table -->\n{end}<!-- results: mnist tuning -->\n{end}")
+    assert tables.main([], root) == 0
+    head = (
+        "`python scripts/compare.py`: 3 trials each, chosen by val/accuracy; 2 seeds; cpu (A chip), 1 thread a run, "
+        "torch 2.15, 2026-01-02, commit abc:\n\n"
+    )
+    assert (root / "README.md").read_text() == (
+        f"<!-- results: mnist table -->\n{head}"
+        "|  | test/accuracy, mean and 95% interval | difference (95% interval) | p (Holm) | seconds a run |\n"
+        "| --- | ---: | ---: | ---: | ---: |\n"
+        "| SGD, tuned | 0.9000 (0.8750 to 0.9250) | baseline |  |  |\n"
+        "| COCOB | 0.5000 | -0.4000 (-0.5000 to -0.3000) | 0.012 | 2.5 |\n"
+        f"| SGD, tuned, ensemble of 2 | 0.9500 |  |  |  |\n{end}"
+        f"<!-- results: mnist tuning -->\n{head}"
+        "|  | space | without tuning | chosen | val/accuracy: best, median, worst | runs |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| SGD | lr 1e-3..1 log | 0.001 | 0.9 (near the high end) | 0.7500, 0.5000, 0.2500 | 3 |\n"
+        f"| COCOB | none: it tunes itself |  |  |  | 0 |\n{end}"
+    )
+    assert tables.main(["--check"], root) == 0
+    (root / "README.md").write_text(f"<!-- results: mnist curves -->\n{end}")
+    assert tables.main(["--check"], root) == 1

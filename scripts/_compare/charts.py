@@ -41,12 +41,13 @@ def score_chart(results: Mapping[str, Any], colours: Mapping[str, str]) -> go.Fi
         figure.add_scatter(mode="markers", x=values, y=[place] * len(values), text=texts, marker=dots)
         if row["mean"] is None:
             continue
-        text, margin = f"{label}<br>mean {row['mean']:.4g}", 0.0
+        text, above, below = f"{label}<br>mean {row['mean']:.4g}", 0.0, 0.0
         if row["high"] is not None:
             text += f"<br>95% interval {row['low']:.4g} to {row['high']:.4g}"
-            margin = row["high"] - row["mean"]
+            above, below = row["high"] - row["mean"], row["mean"] - row["low"]
         diamond = {"color": colours[name], "size": 10, "symbol": "diamond"}
-        bar = {"type": "data", "array": [margin], "color": colours[name], "thickness": 1.5, "width": 5}
+        bar = {"type": "data", "array": [above], "arrayminus": [below], "symmetric": False}
+        bar |= {"color": colours[name], "thickness": 1.5, "width": 5}
         figure.add_scatter(mode="markers", x=[row["mean"]], y=[place + 0.2], text=[text], marker=diamond, error_x=bar)
     figure.update_traces(hoverinfo="text")
     figure.update_layout(template="plotly_white", height=100 + 36 * len(names), showlegend=False)

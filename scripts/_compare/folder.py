@@ -60,11 +60,17 @@ def only_one_comparison(folder: Path, wait: bool = False) -> AbstractContextMana
     return only_one(folder, f"another comparison is running in {folder}: wait for it, or give another --output", wait)
 
 
+def plain_names(names: Sequence[str]) -> dict[str, str]:
+    """Return a name of a folder for each combination."""
+    folders: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^\w.=+]+", "-", name).strip("-.")[:100] or "run"
+        candidates = (plain, *(f"{plain}-{number}" for number in range(2, 10**4)))
+        folders[name] = next(one for one in candidates if one not in folders.values())
+    return folders
+
+
 def run_folders(combinations: Sequence[Combination], seeds: Sequence[int]) -> dict[tuple[str, int], Path]:
     """Return (combination, seed) -> its folder inside the comparison's, which TensorBoard shows as the run's name."""
-    folders: dict[str, str] = {}
-    for one in combinations:
-        plain = re.sub(r"[^\w.=+]+", "-", one.name).strip("-.")[:100] or "run"
-        candidates = (plain, *(f"{plain}-{number}" for number in range(2, 10**4)))
-        folders[one.name] = next(name for name in candidates if name not in folders.values())
+    folders = plain_names([one.name for one in combinations])
     return {(one.name, seed): Path(folders[one.name]) / f"seed-{seed}" for seed in seeds for one in combinations}

@@ -9,6 +9,7 @@ import yaml
 
 from _common.cli import Option, join, split
 from _common.errors import one_line
+from _compare.building import build
 from _compare.values import label, value_options, varied_keys
 from _train.command_line import TrainCLI
 from _train.words import choose_classifier
@@ -21,6 +22,8 @@ OWN = {
     "name": "a run is named after its values of the axes",
     "ckpt_path": "the same command resumes an interrupted comparison",
     "trainer.default_root_dir": "--output names the folder of the runs",
+    "evaluate_on": "the table is of the test split, and trials leave it unread",
+    "keep_predictions": "a comparison always keeps them",
     "seed": "--seeds N makes N runs of each combination, from --seed on",
     "seeds": "--seeds N makes N runs of each combination, from --seed on",
 }
@@ -44,8 +47,23 @@ class Combination(NamedTuple):
     varied: tuple[str, ...]  # keys of the flat configuration that the values set
 
 
+class Faults(ValueError):
+    """Several mistakes, one a line."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__(lines[-1])
+        self.others = list(lines[:-1])
+
+
 def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]:
-    """Return every combination of the axes' values, with the options of train.py that all runs share."""
+    """Return every combination of the axes' values, with the options of train.py that all runs share.
+
+    Each is built once.
+
+    Raises:
+        Faults: If some of them cannot be made.
+        ValueError: If an option is given twice, or is one that a comparison sets itself.
+    """
     shared = parse(options)
     given = [option.name for option in shared] + [axis.option for axis in axes]
     for option in given:
@@ -57,7 +75,8 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
             both = option in axis_options and axis_options.count(option) < given.count(option)
             remedy = "as an axis it must not be among the options too" if both else "give it once"
             raise ValueError(f"--{option} is given twice: {remedy}")
-    combinations = []
+    combinations: list[Combination] = []
+    faults: dict[str, str] = {}  # what is wrong -> the first combination in which it is
     for values in itertools.product(*(axis.values for axis in axes)):
         settings = {axis.option: value for axis, value in zip(axes, values, strict=True)}
         name = ", ".join(label(option, value) for option, value in settings.items())
@@ -67,8 +86,11 @@ def make_grid(axes: Sequence[Axis], options: Sequence[str]) -> list[Combination]
         try:
             words, config = check(join(order))
         except Exception as error:
-            raise ValueError(f"{name}: {one_line(error)}") from error
+            faults.setdefault(one_line(error), name)
+            continue
         combinations.append(Combination(name, settings, tuple(words), config, tuple(varied_keys(chosen))))
+    if faults:
+        raise Faults([f"{name}: {fault}" for fault, name in faults.items()])
     names = [combination.name for combination in combinations]
     if len(set(names)) < len(names):
         raise ValueError(f"two combinations are both {next(n for n in names if names.count(n) > 1)}: give it once")
@@ -84,13 +106,12 @@ def parse(words: Sequence[str]) -> list[Option]:
 
 
 def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Complete a run's command line by one device, no progress bar and the test curve; return it with its config."""
-    complete = [*words, "--trainer.enable_progress_bar", "false"]
-    completed, classifier = choose_classifier(complete_words("fit", complete))
-    cli = train_cli(("fit", "--model", f"{classifier.__module__}.{classifier.__qualname__}"))
-    cli.parse_arguments(cli.parser, completed)
-    config: dict[str, Any] = yaml.safe_load(cli.config_text())  # as config.yaml would hold it
-    del config["seed_everything"], config["trainer"]["default_root_dir"]
+    """Complete a run's command line, and return it with its configuration, after building what it describes.
+
+    It gets one device, no progress bar, the test curve, and the predictions for the test split.
+    """
+    complete = [*words, "--trainer.enable_progress_bar", "false", "--keep_predictions", "true"]
+    config = configured(complete)
     trainer, data = config["trainer"], config["data"].get("init_args") or {}
     if trainer["fast_dev_run"]:
         raise ValueError("--trainer.fast_dev_run tests nothing: limit the batches by --trainer.limit_train_batches")
@@ -106,3 +127,14 @@ def check(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         complete += ["--data.watch_test", "true"]
         data["watch_test"] = True
     return complete, config
+
+
+def configured(words: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of a run's command line, after building what it describes."""
+    completed, classifier = choose_classifier(complete_words("fit", list(words)))
+    cli = train_cli(("fit", "--model", f"{classifier.__module__}.{classifier.__qualname__}"))
+    cli.parse_arguments(cli.parser, completed)
+    build(cli)
+    config: dict[str, Any] = yaml.safe_load(cli.config_text())  # as config.yaml would hold it
+    del config["seed_everything"], config["trainer"]["default_root_dir"]
+    return config

@@ -9,26 +9,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from _common.console import literal, print_rows, say
+from _common.errors import warn
 from _common.run import shell
 from _compare.engines import Processes
 from _compare.ray import Ray
-from _compare.report import summary_row
+from _compare.report import ensemble_rows, summary_row
 from _compare.runs import OUTCOME, Task, outcome
+from _compare.tuning_report import tuning_rows, warnings
+
+LONG = ("p", "McNemar's p", "accuracy's, over test examples")
+"""Columns that are on the page only."""
 
 
-def make_runs(tasks: Sequence[Task], engine: Processes | Ray, metric: str, folder: Path) -> None:
-    """Make the runs that have not finished, with a progress bar."""
+def make_runs(tasks: Sequence[Task], engine: Processes | Ray, metric: str, folder: Path, what: str = "runs") -> None:
+    """Make the runs (or `what` they are called) that have not finished, with a progress bar."""
     ended = {task.folder: outcome(task.folder) for task in tasks}
     left = [task for task in tasks if (ended[task.folder] or {}).get("status") != "finished"]
     if len(left) < len(tasks):
-        say(f"{len(tasks) - len(left)} of {len(tasks)} runs are finished already in {folder}")
+        say(f"{len(tasks) - len(left)} of {len(tasks)} {what} are finished already in {folder}")
         check_metric([task for task in tasks if task not in left], metric)
     for task in left:  # a failed run is tried again
         (task.folder / OUTCOME).unlink(missing_ok=True)
     running: dict[Path, str] = {}
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(
-        "runs", *columns, TextColumn("{task.description}", markup=False), console=Console(), transient=True
+        what, *columns, TextColumn("{task.description}", markup=False), console=Console(), transient=True
     ) as progress:
         bar = progress.add_task("", total=len(tasks), completed=len(tasks) - len(left))
 
@@ -66,6 +71,15 @@ def check_metric(tasks: Sequence[Task], metric: str) -> None:
 
 def print_results(results: dict[str, Any]) -> None:
     """Print the table and the note on the number of seeds."""
+    if results["tuning"] is not None:
+        tuning = results["tuning"]
+        title = f"chosen by {tuning['metric']} among {tuning['trials']} trials each"
+        print_rows(title, tuning_rows(tuning), " × ".join(results["axes"]))
+        for line in warnings(tuning):
+            warn(line)
     rows = {name: summary_row(results, name) for name in results["table"]}
+    rows = {name: {key: value for key, value in row.items() if key not in LONG} for name, row in rows.items()}
+    short = ("runs", "mean ± sd")
+    rows |= {name: {key: row[key] for key in short} for name, row in ensemble_rows(results).items()}
     print_rows(f"{results['metric']}, against {results['baseline']}", rows, " × ".join(results["axes"]))
     say(results["note"])

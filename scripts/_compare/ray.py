@@ -5,12 +5,20 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from _compare.runs import Task, outcome, write_failure
+
+WAIT = 5.0
+"""Seconds to wait for an address."""
+TRIES = "RAY_NUM_REDIS_GET_RETRIES"
+"""Environment variable of the number of times that Ray tries to reach a cluster; it is read on import."""
+SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
+"""How a client of HTTP/2, on which gRPC stands, begins; the server answers by its own settings."""
 
 
 class Ray:
@@ -21,6 +29,7 @@ class Ray:
     """
 
     def __init__(self, address: str | None = None, threads: int = 1, gpus: float = 0.0) -> None:
+        os.environ.setdefault(TRIES, "3")  # instead of 20, a second each
         try:
             import ray
         except ImportError as error:
@@ -29,9 +38,10 @@ class Ray:
         if ray.is_initialized():
             return
         address = address or os.environ.get("RAY_ADDRESS")
-        check_answers(address)
+        check_answers(announced() if address in (None, "auto") else address)
         try:
-            ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
+            with errors_aside():
+                ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"no Ray cluster at {address or 'the default address'} ({str(error).strip().splitlines()[0]}): "
@@ -75,10 +85,35 @@ class Ray:
                     self.ray.cancel(reference, force=True)
 
 
+def announced() -> str | None:
+    """Return the address that the last `ray start` of this machine has left in Ray's temporary folder."""
+    path = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    return path.read_text().strip() if path.is_file() else None
+
+
 def check_answers(address: str | None) -> None:
-    """Check within seconds that `[ray://]HOST:PORT` answers; Ray itself waits for minutes."""
+    """Check within seconds that `[ray://]HOST:PORT` answers as Ray does, by gRPC; Ray itself tries for a minute."""
     if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or ""):
         try:
-            socket.create_connection((match[1], int(match[2])), timeout=10).close()
-        except OSError as error:
-            raise ValueError(f"no Ray cluster at {address}: {error.strerror or error}") from error
+            with socket.create_connection((match[1], int(match[2])), timeout=WAIT) as connection:
+                connection.sendall(GREETING)
+                answer = connection.recv(9)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"no Ray cluster at {address}: {reason}") from error
+        if answer[3:4] != SETTINGS[3:4]:
+            raise ValueError(f"no Ray cluster at {address}: something else answers there")
+
+
+@contextmanager
+def errors_aside() -> Iterator[None]:
+    """Discard what Ray's own threads write to the error output while it connects; its exception has the reason."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,5 +1,6 @@
 """The report of a comparison: one self-contained web page."""
 
+import statistics
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -11,8 +12,16 @@ from _common.console import cell
 from _common.page import Cell, html_table, page
 from _compare.charts import curve_chart, score_chart, to_html
 from _compare.curves import Curve
+from _compare.statistics import LEVEL
+from _compare.tuning_report import tuning_section
 
 ASSETS = Path(__file__).parent
+HOW = (
+    "difference: to the baseline, mean over the seeds, 95% interval by Student's t of the pairs. Over test examples: "
+    "the difference in accuracy, with its 95% bootstrap interval for other examples and the same runs. p: paired "
+    "t-test over the seeds, then with Holm's correction. McNemar's p: exact, a test for each seed; their median. An "
+    "ensemble averages the class probabilities of a combination's seeds."
+)
 
 
 def report(
@@ -21,12 +30,17 @@ def report(
     configs: Mapping[str, Mapping[str, Any]],
     curves: Mapping[str, Mapping[str, Mapping[str, Curve]]],
     colours: Mapping[str, str],
+    tuning: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page: of results.json, times.json, each combination's flat configuration, curves and colour."""
+    """Return the page.
+
+    It is made of results.json, times.json, each combination's flat configuration, curves and colour, and tuning.json.
+    """
     sections = [
         _lead(results),
         _summary(results, times, colours),
         to_html(score_chart(results, colours), "scores", with_library=True),
+        tuning_section(tuning, colours),
         _curves(curves, colours),
         _runs(results, times, colours),
         _settings(configs),
@@ -57,21 +71,57 @@ def _summary(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapp
         verdict = rows[-1]["conclusion"]
         kind = verdict if verdict in ("higher", "lower") else "muted"
         rows[-1]["conclusion"] = Cell(f'<td class="{kind}">{verdict}</td>')
-    return "<h2>Results</h2>" + html_table(rows, "results", "sortable")
+    ensembles = [{"combination": name} | row for name, row in ensemble_rows(results).items()]
+    rows += [{key: row.get(key, "") for key in rows[0]} for row in ensembles]
+    return f'<h2>Results</h2>{html_table(rows, "results", "sortable")}<p class="muted">{HOW}</p>'
 
 
 def summary_row(results: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Return a combination's row of the table of results, on the page as in the terminal."""
+    """Return a combination's row of the table of results, effects first, on the page as in the terminal."""
     row, test = results["table"][name], results["tests"].get(name, {})
+    examples = results["examples"].get(name) or {}
     return {
         "runs": f"{row['n']} of {len(results['seeds'])}",
         "mean ± sd": " ± ".join(cell(row[key]) for key in ("mean", "sd") if row[key] is not None),
-        "95% interval": " to ".join(cell(row[key]) for key in ("low", "high") if row[key] is not None),
-        "difference": cell(test.get("difference"), "+"),
+        "95% interval": _interval(row),
+        "difference": _effect(test),
+        "accuracy's, over test examples": _effect(examples),
+        "conclusion": "baseline" if name == results["baseline"] else test.get("conclusion", ""),
         "p": cell(test.get("p")),
         "p, Holm": cell(test.get("holm")),
-        "conclusion": "baseline" if name == results["baseline"] else test.get("conclusion", ""),
+        "McNemar's p": _mcnemar(examples),
     }
+
+
+def ensemble_rows(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return a row for the ensemble of each combination's seeds: the mean of their class probabilities."""
+    rows = {}
+    for name, found in results["ensembles"].items():
+        if found is not None:
+            metrics = {f"test/{key}": cell(value) for key, value in found.items()}
+            first = {"runs": "ensemble", "mean ± sd": metrics.get(results["metric"], "")}
+            rows[f"{name}, ensemble of {results['table'][name]['n']}"] = first | metrics
+    return rows
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return " to ".join(cell(row[key]) for key in ("low", "high") if row.get(key) is not None)
+
+
+def _effect(test: Mapping[str, Any]) -> str:
+    """A difference with its interval."""
+    if test.get("difference") is None:
+        return ""
+    interval = " to ".join(cell(test[key], "+") for key in ("low", "high") if test[key] is not None)
+    return cell(test["difference"], "+") + (f" ({interval})" if interval else "")
+
+
+def _mcnemar(examples: Mapping[str, Any]) -> str:
+    """The median over the seeds, and for how many of them it is below 5%."""
+    values = [test["p"] for test in examples.get("mcnemar", {}).values()]
+    if not values:
+        return ""
+    return f"{cell(statistics.median(values))} ({sum(p < LEVEL for p in values)} of {len(values)} below 5%)"
 
 
 def _runs(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapping[str, str]) -> str:

@@ -13,10 +13,11 @@ import torch
 from _common.run import flatten, write_json
 from _compare.charts import colours
 from _compare.curves import Curve, collect, draw, elapsed
+from _compare.examples import Predictions, compare_examples, ensemble, read_predictions
 from _compare.grid import Axis, Combination
 from _compare.report import report
 from _compare.runs import Task, outcome
-from _compare.statistics import against_baseline, note, summarize
+from _compare.statistics import against_baseline, limits, note, summarize, ties
 
 OTHERS = ("test/accuracy", "test/nll", "test/ece")
 """Metrics shown beside the one that is compared."""
@@ -30,6 +31,8 @@ def gather(
     options: Sequence[str],
     metric: str,
     baseline: str,
+    tuning: Mapping[str, Any] | None = None,
+    vary_split: bool = False,
 ) -> dict[str, Any]:
     """Return the contents of results.json, which depend neither on time nor on the engine or the number of jobs."""
     settings = {one.name: one.settings for one in combinations}
@@ -38,26 +41,44 @@ def gather(
     for run in runs:
         if run["status"] == "finished":
             finished[run["name"]][run["seed"]] = run["metrics"]
+    within = limits(metric)
     scores = {name: {seed: values[metric] for seed, values in by_seed.items()} for name, by_seed in finished.items()}
     others = [key for key in OTHERS if key != metric]
-    tests = against_baseline(scores, baseline)
+    tests = against_baseline(scores, baseline, within)
+    kept = _predictions(tasks)
     return {
         "axes": {axis.option: list(axis.values) for axis in axes},
         "options": list(options),
         "threads": tasks[0].threads,
+        "vary_split": vary_split,
+        "tuning": timeless(tuning),
         "seeds": sorted({task.seed for task in tasks}),
         "metric": metric,
         "others": others,
         "baseline": baseline,
         "table": {
-            name: summarize(list(scores[name].values()))
+            name: summarize(list(scores[name].values()), within)
             | {"others": {key: summarize([one[key] for one in rows.values() if key in one])["mean"] for key in others}}
             for name, rows in finished.items()
         },
         "tests": tests,
-        "note": note(min((test["n"] for test in tests.values() if test["n"]), default=0), len(tests)),
+        "examples": {name: compare_examples(kept[name], kept[baseline]) for name in kept if name != baseline},
+        "ensembles": {name: ensemble(list(by_seed.values())) for name, by_seed in kept.items()},
+        "note": note(min((test["n"] for test in tests.values() if test["n"]), default=0), len(tests))
+        + ties(tests, baseline),
         "runs": runs,
     }
+
+
+def _predictions(tasks: Sequence[Task]) -> dict[str, dict[int, Predictions]]:
+    """Return combination -> seed -> what its run has kept."""
+    kept: dict[str, dict[int, Predictions]] = {task.name: {} for task in tasks}
+    for task in tasks:
+        ended = outcome(task.folder) or {}
+        found = read_predictions(task.folder / ended["run"]) if "run" in ended else None
+        if found is not None:
+            kept[task.name][task.seed] = found
+    return kept
 
 
 def _row(task: Task, settings: Mapping[str, str]) -> dict[str, Any]:
@@ -65,8 +86,15 @@ def _row(task: Task, settings: Mapping[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": task.name, "seed": task.seed, "settings": dict(settings), "status": ended["status"]}
     if ended["status"] != "finished":
         return row | {"error": ended["error"]}
-    timeless = {name: value for name, value in ended["metrics"].items() if "second" not in name}
-    return row | {"metrics": timeless}
+    return row | {"metrics": {name: value for name, value in ended["metrics"].items() if "second" not in name}}
+
+
+def timeless(tuning: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the trials and choices without what depends on the time."""
+    if tuning is None:
+        return None
+    runs = [{key: value for key, value in run.items() if key != "seconds"} for run in tuning["runs"]]
+    return {**tuning, "runs": runs}
 
 
 def measure(folder: Path, tasks: Sequence[Task], command: str, how: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +134,11 @@ def _processor() -> str:
 
 
 def write_all(
-    folder: Path, combinations: Sequence[Combination], results: Mapping[str, Any], times: Mapping[str, Any]
+    folder: Path,
+    combinations: Sequence[Combination],
+    results: Mapping[str, Any],
+    times: Mapping[str, Any],
+    tuning: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Write the figure, the report and the two JSON files, and return their names."""
     chosen = colours([one.name for one in combinations])
@@ -119,7 +151,7 @@ def write_all(
         quantity = next(iter(curves))
         draw(curves[quantity], quantity, chosen).savefig(folder / "curves.png", dpi=110)
         files["curves"] = "curves.png"
-    (folder / "report.html").write_text(report(results, times, configs, curves, chosen))
+    (folder / "report.html").write_text(report(results, times, configs, curves, chosen, tuning))
     write_json(folder / "times.json", dict(times))
     write_json(folder / "results.json", dict(results) | {"files": files})
     return files

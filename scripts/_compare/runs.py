@@ -37,11 +37,12 @@ class Task:
     start: Path  # working directory, to which relative paths in the words refer
     shown: tuple[str, ...]  # settings that TensorBoard's HParams tab shows
     gpu: str | None = None  # value of CUDA_VISIBLE_DEVICES; None leaves it unchanged
+    trial: int | None = None  # its number, of a run that only tunes
 
     @property
     def title(self) -> str:
         """The run's name in one line."""
-        return f"{self.name}, seed {self.seed}"
+        return f"{self.name}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial}")
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:

@@ -12,10 +12,25 @@ ENOUGH = 3
 """Fewer pairs than this are inconclusive whatever their p-value: two leave one degree of freedom."""
 
 
-def summarize(values: Sequence[float]) -> dict[str, Any]:
+def limits(metric: str) -> tuple[float, float]:
+    """Return the smallest and the largest value that a metric can have.
+
+    Example:
+        >>> limits("test/accuracy"), limits("test/nll")
+        ((0.0, 1.0), (0.0, inf))
+    """
+    name = metric.rpartition("/")[2]
+    if name.endswith("accuracy") or name == "ece":
+        return 0.0, 1.0
+    return (0.0, math.inf) if name in ("nll", "loss") else (-math.inf, math.inf)
+
+
+def summarize(values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> dict[str, Any]:
     """Return the number of values, their mean and standard deviation, and the mean's 95% interval by Student's t.
 
-    A number for which there are too few values is None, as all are if a value is not finite.
+    A number for which there are too few values is None, as all are if a value is not finite. The interval is cut where
+    the mean cannot be, outside `within`: it covers the true mean as often as before. (An interval of the logits would
+    have no end as soon as one accuracy is 1.)
 
     Example:
         >>> {name: round(value, 3) for name, value in summarize([1.0, 2.0, 3.0]).items()}
@@ -30,18 +45,22 @@ def summarize(values: Sequence[float]) -> dict[str, Any]:
         return summary
     sd = float(np.std(values, ddof=1))
     half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * sd / math.sqrt(n)
-    return summary | {"sd": sd, "low": mean - half, "high": mean + half}
+    return summary | {"sd": sd, "low": max(mean - half, within[0]), "high": min(mean + half, within[1])}
 
 
-def paired_test(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[str, Any]:
+def paired_test(
+    values: Mapping[int, float], baseline: Mapping[int, float], within: tuple[float, float] = (-math.inf, math.inf)
+) -> dict[str, Any]:
     """Run Student's paired t-test between two mappings seed -> result, over the seeds that both have.
 
     Returns:
-        `n`, the number of pairs; `difference`, the mean; `low` and `high`, its 95% interval; `t`; `p`. The last two
-        are None for a single pair, and if all pairs have the same difference.
+        `n`, the number of pairs; `difference`, the mean; `low` and `high`, its 95% interval, cut where differences of
+        values `within` these limits cannot be; `t`; `p`. The last two are None for a single pair, and if all pairs have
+        the same difference.
     """
     seeds = sorted(values.keys() & baseline.keys())
-    summary = summarize([values[seed] - baseline[seed] for seed in seeds])
+    width = within[1] - within[0]
+    summary = summarize([values[seed] - baseline[seed] for seed in seeds], (-width, width))
     test: dict[str, Any] = {"n": len(seeds), "difference": summary["mean"], "t": None, "p": None}
     test |= {bound: summary[bound] for bound in ("low", "high")}
     # Differences that are equal up to rounding have no spread to test against.
@@ -71,13 +90,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def against_baseline(scores: Mapping[str, Mapping[int, float]], baseline: str) -> dict[str, dict[str, Any]]:
+def against_baseline(
+    scores: Mapping[str, Mapping[int, float]], baseline: str, within: tuple[float, float] = (-math.inf, math.inf)
+) -> dict[str, dict[str, Any]]:
     """Test every other combination (name -> seed -> result) against the baseline by `paired_test`.
 
     Each result also has `holm`, the p-value corrected for all tests, and the `conclusion`.
     """
     others = [name for name in scores if name != baseline]
-    tests = {name: paired_test(scores[name], scores[baseline]) for name in others}
+    tests = {name: paired_test(scores[name], scores[baseline], within) for name in others}
     for name, p in zip(others, holm([tests[name]["p"] for name in others]), strict=True):
         tests[name] |= {"holm": p, "conclusion": conclude(tests[name], p)}
     return tests
@@ -94,6 +115,12 @@ def conclude(test: Mapping[str, Any], p: float | None) -> str:
     if p >= LEVEL:
         return "no difference shown"
     return "higher" if test["difference"] > 0 else "lower"
+
+
+def ties(tests: Mapping[str, Mapping[str, Any]], baseline: str) -> str:
+    """Return a line about the combinations whose results equal the baseline's with every seed; empty without any."""
+    same = [name for name, test in tests.items() if test["conclusion"] == "the same"]
+    return f" The same as {baseline} with every seed: {'; '.join(same)}." if same else ""
 
 
 def note(pairs: int, tests: int) -> str:

@@ -29,6 +29,8 @@ from _common.names import YAML_WITH_NAMES, known
 from _common.rebuild import with_classifier
 from _common.run import ROOT, Run, flatten, run_of
 from _common.threads import set_threads
+from _train.kept_predictions import KeepPredictions
+from _train.options import add_options
 from _train.start import PrintStart
 from _train.words import choose_classifier, complete
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
@@ -145,15 +147,7 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--fast_loop", type=bool, default=True, help="Skip those of Lightning's calls that do nothing in a step."
         )
-        parser.add_argument(
-            "--threads", type=int | None,
-            help="Threads on a CPU; by default OMP_NUM_THREADS, or one a CPU that is available.",
-        )  # fmt: skip
-        parser.add_argument(
-            "--warm_up", type=int, default=0,
-            help="Steps of a training that is not kept, before the one that train_seconds of results.json measures.",
-        )  # fmt: skip
-        parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
+        add_options(parser)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add data, network and trainer, Lightning's long list last."""
@@ -217,7 +211,9 @@ class TrainCLI(LightningCLI):
         if given.get("enable_progress_bar") is not False and fits and not bars:
             callbacks.append(TrainingProgress())
         if fits:
-            callbacks[:0] = [PrintStart(), TrainClock()]
+            callbacks[:0] = [PrintStart(self.config.evaluate_on == "test"), TrainClock()]
+            if self.config.keep_predictions:
+                callbacks.append(KeepPredictions(self.run.folder / "predictions.npz"))
             if given.get("log_every_n_steps") is None:
                 callbacks.insert(0, FitLogInterval())
         if self.command == "predict":

@@ -14,13 +14,20 @@ from lightning_modules import Schedule
 
 
 class PrintStart(Callback):
-    """Prints network, parameters, data, optimizer, schedule, device and threads of a training."""
+    """Prints network, parameters, data, optimizer, schedule, device and threads of a training.
+
+    Args:
+        counts_test: Count the test examples, for which a set may be read.
+    """
+
+    def __init__(self, counts_test: bool = True) -> None:
+        self.counts_test = counts_test
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print."""
         lines = {
             "network": network(pl_module),
-            "data": data(trainer),
+            "data": data(trainer, self.counts_test),
             "optimizer": optimizer(trainer, pl_module),
             "device": device(trainer),
         }
@@ -39,15 +46,15 @@ def network(module: Any) -> str:
     return f"{type(module.backbone).__name__}, {total:,} parameters{some}"
 
 
-def data(trainer: Any) -> str:
-    """Return the numbers of examples of training, validation and test."""
+def data(trainer: Any, counts_test: bool = True) -> str:
+    """Return the numbers of examples of training, validation and, if it `counts_test`, of test."""
     module = trainer.datamodule
     sizes = {}
     for part, loaders in (("train", trainer.train_dataloader), ("val", trainer.val_dataloaders)):
         first = loaders[0] if isinstance(loaders, list) and loaders else loaders
         size = _size(first)
         sizes[part] = f"{size:,} {part}" if size else f"no {part}" if part == "val" and not loaders else ""
-    if hasattr(module, "part_indices"):  # of our data modules
+    if counts_test and hasattr(module, "part_indices"):  # of our data modules
         sizes["test"] = f"{len(module.part_indices('test')):,} test"
     known = ", ".join(size for size in sizes.values() if size)
     batch = getattr(trainer.train_dataloader, "batch_size", None)

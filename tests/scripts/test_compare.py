@@ -65,6 +65,7 @@ def test_the_table_agrees_with_the_runs(whole):
         values = accuracies[name.replace("(", "-").replace(")", "")]
         row = results["table"][name]
         low, high = stats.t.interval(0.95, 1, statistics.fmean(values), stats.sem(values))
+        low, high = max(low, 0), min(high, 1)
         known = {"n": 2, "mean": statistics.fmean(values), "sd": statistics.stdev(values), "low": low, "high": high}
         assert {key: row[key] for key in known} == pytest.approx(known)
         if name != "Adam":
@@ -201,7 +202,7 @@ def test_a_stopped_comparison_resumes_and_ends_like_an_uninterrupted_one(tmp_pat
 
 
 def test_a_failing_run_is_reported_and_the_others_continue(tmp_path, capsys):
-    values = ["SGD(lr=0.1)", "SGD(lr=1e30)", "Adam(lr=-1)"]
+    values = ["SGD(lr=0.1)", "SGD(lr=1e30)"]
     arguments = [
         "--axis",
         "optimizer",
@@ -215,16 +216,15 @@ def test_a_failing_run_is_reported_and_the_others_continue(tmp_path, capsys):
         compare.main([*arguments, "--output", str(tmp_path)])
     assert stop.value.code == 1
     printed = capsys.readouterr()
-    assert "error: 2 of 3 runs failed; the first: SGD(lr=1e30), seed 0: the training loss is" in printed.err
+    assert "error: 1 of 2 runs failed; the first: SGD(lr=1e30), seed 0: the training loss is" in printed.err
     results = read(tmp_path)
-    assert [run["status"] for run in results["runs"]] == ["finished", "failed", "failed"]
+    assert [run["status"] for run in results["runs"]] == ["finished", "failed"]
     assert "the training loss is" in results["runs"][1]["error"]
     assert str(tmp_path) not in results["runs"][1]["error"]
-    assert "Invalid learning rate: -1" in results["runs"][2]["error"]
     assert results["table"]["SGD(lr=0.1)"]["mean"] == results["runs"][0]["metrics"]["test/accuracy"]
     assert results["table"]["SGD(lr=1e30)"]["n"] == 0
     assert "no interval and no test" in results["note"]
-    assert "Invalid learning rate: -1" in (tmp_path / "report.html").read_text()
+    assert "the training loss is" in (tmp_path / "report.html").read_text()
     before = (tmp_path / "SGD-lr=0.1" / "seed-0" / "outcome.json").stat().st_mtime_ns
     with pytest.raises(SystemExit):  # the same command again: only failed runs are repeated
         compare.main([*arguments, "--output", str(tmp_path)])
@@ -297,8 +297,12 @@ def test_ray_gives_the_same_numbers(tmp_path, whole):
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
     try:
-        compare.main([*COMMAND, "--output", str(tmp_path), "--engine", "ray"])
+        fewer = list(COMMAND)
+        del fewer[fewer.index("COCOB")], fewer[fewer.index("Adam")]
+        fewer[fewer.index("--seeds") + 1] = "1"
+        compare.main([*fewer, "--output", str(tmp_path), "--engine", "ray"])
     finally:
         ray.shutdown()
-    assert read(tmp_path) == read(whole)
+    known = next(run for run in read(whole)["runs"] if (run["name"], run["seed"]) == ("SGD(lr=0.1)", 0))
+    assert read(tmp_path)["runs"] == [known]
     assert json.loads((tmp_path / "times.json").read_text())["environment"]["engine"] == "ray"

@@ -81,9 +81,10 @@ def test_schedules_are_values_of_an_axis():
 
 def test_the_command_line_is_divided():
     words = "--seeds 5 --axis optimizer --values LAMB SGD(lr=0.1) --data MNISTDataModule --jobs=2 --model.l2 -0.1"
-    ours, axes, theirs = compare.divide(parse(words.split()))
+    ours, axes, tunes, theirs = compare.divide(parse(words.split()))
     assert join(ours) == ["--seeds", "5", "--jobs", "2"]
     assert axes == [Axis("optimizer", ("LAMB", "SGD(lr=0.1)"))]
+    assert tunes == []
     assert join(theirs) == ["--data", "MNISTDataModule", "--model.l2", "-0.1"]
 
 
@@ -93,7 +94,7 @@ def test_the_default_is_digits_three_optimizers_two_seeds(monkeypatch):
     note = functools.wraps(whole)(lambda *args, **options: called.update(args=args, options=options))
     monkeypatch.setattr(compare, "compare", note)
     compare.main([])
-    (axis,), options, command = called["args"]
+    (axis,), options, command, _ = called["args"]
     assert len(make_grid([axis], options)) == 3
     assert called["options"]["seeds"] == 2
     assert options == ["--trainer.max_epochs", "10"]
@@ -111,6 +112,7 @@ MISTAKES = {
     ),
     "unknown option of a value": (["--axis", "optimizer", "--values", "SGD(lrr=1)"], "no option 'lrr'"),
     "bad option of a value": (["--axis", "optimizer", "--values", "SGD(lr=x)"], "--optimizer.lr: expected float"),
+    "only building finds it": (["--axis", "optimizer", "--values", "SGD", "Adam(lr=-1)"], "Invalid learning rate: -1"),
     "no call": (["--axis", "optimizer", "--values", "SGD(0.1)"], "every option with its name"),
     "no value": (["--axis", "optimizer"], "--axis optimizer needs its --values"),
     "no axis": (["--values", "SGD"], "--values SGD needs values, and an --axis before it"),
