@@ -18,6 +18,7 @@ PACKAGES = [
     "evaluation.calibration.scalers",
     "evaluation.callbacks",
     "evaluation.explanation",
+    "evaluation.uncertainty",
     "lightning_modules",
     "lightning_modules.backbones",
     "lightning_modules.callbacks",
