@@ -1,5 +1,7 @@
 """The picture: sizes of conformal sets, risk over coverage, and the scores of both kinds of images."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -19,7 +21,8 @@ def draw(
     """Return the figure."""
     figure = new_figure(4 * max(2, len(scores)), 7.5)
     figure.set_layout_engine("constrained")
-    above, below = figure.subfigures(2, 1)
+    halves: Any = figure.subfigures(2, 1)
+    above, below = halves
     axes, curve = above.subplots(1, 2)
     largest = int(max(size.max() for size in sizes.values()))
     for place, (method, size) in enumerate(sizes.items()):
