@@ -18,6 +18,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 SAMPLE = 1 << 16  # characters from which the separator is found
+MINUS = "\u2212"  # the typographic sign, which word processors write
 Rows = list[list[str]]
 
 
@@ -42,6 +43,8 @@ def read_cells(path: Path, separator: str | None, encoding: str | None, prefix: 
         raise ValueError(f"separator must be one character, or {', '.join(NAMES)}, found {separator!r}")
     try:
         rows = [[cell.strip() for cell in row] for row in _parsed(text, chosen) if any(row)]
+        if MINUS in text:
+            rows = [[_with_hyphen(cell) for cell in row] for row in rows]
         if text.count('"') % 2:
             _parsed(text, chosen, strict=True)  # an open quote would make the rest of the file one cell
     except csv.Error as error:
@@ -56,6 +59,12 @@ def read_cells(path: Path, separator: str | None, encoding: str | None, prefix: 
                 f"{chosen!r}; correct the file, or name another {prefix}separator"
             )
     return rows, chosen
+
+
+def _with_hyphen(cell: str) -> str:
+    """Return a number with a typographic minus sign as it is usually written, and any other cell as it is."""
+    usual = cell.replace(MINUS, "-")
+    return usual if MINUS in cell and (is_number(usual) or is_number(usual, ",")) else cell
 
 
 def _parsed(text: str, separator: str, strict: bool = False) -> Rows:

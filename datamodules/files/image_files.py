@@ -72,5 +72,6 @@ class FolderImages(Dataset[Tensor]):
                 raise
         if series:
             example = shown(self.listing.files[min(series)])
-            say(f"{shown(self.listing.root)}: {len(series)} files have several frames, the first is used ({example})")
+            have = "file has" if len(series) == 1 else "files have"
+            say(f"{shown(self.listing.root)}: {len(series)} {have} several frames, the first is used ({example})")
         return sums

@@ -99,6 +99,13 @@ def test_quoted_numbers_spaces_and_the_hint_of_excel(tmp_path):
     assert read_table(path, -1, False, separator="space").features.tolist() == [[1, 2], [3, 4]]
 
 
+def test_a_typographic_minus_sign(tmp_path):
+    path = written(tmp_path, "x;z;c\n\u22121,5;a\u2212b;k\n2,25;c;l\n")
+    table = read_table(path, "c", False)
+    assert table.names == ["x", "z=a\u2212b", "z=c"]
+    assert table.features[:, 0].tolist() == [-1.5, 2.25]
+
+
 def column(cells, name="v"):
     """Return a table with a column of these cells, repeated to 12 rows, and a column of classes."""
     return f"{name}\tc\n" + "".join(f"{cells[i % len(cells)]}\t{'ab'[i % 2]}\n" for i in range(12))
