@@ -2,6 +2,7 @@
 
 import functools
 import socket
+import threading
 
 import pytest
 
@@ -164,3 +165,23 @@ def test_a_ray_cluster_that_does_not_answer_is_reported(capsys, tmp_path):
             compare.main([*AXIS, "--engine", "ray", "--ray_address", address, "--output", str(tmp_path / "comparison")])
     assert f"no Ray cluster at {address}: " in capsys.readouterr().err
     assert not (tmp_path / "comparison").exists()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_an_address_where_something_else_answers_is_no_cluster(answer):
+    from _compare.ray import check_answers
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"^no Ray cluster at {address}: [^\n]+$"):
+            check_answers(address)
+        thread.join()
