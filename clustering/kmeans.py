@@ -118,7 +118,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def fit_shard(self, X: Any, sample_weight: Any = None) -> "KMeans":
         """Fit the centres to data of which each process of torch.distributed holds a part.
 
-        Every process calls it with its own rows, cut by `clustering.shards.shard_bounds`. All get the centres that one
+        Every process calls it with its own rows, cut by `clustering.shards.shard_bounds`, after
+        `torch.cuda.set_device(LOCAL_RANK)` if each has a GPU (tested with gloo on CPUs, not on several GPUs). All get the centres that one
         process would find in all rows; `labels_` are the labels of the process's own rows.
 
         Args:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 ROWS, CENTRES, DEEP = 128, 64, 128  # of a tile; numbers of a row that are multiplied at once
 PREPARED = 32  # rows that one program prepares
-OPTIONS: dict[str, Any] = {"num_warps": 8, "num_stages": 3}
+STAGES = 3  # tiles that are loaded ahead; fewer where the chip has less memory, or rows have more columns
+_fitting: dict[tuple[Any, ...], int] = {}  # stages, by device, width and type
 FAR = 3.0e38  # the score of a centre that only fills a tile
 
 
@@ -95,7 +96,7 @@ def places(clusters: int) -> int:
 
 def launch(
     rows: Tensor, numbers: Tensor | None, offset: Tensor, centres: Tensor, norms: Tensor, bits: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor] | None:
     """Search all rows `[N, D]`, or those with the given numbers.
 
     Args:
@@ -109,8 +110,12 @@ def launch(
 
     Returns:
         int32 `[B]` labels and float32 `[4, B]`: the smallest and the second smallest score, each changed in its last
-        `places(K)` bits, the squared norm of the row, and that of what rounding has cut off.
+        `places(K)` bits, the squared norm of the row, and that of what rounding has cut off. None if the tiles do not
+        fit on the chip, or the centres' numbers are too many for 32 bits.
     """
+    kind = rows.device, centres.shape[1], centres.dtype
+    if _fitting.get(kind, STAGES) == 0 or centres.numel() >= 2**31:
+        return None
     count, wide = len(rows) if numbers is None else len(numbers), centres.shape[1]
     filled = triton.cdiv(count, ROWS) * ROWS
     rounded = torch.empty(filled, wide, dtype=centres.dtype, device=rows.device)
@@ -122,8 +127,15 @@ def launch(
             rows, numbers, offset, rounded, sizes, cuts, count, rows.stride(0),
             D=rows.shape[1], WIDTH=wide, DEEP=deep, R=PREPARED, BITS=bits, num_warps=4,
         )  # fmt: skip
-        two_smallest[(triton.cdiv(count, ROWS),)](
-            rounded, centres, norms, labels, first, second, count, len(centres) // CENTRES,
-            WIDTH=wide, DEEP=deep, R=ROWS, C=CENTRES, PLACES=places(len(centres)), **OPTIONS,
-        )  # fmt: skip
-    return labels, results
+        for stages in range(_fitting.get(kind, STAGES), 0, -1):
+            try:
+                two_smallest[(triton.cdiv(count, ROWS),)](
+                    rounded, centres, norms, labels, first, second, count, len(centres) // CENTRES,
+                    WIDTH=wide, DEEP=deep, R=ROWS, C=CENTRES, PLACES=places(len(centres)), num_warps=8,
+                    num_stages=stages,
+                )  # fmt: skip
+            except triton.OutOfResources:
+                _fitting[kind] = stages - 1
+            else:
+                return labels, results
+    return None

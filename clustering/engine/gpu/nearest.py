@@ -66,6 +66,8 @@ class Nearest:
     def _bits(self) -> tuple[int, ...]:
         if self.device.type != "cuda" or importlib.util.find_spec("triton") is None:
             return ()
+        if torch.cuda.get_device_capability(self.device) < (8, 0):  # no bfloat16 or TF32 in its tensor cores
+            return ()
         return (13,) if self.precision == "tf32" else (16, 13)
 
     def search(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,13 +151,16 @@ class Screen:
 
     def __call__(self, rows: Tensor, which: Tensor | None) -> Found:
         """Search all rows, or those with the given numbers."""
-        coordinates, largest = self.nearest.coordinates, self.nearest.largest.float()
+        coordinates, largest, given = self.nearest.coordinates, self.nearest.largest.float(), (rows, which)
         if is_plain(coordinates, rows) and rows.stride(1) == 1:
             shift = offset(coordinates, rows.device).float().expand(rows.shape[1]).contiguous()
         else:
             rows, which = float32(coordinates, rows if which is None else rows[which]), None
             shift = rows.new_zeros(rows.shape[1])
-        labels, (first, second, sizes, cuts) = self.launch(rows, which, shift, self.centres, self.norms, self.bits)
+        searched = self.launch(rows, which, shift, self.centres, self.norms, self.bits)
+        if searched is None:  # no room for the tiles
+            return self.nearest.by_float32(*given)
+        labels, (first, second, sizes, cuts) = searched
         lengths = sizes.sqrt()
         error = 2 * ((cuts.sqrt() + _FLOAT32 * lengths) * self.size + lengths * self.cut)
         error += (rows.shape[1] + 8) * _TENSOR_CORE * (largest + 2 * lengths * self.size)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clustering.engine.coordinates import Coordinates
-from clustering.engine.gpu.nearest import Nearest, exact_products, shortened
+from clustering.engine.gpu.nearest import Nearest, Screen, exact_products, shortened
 from reference.kmeans import squared_distances
 
 CPU = torch.device("cpu")
@@ -39,6 +39,37 @@ def test_an_h100_multiplies_by_its_tensor_cores(bits, dim):
     assert [name for name, _ in seen] == ["prepare", "two_smallest"]
     assert "wgmma.mma_async" in seen[1][1]
     assert ".local" not in seen[1][1]
+
+
+@pytest.mark.parametrize("fits", [2, 0])
+def test_tiles_that_do_not_fit_are_loaded_less_far_ahead_or_searched_in_float32(fits, monkeypatch):
+    triton = pytest.importorskip("triton")
+    from clustering.engine.gpu import kernels
+
+    class Kernel:
+        def __init__(self):
+            self.tried = []
+
+        def __getitem__(self, grid):
+            return self.launch
+
+        def launch(self, *args, num_stages=None, **constants):
+            if num_stages is not None:
+                self.tried.append(num_stages)
+                if num_stages > fits:
+                    raise triton.OutOfResources(262_144, 232_448, "shared memory")
+
+    kernel = Kernel()
+    monkeypatch.setattr(kernels, "_fitting", {})
+    monkeypatch.setattr(kernels, "prepare", kernel)
+    monkeypatch.setattr(kernels, "two_smallest", kernel)
+    rows = torch.from_numpy(np.random.default_rng(0).standard_normal((90, 300)).astype("float32"))
+    nearest = Nearest(rows[:7].double().numpy(), Coordinates(), CPU)
+    screen = Screen(nearest, 13)
+    found = [screen(rows, None) for _ in range(2)]
+    assert kernel.tried == ([3, 2, 2] if fits else [3, 2, 1])  # the second time it is known
+    if not fits:
+        np.testing.assert_array_equal(found[1].labels, squared_distances(rows.numpy(), rows[:7].numpy()).argmin(axis=1))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e4])
