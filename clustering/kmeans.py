@@ -119,8 +119,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Fit the centres to data of which each process of torch.distributed holds a part.
 
         Every process calls it with its own rows, cut by `clustering.shards.shard_bounds`, after
-        `torch.cuda.set_device(LOCAL_RANK)` if each has a GPU (tested with gloo on CPUs, not on several GPUs). All get the centres that one
-        process would find in all rows; `labels_` are the labels of the process's own rows.
+        `torch.cuda.set_device(LOCAL_RANK)` if each has a GPU (tested with gloo on CPUs, not on several GPUs). All get
+        the centres that one process would find in all rows; `labels_` are the labels of the process's own rows.
 
         Args:
             X: `[N, D]`, the rows of this process, which follow those of the previous one.
