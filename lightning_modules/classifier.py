@@ -1,6 +1,5 @@
 """The image classifier: a Lightning module for any backbone, activation and optimizer."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
@@ -13,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from . import factories, networks
 from .arguments import check_arguments
+from .callbacks.optimizer_modes import OptimizerModes
 from .callbacks.start_checks import StartChecks
 from .callbacks.weight_average import WeightAverage
 from .capturing import Captured, captured
@@ -226,14 +226,13 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         total = steps_of(self)
         if make_scheduler is not None:
             return with_schedule(optimizer, with_total(make_scheduler, total), self.lr_interval, lambda: self.trainer)
-        cycle = functools.partial(default_scheduler, total_steps=total)
-        return optimizer if make is not None else with_schedule(optimizer, cycle, "step")
+        return optimizer if make else with_schedule(optimizer, lambda one: default_scheduler(one, total), "step")
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the checks before the first step and, if `ema_decay` is set, the callback that averages the weights."""
+        """Add the checks before the first step, the optimizer's modes and, with `ema_decay`, the average's callback."""
         if self.ema_decay is not None:
             self._average = WeightAverage(self.ema_decay, self.trainer.strategy.root_device)
-        return [StartChecks(), *([] if self._average is None else [self._average])]
+        return [StartChecks(), OptimizerModes(), *([] if self._average is None else [self._average])]
 
     def setup(self, stage: str) -> None:
         """Reset the sums of an earlier training; choose the memory format, and compile the backbone, if asked for."""

@@ -13,6 +13,7 @@ from _common.page import Cell, html_table, page
 from _compare.charts import curve_chart, score_chart, to_html
 from _compare.curves import Curve
 from _compare.statistics import LEVEL
+from _compare.target import heading, target_rows
 from _compare.tuning_report import tuning_section
 
 ASSETS = Path(__file__).parent
@@ -40,6 +41,7 @@ def report(
         _lead(results),
         _summary(results, times, colours),
         to_html(score_chart(results, colours), "scores", with_library=True),
+        _target(times, colours),
         tuning_section(tuning, colours),
         _curves(curves, colours),
         _runs(results, times, colours),
@@ -122,6 +124,13 @@ def _mcnemar(examples: Mapping[str, Any]) -> str:
     if not values:
         return ""
     return f"{cell(statistics.median(values))} ({sum(p < LEVEL for p in values)} of {len(values)} below 5%)"
+
+
+def _target(times: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    if "target" not in times:
+        return ""
+    rows = [row | {"combination": _name(row["combination"], colours)} for row in target_rows(times["target"])]
+    return f"<h2>{escape(heading(times['target']))}</h2>" + html_table(rows, "target", "sortable")
 
 
 def _runs(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from _common.console import print_rows
 from lightning_modules.metrics import direction
 
 COSTS = ("steps", "epochs", "seconds", "evaluations")
@@ -120,3 +121,31 @@ def _shown(cell: Mapping[str, float], digits: int) -> str:
         "∞" if math.isinf(cell[key]) else f"{cell[key]:,.{digits}f}" for key in ("median", "low", "high")
     )
     return median if low == high else f"{median} ({low} to {high})"
+
+
+def heading(made: Mapping[str, Any]) -> str:
+    """Return the title of the table."""
+    sign = "at least" if made["mode"] == "max" else "at most"
+    return (
+        f"Time to {made['metric']} {sign} {made['value']:g} (medians, 95% bootstrap intervals; ∞: not reached; seconds "
+        "of training)"
+    )
+
+
+def add_target(target: Target | None, folder: Path, results: dict[str, Any], times: dict[str, Any]) -> None:
+    """Add the table of a target to times.json's contents and, without seconds, to those of results.json."""
+    if target is None:
+        return
+    runs: dict[str, list[Path | None]] = {}
+    for run in times["runs"]:
+        runs.setdefault(run["name"], []).append(folder / run["folder"] if run["folder"] else None)
+    times["target"] = made = summarize(runs, target)
+    table = {name: {key: row[key] for key in row if key != "seconds"} for name, row in made["table"].items()}
+    results["target"] = {**made, "table": table}
+
+
+def print_target(times: Mapping[str, Any]) -> None:
+    """Print the table of a target, if there is one."""
+    if "target" in times:
+        rows = {row.pop("combination"): row for row in target_rows(times["target"])}
+        print_rows(heading(times["target"]), rows, "combination")

@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from _compare.target import COSTS, Target, cost, median, parse, summarize, target_rows
+from _compare.report import _target
+from _compare.target import COSTS, Target, add_target, cost, median, parse, summarize, target_rows
 
 ROWS = """step,seconds,evaluations,train/loss_window,epoch,val/accuracy,val/nll
 4,0.5,10.0,2.0,,,
@@ -81,3 +82,20 @@ def test_a_combination_counts_every_run(run):
         "seconds": "3.2 (3.2 to ∞)", "evaluations": "40 (40 to ∞)",
     }  # fmt: skip
     assert rows[1]["steps"] == "∞"
+
+
+def test_results_and_times_get_the_table_and_the_report_shows_it(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.csv").write_text(ROWS)
+    results: dict = {}
+    times: dict = {"runs": [{"name": "A <b>", "folder": "run"}, {"name": "B", "folder": None}]}
+    add_target(None, tmp_path, results, times)
+    assert "target" not in {**results, **times}
+    add_target(parse("val/nll 0.25"), tmp_path, results, times)
+    assert times["target"]["table"]["A <b>"]["seconds"]["median"] == 3.25
+    assert "seconds" not in results["target"]["table"]["B"]
+    page = _target(times, {"A <b>": "#000", "B": "#fff"})
+    assert "Time to val/nll at most 0.25" in page
+    assert "A &lt;b&gt;" in page
+    assert "∞" in page
+    assert _target({}, {}) == ""
