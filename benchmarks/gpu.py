@@ -9,6 +9,10 @@ Parts: input (one batch of the resident path), step (a training step of resnet20
 scripts/train.py captured, compiled and captured, eager, and with each optimizer, the usual Lightning idiom),
 optimizers, activations, kmeans, compiled (torch.compile of a step), tests (the tests marked `gpu`).
 
+Only if named: record (the CIFAR-10 speed record: a plain script, scripts/train.py, the package airbench) and
+experiments (optimizers and activations on CIFAR-10 by scripts/compare.py, at most six minutes), whose results are
+`results/cifar10-<device>.json`. Both want --data.
+
 Each part is a process of its own that is killed, with all its children, when its time is over. Its rows are written
 to `results/gpu-<device>.json` while it runs, so that what was measured stays; a row that fails holds its error, and the
 part goes on. Nothing is downloaded, and the project need not be installed.

@@ -90,6 +90,49 @@ def test_a_pass_of_kmeans_beside_its_matrix_products(tmp_path):
     assert rows["flash-kmeans"]["skipped"] == "needs CUDA"
 
 
+def test_the_record_by_hand_and_by_train(tmp_path):
+    rows = measured("record", tmp_path)
+    assert {name for name, row in rows.items() if "error" in row} == set()
+    for name in ("plain script", "train.py, cifar10_fast.yaml"):
+        assert rows[name]["train_seconds"]["median"] > 0
+        assert 0 <= rows[name]["accuracy_tta"] <= 100
+    table = "-----\n|  0  | 9 | 0.9300 |     | 3.1 |\n|     | eval | 0.9310 | 0.9400 | 3.8 |\n-----\n"
+    assert module("parts.record").last_row(table) == {"accuracy": 0.931, "accuracy_tta": 0.94, "seconds": 3.8}
+
+
+def test_the_experiments_are_commands_of_compare_whose_ended_runs_count(tmp_path):
+    import compare
+
+    experiments, bench = module("parts.experiments"), module("rows").Bench(tmp_path / "rows", "cpu")
+    for axis, values in (
+        ("optimizer", experiments.OPTIMIZERS),
+        ("optimizer", experiments.COCOB),
+        ("model.activation", experiments.ACTIVATIONS),
+    ):
+        words = experiments.words(bench, axis, values, tmp_path)
+        divided = compare.divide(compare.split(words[2:])[1])
+        grid = compare.make_grid(divided.axes, compare.join(divided.theirs))
+        assert len(grid) == len(values)
+        assert ("--lr_scheduler" in grid[0].words) == (values != experiments.COCOB)
+    for seed, outcome in enumerate(({"status": "finished", "metrics": {"test/accuracy": 0.5}},
+                                    {"status": "finished", "metrics": {"test/accuracy": 0.7}},
+                                    {"status": "failed", "error": "no"})):  # fmt: skip
+        path = tmp_path / "Adam" / f"seed-{seed}" / "outcome.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(outcome))
+    (row,) = experiments.outcomes(tmp_path).values()
+    assert (row["accuracy"], row["runs"], row["error"]) == (pytest.approx(60), 2, "no")
+
+
+def test_whole_trainings_have_a_file_of_their_own(tmp_path):
+    results = module("driver").Results(tmp_path, argparse.Namespace(commit="abc", only=["record"]))
+    results.take("environment", {"rows": [{"case": "environment", "name": "environment", "device": "Card 1"}]})
+    results.take("record", {"rows": [{"case": "a", "name": "b", "runs": 1}]})
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar10-card-1.json"]
+    content = json.loads(results.path.read_text())
+    assert set(content["parts"]) == {"environment", "record"}
+
+
 def test_the_command_runs_the_marked_tests_and_names_them(tmp_path):
     words = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--quick", "--only", "tests"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CIFAR")}

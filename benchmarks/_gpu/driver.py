@@ -25,6 +25,8 @@ from .rows import Bench, read
 ROOT = Path(__file__).resolve().parents[2]
 CAPS = {"input": 50, "step": 190, "optimizers": 80, "activations": 90, "kmeans": 60, "compiled": 110, "tests": 180}
 """Seconds after which each part is killed, in the order in which they run."""
+ON_REQUEST = {"record": 420, "experiments": 360}
+"""Parts that run only if they are named, and write results of their own."""
 ENVIRONMENT_CAP = 120
 LOG = 6000
 """Characters of what a part printed that are kept if something failed."""
@@ -50,9 +52,9 @@ def main(words: list[str] | None = None) -> int:
     if options.data and (images.get("shape") != [3, 32, 32] or images.get("classes", 11) > 10):
         print(f"{options.data}: no images of 3 x 32 x 32 in at most ten classes: random ones are used", flush=True)
         options.data = None
-    for part in CAPS:
+    for part, own_cap in (CAPS | ON_REQUEST).items():
         if part in options.only:
-            cap = min(options.cap or CAPS[part], left())
+            cap = min(options.cap or own_cap, left())
             if cap < 10:
                 print(f"{part}: no time left", flush=True)
             else:
@@ -65,7 +67,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(prog="benchmarks/gpu.py", description=sys.modules["__main__"].__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--only", nargs="+", choices=list(CAPS), default=list(CAPS), help="Parts to run.")
+    parser.add_argument("--only", nargs="+", choices=list(CAPS | ON_REQUEST), default=list(CAPS), help="Parts to run.")
     parser.add_argument("--minutes", type=float, default=8.0, help="When the last part is killed.")
     parser.add_argument("--cap", type=float, help="Seconds for each part, in place of its own cap.")
     parser.add_argument("--output", default=str(ROOT / "results"), help="Folder of the results.")
@@ -108,8 +110,14 @@ class Results:
 
     @property
     def path(self) -> Path:
-        """Return the file, named after the device."""
-        return self.output / f"gpu-{slug(self.environment['device'])}.json"
+        """Return the file of the last part."""
+        return self.path_of(next(reversed(self.parts), "environment"))
+
+    def path_of(self, part: str) -> Path:
+        """Return the file of a part, named after the device: whole trainings have one of their own."""
+        only = set(getattr(self.options, "only", ()))
+        of_trainings = part in ON_REQUEST or (part == "environment" and bool(only) and only <= set(ON_REQUEST))
+        return self.output / f"{'cifar10' if of_trainings else 'gpu'}-{slug(self.environment['device'])}.json"
 
     def run(self, part: str, cap: float) -> None:
         """Run a part in a process of its own, and print its tables."""
@@ -148,12 +156,13 @@ class Results:
         else:  # parts of one file may come from different runs
             own["environment"] = self.environment
         content: dict[str, Any] = {"device": self.environment["device"], "parts": {}}
+        path = self.path_of(part)
         with contextlib.suppress(OSError, ValueError, KeyError):  # none yet, or a broken one
-            content["parts"] = dict(json.loads(self.path.read_text())["parts"])
-        content["parts"] |= self.parts
-        partial = self.path.with_name(f".{self.path.name}.partial")
+            content["parts"] = dict(json.loads(path.read_text())["parts"])
+        content["parts"] |= {name: own for name, own in self.parts.items() if self.path_of(name) == path}
+        partial = path.with_name(f".{path.name}.partial")
         partial.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(partial, self.path)
+        os.replace(partial, path)
 
     def words(self, part: str, rows: Path, cap: float) -> list[str]:
         """Return the command of a part's process."""

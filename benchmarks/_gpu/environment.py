@@ -14,7 +14,16 @@ import torch
 from .rows import Bench
 
 VERSIONS = ("torch", "triton", "pytorch-lightning", "numpy", "timm", "torchvision", "scikit-learn")
-PEERS = ("pytorch-optimizer", "torch-optimizer", "parameterfree", "flash-kmeans", "faiss-cpu", "faiss-gpu", "spocu")
+PEERS = (
+    "pytorch-optimizer",
+    "torch-optimizer",
+    "parameterfree",
+    "flash-kmeans",
+    "faiss-cpu",
+    "faiss-gpu",
+    "spocu",
+    "airbench",
+)
 HEAVY = (
     "pytorch_lightning",
     "torchmetrics",

@@ -51,6 +51,19 @@ COLUMNS: dict[str, list[Column]] = {
         Column("seconds of a whole fit", "seconds", 1),
     ],
     "tests": [Column("outcome", "outcome"), Column("seconds", "seconds", 1)],
+    "record": [
+        Column("seconds (quartiles)", "train_seconds", 3, True),
+        Column("x plain script", "ratio"),
+        Column("accuracy with six views, %", "accuracy_tta"),
+        Column("its deviation", "deviation"),
+        Column("accuracy, %", "accuracy"),
+        Column("runs", "runs", 0),
+    ],
+    "experiments": [
+        Column("test accuracy, %", "accuracy"),
+        Column("deviation", "deviation"),
+        Column("runs", "runs", 0),
+    ],
     "environment": [],
 }
 
