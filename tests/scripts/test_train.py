@@ -254,7 +254,7 @@ def test_recipes_parse(recipe):
     if recipe.stem == "digits":
         assert config.model.backbone.class_path == "lightning_modules.backbones.ResNet"
     else:
-        rates = {"torch.optim.SGD": 0.1, "torch.optim.Adam": 0.001}
+        rates = {"torch.optim.SGD": 0.1, "torch.optim.Adam": 0.001, "optim.Muon": 0.24}
         assert config.optimizer.init_args.lr == rates[config.optimizer.class_path]
 
 
