@@ -39,6 +39,8 @@ class Streamed:
     def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
         """Yield the batch of the plan's positions `start..stop-1` for each (start, stop) of `bounds`."""
         order = plan.order.cpu()
+        # Workers are started for each epoch: in those that live on, the generators of a dataset that draws random
+        # numbers would continue from the epoch before, and a resumed epoch could not have their state.
         loader = DataLoader(
             self.dataset,
             batch_sampler=[order[start:stop].tolist() for start, stop in bounds],

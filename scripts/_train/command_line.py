@@ -29,6 +29,7 @@ from _common.names import YAML_WITH_NAMES, known
 from _common.rebuild import with_classifier
 from _common.run import ROOT, Run, flatten, run_of
 from _common.threads import set_threads
+from _train.figures import figure_callbacks
 from _train.kept_predictions import KeepPredictions
 from _train.options import add_options
 from _train.start import PrintStart
@@ -202,11 +203,9 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer with the run's loggers, callbacks and checkpoints."""
-        from evaluation.callbacks import CalibrationMonitor, MistakesMonitor  # which the help does not need
-
         given, fits = self.config_init["trainer"], self.command == "fit"
         own = self.own_callbacks(given.get("callbacks") or [])
-        callbacks = [*own, CalibrationMonitor(), MistakesMonitor()]
+        callbacks = [*own, *figure_callbacks(self.config)]
         bars = any(isinstance(callback, ProgressBar) for callback in own)
         if given.get("enable_progress_bar") is not False and fits and not bars:
             callbacks.append(TrainingProgress())

@@ -26,7 +26,9 @@ def find_run(cli: TrainCLI, words: Sequence[str] = ()) -> Run:
     """Return the run to work in, after all checks that do not need the data."""
     checkpoint, root, name = cli.config.ckpt_path, cli.config.trainer.default_root_dir, cli.config.name
     check_name(name)
-    at_least(1, save_every=cli.config.save_every, threads=cli.config.threads or int(cli.config.threads is None))
+    optional = {name: getattr(cli.config, name) for name in ("threads", "figures_every")}
+    given = {name: value for name, value in optional.items() if value is not None}
+    at_least(1, save_every=cli.config.save_every, **given)
     for option, least in LEAST.items():
         if cli.config.trainer[option] is not None:
             at_least(least, **{f"trainer.{option}": cli.config.trainer[option]})

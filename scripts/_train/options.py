@@ -15,6 +15,10 @@ def add_options(parser: ArgumentParser) -> None:
         "--warm_up", type=int, default=0,
         help="Steps of a training that is not kept, before the one that train_seconds of results.json measures.",
     )  # fmt: skip
+    parser.add_argument(
+        "--figures_every", type=int | None,
+        help="Epochs between the figures in TensorBoard; by default about 20 sets of them in a training.",
+    )  # fmt: skip
     parser.add_argument("--log_graph", type=bool, default=False, help="Write the network's graph to TensorBoard.")
     evaluated = "Split that a training ends with; val leaves the test split unread."
     parser.add_argument("--evaluate_on", type=Literal["test", "val"], default="test", help=evaluated)

@@ -288,6 +288,7 @@ MISTAKES = {
     "no last": (["--ckpt_path", "last"], "no run under"),
     "bad export": (["--export", "tflite"], "--export: expected 'onnx', found tflite"),
     "bad interval": (["--save_every", "0"], "--save_every must be at least 1, found 0"),
+    "figures": (["--figures_every", "0"], "--figures_every must be at least 1, found 0"),
     "linked": (["--model.num_classes", "7"], "num_classes"),
     "found in the first step": (
         [*("--optimizer", "SGD", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "0", "--save_every", "90")],
