@@ -52,7 +52,7 @@ def of_module(
     module = module.double().train()
     output = repeatable(module, x, seed)
     weights = torch.randn(output().shape, generator=generator, dtype=torch.float64)
-    return Subject(name, lambda: (weights * output()).sum(), {"input": x, **dict(module.named_parameters())})
+    return Subject(name, lambda: (weights * output()).sum(), {"input": x, **trained(module)})
 
 
 def repeatable(module: nn.Module, x: Tensor, seed: int) -> Callable[[], Tensor]:
@@ -92,7 +92,12 @@ def classifier(name: str, network: nn.Module, images: Tensor, labels: Tensor) ->
     """Return a network in training mode under its cross-entropy on some images."""
     network = network.double().train()
     logits = repeatable(network, images, seed=0)
-    return Subject(name, lambda: F.cross_entropy(logits(), labels), dict(network.named_parameters()))
+    return Subject(name, lambda: F.cross_entropy(logits(), labels), trained(network))
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def backbones(images: Tensor, labels: Tensor, seed: int) -> Iterator[Subject]:

@@ -63,7 +63,7 @@ def test_two_loggers_of_a_list(tmp_path):
     (recorder,) = [one for one in cli.config_init.trainer.logger if isinstance(one, Recorder)]
     assert recorder.project == "digits"
     assert recorder.params[-1]["optimizer"] == "None"
-    assert recorder.params[-1]["max_epochs"] == 2
+    assert recorder.params[-1]["trainer.max_epochs"] == 2
     step, final = recorder.metrics[-1]
     assert step == 4
     assert final["final/test/nll"] == results(cli)["test/nll"]
