@@ -15,6 +15,8 @@ def add_options(parser: ArgumentParser) -> None:
         "--warm_up", type=int, default=0,
         help="Steps of a training that is not kept, before the one that train_seconds of results.json measures.",
     )  # fmt: skip
+    tested = "Draw the loss at rising learning rates and print a suggestion; nothing is trained."
+    parser.add_argument("--lr_range_test", type=bool, default=False, help=tested)
     parser.add_argument(
         "--figures_every", type=int | None,
         help="Epochs between the figures in TensorBoard; by default about 20 sets of them in a training.",

@@ -11,7 +11,7 @@ from lightning_modules.training_loop import use_lean_steps
 if TYPE_CHECKING:
     from .command_line import TrainCLI
 
-_SAME = (
+SAME = (
     "accelerator", "devices", "precision", "deterministic", "benchmark", "accumulate_grad_batches",
     "gradient_clip_val", "gradient_clip_algorithm", "inference_mode",
 )  # fmt: skip
@@ -32,7 +32,7 @@ def warm_up(cli: "TrainCLI", steps: int) -> None:
     if cli.trainer.world_size > 1:
         raise ValueError(f"--warm_up works for one process, found {cli.trainer.world_size}: leave it at 0")
     given = cli.config_init["trainer"]
-    options: dict[str, Any] = {name: given.get(name) for name in _SAME}
+    options: dict[str, Any] = {name: given.get(name) for name in SAME}
     options |= {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     options |= {"enable_model_summary": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
     weights, numbers = copy.deepcopy(cli.model.state_dict()), random_state()

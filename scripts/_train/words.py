@@ -26,6 +26,8 @@ def complete(command: str, words: list[str]) -> list[str]:
     That is the configuration of the checkpoint's run or, if neither data nor a checkpoint is named, the digits' recipe.
     """
     leading, options = split(words)
+    switch = Option("lr_range_test", ("true",))
+    options = [switch if one == Option("lr_range_test", ()) else one for one in options]
     options = with_full_names(with_scheduler(options))
     for name, values in options:
         if values and name != "name" and may_be_imported(values[0]):
