@@ -74,7 +74,8 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.syspath_prepend(place)
-        Path("scripts").symlink_to(ROOT / "scripts")
+        for name in ("scripts", "results"):
+            Path(name).symlink_to(ROOT / name)
         Path("my_blocks.py").write_text(OWN_CLASSES)
         np.save("DATA.npy", np.random.default_rng(0).random((1200, 2), np.float32))
         yield import_module("train").main(TINY).run.folder
