@@ -1,4 +1,4 @@
-"""What `TwoPassMixin` asks of an optimizer that steps along the gradient at perturbed weights."""
+"""The optimizers of `TwoPassMixin` that step along the gradient at perturbed weights: a protocol."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""What SAM refuses: bad options and parameters, and base optimizers that cannot step for it."""
+"""Checks of SAM: its options and parameters, and base optimizers that cannot step for it."""
 
 import inspect
 from typing import Any

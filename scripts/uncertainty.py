@@ -1,4 +1,4 @@
-"""Measure what a trained classifier knows of its own errors, on logits and features that are at hand.
+"""Measure the uncertainty of a trained classifier: conformal sets, refused answers, images of another kind.
 
     python scripts/uncertainty.py                              # trains the digits first
     python scripts/uncertainty.py --checkpoint runs/.../checkpoints/best.ckpt --outside KMNISTDataModule

@@ -1,4 +1,4 @@
-"""What a classifier knows of its own errors: conformal sets, risk and coverage, inputs unlike the training data."""
+"""Uncertainty of a classifier: conformal sets, risk and coverage, inputs unlike the training data."""
 
 from .conformal import ConformalSets as ConformalSets
 from .outliers import KNearestScore as KNearestScore

@@ -1,4 +1,4 @@
-"""What a comparison will run: the seeds, the trials, and the runs of the table."""
+"""The plan of a comparison: the seeds, the trials, and the runs of the table."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -47,7 +47,7 @@ class Space(NamedTuple):
         return (value - self.low) / (self.high - self.low)
 
     def edge(self, value: str) -> str | None:
-        """Return the end (`low` or `high`) that a value lies at, or None; choices have no ends.
+        """Return the end (`low` or `high`) that a value is at, or None; choices have no ends.
 
         Example:
             >>> read_space("1e-4..1e-1 log").edge("0.09")

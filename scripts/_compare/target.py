@@ -12,7 +12,7 @@ from _common.console import print_rows
 from lightning_modules.metrics import direction
 
 COSTS = ("steps", "epochs", "seconds", "evaluations")
-"""What a run has spent when it reaches a target; `evaluations` counts batches, those of SAM's second pass too."""
+"""The cost of a run when it reaches a target; `evaluations` counts batches, those of SAM's second pass too."""
 RESAMPLES = 2000
 
 

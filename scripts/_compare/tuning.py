@@ -147,7 +147,7 @@ def _row(task: Task, tuning: Tuning) -> dict[str, Any]:
 
 
 def choose(trials: Sequence[Mapping[str, Any]], tuning: Tuning) -> dict[str, Any] | None:
-    """Return the best trial of a combination, with the ends of the spaces that it lies at; None without trials.
+    """Return the best trial of a combination, with the ends of the spaces that it is at; None without trials.
 
     A trial that failed or has no finite value is never chosen; of equal ones the first is.
 

@@ -28,7 +28,7 @@ class KeepPredictions(Callback):
         self._parts: list[tuple[Tensor, Tensor]] = []
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start anew.
+        """Start with nothing kept.
 
         Raises:
             ValueError: If several processes test, each of which has only a part of the examples.

@@ -14,7 +14,7 @@ from datamodules import ImageFolderDataModule
 
 
 class Outputs(NamedTuple):
-    """What the network gives, on the CPU."""
+    """The outputs of a network, on the CPU."""
 
     logits: Tensor  # [N, K]
     features: Tensor | None  # [N, D], the input of the last affine layer; None without one
