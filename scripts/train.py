@@ -34,7 +34,6 @@ from _common.trust import trusting
 from _train.command_line import TrainCLI
 from _train.export import export_onnx, typed_export
 from _train.find_run import find_run, first_process
-from _train.lr_range_test import lr_range_test
 from _train.settings import log_settings
 from _train.warm_up import warm_up
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
@@ -91,6 +90,8 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
             f"weights from {cli.config.init_from}" + (f", except {', '.join(skipped)}" if skipped else "")
         )
     if cli.config.lr_range_test:
+        from _train.lr_range_test import lr_range_test  # with `evaluation`, which the help does not need
+
         return lr_range_test(cli)
     if cli.config.warm_up:
         warm_up(cli, cli.config.warm_up)

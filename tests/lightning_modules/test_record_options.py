@@ -1,4 +1,4 @@
-"""What the speed record's recipe needs of the classifier: a summed loss, named groups, a linear decay, six views."""
+"""The options of the speed record's recipe: a summed loss, named groups, a linear decay, six views."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What a step and a window of the log ask a device for, counted on a CPU."""
+"""Waits and copies of a step and of a window of the log, counted on a CPU."""
 
 from collections import Counter
 
