@@ -71,7 +71,9 @@ def run(bench: Bench, folder: Path = ROOT / "tests") -> None:
     """Run them; a file without such a test is not even imported."""
     chosen = files(folder)[:1] if bench.quick else files(folder)
     words = [*map(str, chosen), "-m", "gpu", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
-    words += ["-c", str(ROOT / "pyproject.toml"), "--continue-on-collection-errors", "-o", "faulthandler_timeout=60"]
+    # Without pyproject's options, for several processes: they would share the card, and xdist may not be installed.
+    words += ["-o", "addopts=--import-mode=importlib", "-c", str(ROOT / "pyproject.toml")]
+    words += ["--continue-on-collection-errors", "-o", "faulthandler_timeout=60"]
     recorder = Recorder(bench)
     recorder.total()
     pytest.main(words, plugins=[recorder])
