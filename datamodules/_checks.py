@@ -57,6 +57,19 @@ def share(name: str, value: float) -> float:
     return float(value)
 
 
+def limits(name: str, value: Sequence[float], most: float = float("inf")) -> tuple[float, float]:
+    """Return two positive numbers, the first not above the second.
+
+    >>> limits("crop_scale", [0.08, 1])
+    (0.08, 1.0)
+    """
+    numbers = [value] if isinstance(value, (int, float)) else [*value]
+    if len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] <= most or numbers[1] == float("inf"):
+        above = "" if most == float("inf") else f" of at most {most:g}"
+        raise ValueError(f"{name} must be two positive numbers{above}, the smaller one first, found {value!r}")
+    return float(numbers[0]), float(numbers[1])
+
+
 def own_path(path: str | os.PathLike[str]) -> str:
     """Return a path with the user's home folder in place of `~`.
 

@@ -24,6 +24,16 @@ class ImageDataModule(SplitDataModule):
         cutout: Side in pixels of a square, centred at a random pixel and clipped at the border, that is set to the mean
             (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552); 0 for none.
         padding_mode: The pixels of `crop_padding`: `"zeros"` (black), or `"reflect"`: the mirror image at the border.
+        random_resized_crop: Scale a random part of each training image bilinearly to the size of the whole, as
+            torchvision's `RandomResizedCrop`.
+        crop_scale: Smallest and largest share of the image's area that such a crop has.
+        crop_ratio: Its smallest and largest ratio of width to height.
+        vertical_flip: Probability of mirroring top and bottom.
+        color_jitter: Largest change of the factors of brightness, contrast and saturation: one number for all three, or
+            three, or four with the largest shift of the hue, at most 0.5. They are applied in random order, as
+            torchvision's `ColorJitter` does. Images of one channel have neither saturation nor hue.
+        random_erasing: Probability of setting a random rectangle of 2 to 33 % of the area to the mean (Zhong et al.
+            2020, https://arxiv.org/abs/1708.04896), as torchvision's `RandomErasing`.
         compile: Normalise and cut out training batches in code compiled by `torch.compile`, with the same bits.
         **options: See `SplitDataModule`.
 
@@ -38,12 +48,29 @@ class ImageDataModule(SplitDataModule):
         flip: Flip = "none",
         cutout: int = 0,
         padding_mode: PaddingMode = "zeros",
+        random_resized_crop: bool = False,
+        crop_scale: tuple[float, float] = Augmentation.crop_scale,
+        crop_ratio: tuple[float, float] = Augmentation.crop_ratio,
+        vertical_flip: float = 0.0,
+        color_jitter: float | list[float] = 0.0,
+        random_erasing: float = 0.0,
         compile: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.compile = compile
-        self.augmentation: Augmentation = Augmentation(crop_padding, flip, cutout, padding_mode)
+        self.augmentation: Augmentation = Augmentation(
+            crop_padding,
+            flip,
+            cutout,
+            padding_mode,
+            random_resized_crop=random_resized_crop,
+            crop_scale=crop_scale,
+            crop_ratio=crop_ratio,
+            vertical_flip=vertical_flip,
+            color_jitter=color_jitter,
+            random_erasing=random_erasing,
+        )
 
     def statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:
         """Return mean and standard deviation per channel, exactly; override it where they are known."""

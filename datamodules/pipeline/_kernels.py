@@ -108,7 +108,7 @@ def launch(
     columns = triton.next_power_of_2(width * channels if last else width)
     rows = min(triton.next_power_of_2(height), max(TILE // columns, 1))
     order = plan.order
-    draws = [order if draw is None else draw for draw in plan[1:]]  # where there is none, nothing reads it
+    draws = [order if draw is None else draw for draw in plan[1 : len(PLAN)]]  # where there is none, nothing reads it
     draws[2] = draws[2].view(torch.uint8) if plan.flip is not None else draws[2]
     if images:
         with torch.cuda.device(out.device) if out.is_cuda else nullcontext():

@@ -1,10 +1,12 @@
-"""Batched augmentation that crops, flips and cuts out each image independently.
+"""Batched augmentation that treats each image independently: its options, and all random numbers of an epoch.
 
 All random numbers of an epoch are drawn in advance (`draw_plan`), as a pure function of (seed, epoch); `ImageBatch`
 makes any batch of the epoch from them. A batch thus depends neither on earlier batches nor on the number of processes
 or the device.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import at_least, one_of
+from .._checks import at_least, limits, one_of, share
+from .boxes import draw_crops, draw_erased
+from .jitter import draw_jitter
 
 Flip = Literal["none", "random", "alternating"]
 PaddingMode = Literal["zeros", "reflect"]
+ERASED_SCALE, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)  # torchvision's
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,60 @@ class Augmentation:
     flip: Flip = "none"
     cutout: int = 0
     padding_mode: PaddingMode = "zeros"
+    random_resized_crop: bool = False
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    vertical_flip: float = 0.0
+    color_jitter: float | Sequence[float] = 0.0
+    random_erasing: float = 0.0
 
     def __post_init__(self) -> None:
         at_least("crop_padding", self.crop_padding, 0)
         at_least("cutout", self.cutout, 0)
         one_of("flip", self.flip, ("none", "random", "alternating"))
         one_of("padding_mode", self.padding_mode, ("zeros", "reflect"))
+        share("vertical_flip", self.vertical_flip)
+        share("random_erasing", self.random_erasing)
+        own = {
+            "crop_scale": limits("crop_scale", self.crop_scale, 1.0),
+            "crop_ratio": limits("crop_ratio", self.crop_ratio),
+            "color_jitter": jitter_amounts(self.color_jitter),
+        }
+        for name, value in own.items():
+            object.__setattr__(self, name, value)  # tuples, as an augmentation is compared
+        if self.random_resized_crop and self.crop_padding:
+            raise ValueError(
+                f"random_resized_crop and crop_padding={self.crop_padding} are two ways to crop; leave one out"
+            )
+        for name in ("crop_scale", "crop_ratio"):
+            if not self.random_resized_crop and own[name] != getattr(Augmentation, name):
+                raise ValueError(f"{name} has no effect without random_resized_crop; set that to true")
+
+    @property
+    def jitters(self) -> bool:
+        """Whether colours are changed."""
+        return any(jitter_amounts(self.color_jitter))
+
+
+def jitter_amounts(value: float | Sequence[float]) -> tuple[float, ...]:
+    """Return the largest changes of brightness, contrast, saturation and hue.
+
+    Raises:
+        ValueError: If they are negative, or the last is above 0.5.
+
+    >>> jitter_amounts(0.4), jitter_amounts([0.2, 0.2, 0.1, 0.05])
+    ((0.4, 0.4, 0.4, 0.0), (0.2, 0.2, 0.1, 0.05))
+    """
+    given = [value] * 3 if isinstance(value, (int, float)) else [*value]
+    amounts = tuple(float(one) for one in given) + (0.0,) * (4 - len(given))
+    if isinstance(value, bool) or not 3 <= len(given) <= 4 or not all(0 <= one < math.inf for one in amounts):
+        raise ValueError(
+            "color_jitter must be a number of at least 0, or three or four (brightness, contrast, saturation, hue), "
+            f"found {value!r}"
+        )
+    if amounts[3] > 0.5:
+        raise ValueError(f"color_jitter's fourth number, the hue, must be at most 0.5, found {amounts[3]}")
+    return amounts
 
 
 class Plan(NamedTuple):
@@ -43,17 +96,31 @@ class Plan(NamedTuple):
     flip: Tensor | None = None  # bool [n]
     cut_row: Tensor | None = None  # int64 [n], centre of the square
     cut_column: Tensor | None = None  # int64 [n]
+    box: Tensor | None = None  # int64 [n, 4], the crop that is scaled to the whole image: top, left, height, width
+    vertical: Tensor | None = None  # bool [n], whether to mirror top and bottom
+    jitter: Tensor | None = None  # float32 [n, 4], factors of brightness, contrast, saturation, and shift of the hue
+    jitter_order: Tensor | None = None  # int64 [n, 4], order in which they are applied; stays on the CPU
+    erase: Tensor | None = None  # int64 [n, 4], what is erased: top, left, height, width
 
     def slice(self, start: int, stop: int) -> "Plan":
         """Return the positions `start..stop-1`."""
         return Plan._make(None if field is None else field[start:stop] for field in self)
 
+    @property
+    def changes_bytes(self) -> bool:
+        """Whether the bytes of the images are changed, beyond a shift and a flip."""
+        return any(field is not None for field in (self.box, self.vertical, self.jitter))
+
     def to(self, device: torch.device | str) -> "Plan":
         """Return the plan on another device, without waiting for it."""
-        fields = [*self]
+        fields = {name: field for name, field in self._asdict().items() if field is not None and name not in ON_CPU}
         if torch.device(device).type == "cuda":
-            fields = [None if field is None else field.pin_memory() for field in fields]
-        return Plan._make(None if field is None else field.to(device, non_blocking=True) for field in fields)
+            fields = {name: field.pin_memory() for name, field in fields.items()}
+        return self._replace(**{name: field.to(device, non_blocking=True) for name, field in fields.items()})
+
+
+ON_CPU = {"jitter_order"}
+"""Fields that say which images an operation is for, which the CPU has to know."""
 
 
 def generator(*key: int) -> torch.Generator:
@@ -101,4 +168,21 @@ def draw_plan(
     if options.cutout:
         for centre, side_length in zip(("cut_row", "cut_column"), image_size, strict=True):
             draws[centre] = torch.randint(side_length, (n,), generator=stream)
+    draws |= _further_draws(n, options, image_size, seed, epoch)
     return Plan(indices[positions], **draws)
+
+
+def _further_draws(n: int, options: Augmentation, size: tuple[int, int], seed: int, epoch: int) -> dict[str, Tensor]:
+    """Draw the options that have a stream of their own: one does not change what another draws."""
+    draws: dict[str, Tensor] = {}
+    if options.random_resized_crop:
+        draws["box"] = draw_crops(n, size, options.crop_scale, options.crop_ratio, generator(seed, epoch, 2))
+    if options.vertical_flip:
+        draws["vertical"] = torch.rand(n, generator=generator(seed, epoch, 3)) < options.vertical_flip
+    if options.jitters:
+        amounts = jitter_amounts(options.color_jitter)
+        draws["jitter"], draws["jitter_order"] = draw_jitter(n, amounts, generator(seed, epoch, 4))
+    if options.random_erasing:
+        stream = generator(seed, epoch, 5)
+        draws["erase"] = draw_erased(options.random_erasing, n, size, ERASED_SCALE, ERASED_RATIO, stream)
+    return draws

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .augment import Augmentation, Plan
+from .augment import Augmentation, Plan, jitter_amounts
+from .boxes import erased, resized_crops
+from .jitter import jittered
 from .scaling import normalisation
 
 # Device types on which a Triton kernel makes a batch.
@@ -93,9 +95,10 @@ class ImageStore:
 
 
 class ImageBatch:
-    """Makes a batch `[B, C, H, W]` from a store: crop, flip, normalise, cut out.
+    """Makes a batch `[B, C, H, W]` from a store: crop, flip, change colours, normalise, cut out, erase.
 
-    On CUDA it is one launch of a Triton kernel (several of torch's without Triton), with the same float32 bits.
+    On CUDA shifts, flips and squares are one launch of a Triton kernel (several of torch's without Triton, or if bytes
+    are changed in other ways), with the same float32 bits.
 
     Args:
         image_shape: Channels, height and width.
@@ -108,7 +111,8 @@ class ImageBatch:
         channels_last: Give the batch the memory format `torch.channels_last`.
 
     Raises:
-        ValueError: If images are to be mirrored at their border over more pixels than they have.
+        ValueError: If images are to be mirrored at their border over more pixels than they have, or have no colours to
+            change.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class ImageBatch:
                 "crop_padding must be less than the height and width of the images with padding_mode='reflect', found "
                 f"{self.augmentation.crop_padding} for images of {self.image_shape[1]} x {self.image_shape[2]}"
             )
+        if self.augmentation.jitters and self.image_shape[0] not in (1, 3):
+            raise ValueError(f"color_jitter needs images with 1 or 3 channels, found {self.image_shape[0]}")
         self.set_format(dtype, channels_last)
         shift, scale = normalisation(mean, std, 255.0)
         self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
@@ -153,22 +159,30 @@ class ImageBatch:
 
     def __call__(self, store: ImageStore, plan: Plan) -> Tensor:
         """Return the batch of the positions in `plan`."""
-        if store.flat.device.type in KERNEL_DEVICES and kernels() is not None:
+        if store.flat.device.type in KERNEL_DEVICES and not plan.changes_bytes and kernels() is not None:
             out = torch.empty(
                 (len(plan.order), *self.image_shape),
                 dtype=self._dtype,
                 device=store.flat.device,
                 memory_format=self._format,
             )
-            return store.fill(out, plan, self._shift.view(-1), self._scale.view(-1), self.augmentation)
-        return self._normalised(store, plan).to(self._dtype, memory_format=self._format)
+            images = store.fill(out, plan, self._shift.view(-1), self._scale.view(-1), self.augmentation)
+        else:
+            images = self._normalised(store, plan).to(self._dtype, memory_format=self._format)
+        return images if plan.erase is None else erased(images, plan.erase)
 
     def _normalised(self, store: ImageStore, plan: Plan) -> Tensor:
         crops = store.reflected(plan) if self._reflects else store.crops(plan)
         if not self._reflects and plan.top is not None and plan.left is not None:
             crops *= self._inside_mask(plan.top, plan.left)
+        if plan.box is not None:
+            crops = resized_crops(crops, plan.box)
         if plan.flip is not None:
             crops = flip_where(crops, plan.flip)
+        if plan.vertical is not None:
+            crops = flip_where(crops, plan.vertical, -2)
+        if plan.jitter is not None and plan.jitter_order is not None:
+            crops = jittered(crops, plan.jitter, plan.jitter_order, jitter_amounts(self.augmentation.color_jitter))
         arguments = (crops.float(), self._shift, self._scale, plan.cut_row, plan.cut_column, self.augmentation.cutout)
         if len(crops) != self._compile_for:
             return normalise(*arguments)
@@ -234,13 +248,13 @@ def square(top: Tensor, left: Tensor, rows: int, columns: int, height: int, widt
     return (((y >= 0) & (y < rows))[:, None, :, None]) & (((x >= 0) & (x < columns))[:, None, None, :])
 
 
-def flip_where(images: Tensor, flip: Tensor) -> Tensor:
-    """Mirror the uint8 images `[B, C, H, W]` for which `flip` `[B]` is true.
+def flip_where(images: Tensor, flip: Tensor, dimension: int = -1) -> Tensor:
+    """Mirror the uint8 images `[B, C, H, W]` for which `flip` `[B]` is true, by default left and right.
 
     `a ^ ((a ^ b) & mask)` is five times faster on a CPU than `torch.where` with a broadcast condition.
     """
     mask = (flip.to(torch.uint8) * 255).view(-1, 1, 1, 1)
-    return images.flip(-1).bitwise_xor_(images).bitwise_and_(mask).bitwise_xor_(images)
+    return images.flip(dimension).bitwise_xor_(images).bitwise_and_(mask).bitwise_xor_(images)
 
 
 def normalise(

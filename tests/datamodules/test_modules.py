@@ -109,7 +109,18 @@ def test_training_data_are_normalised(build):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_streaming_equals_resident(build, num_workers):
-    augmentation = {} if "flip" not in build().hparams else {"crop_padding": 2, "flip": "random", "cutout": 3}
+    augmentation = (
+        {}
+        if "flip" not in build().hparams
+        else {
+            "flip": "random",
+            "cutout": 3,
+            "random_resized_crop": True,
+            "vertical_flip": 0.5,
+            "color_jitter": 0.4,
+            "random_erasing": 0.5,
+        }
+    )
     resident = ready(build(batch_size=16, **augmentation))
     streamed = ready(build(batch_size=16, resident=False, num_workers=num_workers, **augmentation))
     assert same(batches(resident.train_dataloader(), 2), batches(streamed.train_dataloader(), 2))
