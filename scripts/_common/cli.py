@@ -135,14 +135,21 @@ class Parser(ShortHelp, ArgumentParser):
 
     def __init__(self, description: str | None = None, command: str = "", **kwargs: Any) -> None:
         program = f"{Path(sys.argv[0]).name} {command}".strip()
-        super().__init__(
-            prog=program, description=description, formatter_class=HelpFormatter, exit_on_error=False,
-            allow_abbrev=False, **kwargs,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "prog": program,
+            "formatter_class": HelpFormatter,
+            "exit_on_error": False,
+            "allow_abbrev": False,
+        }
+        # jsonargparse makes parsers of the same class, with some of these options, for arguments that are classes.
+        super().__init__(description=description, **(options | kwargs))
 
 
 def experiment(
-    commands: Callable[..., Any] | Mapping[str, Callable[..., Any]], default: str = "", description: str | None = None
+    commands: Callable[..., Any] | Mapping[str, Callable[..., Any]],
+    default: str = "",
+    description: str | None = None,
+    words: Callable[[list[str]], list[str]] | None = None,
 ) -> Callable[..., Any]:
     """Make a script's `main(args=None)` of one function, or of several by subcommand.
 
@@ -153,6 +160,7 @@ def experiment(
         commands: The function, or subcommand -> function.
         default: The subcommand used when none is given.
         description: Text above the options in `--help`; by default the docstring of the function's module.
+        words: Rewrites the command line before it is parsed; see `described.gather`.
     """
     functions = dict(commands) if isinstance(commands, Mapping) else {"": commands}
     home = inspect.getmodule(functions[default])
@@ -160,12 +168,13 @@ def experiment(
 
     def main(args: list[str] | None = None) -> Any:
         """Run the command line `args` (the process's own by default)."""
-        words = list(sys.argv[1:] if args is None else args)
-        with one_line_errors(split(words)[1]), quiet_lightning():
-            if len(functions) > 1 and words[:1] in (["-h"], ["--help"]):
+        typed = list(sys.argv[1:] if args is None else args)
+        with one_line_errors(split(typed)[1]), quiet_lightning():
+            if len(functions) > 1 and typed[:1] in (["-h"], ["--help"]):
                 print(text)
                 raise SystemExit(0)
-            name, rest = command_of(words, functions, default) if default else ("", words)
+            name, rest = command_of(typed, functions, default) if default else ("", typed)
+            rest = words(rest) if words else rest
             function = functions[name]
             about = text if len(functions) == 1 else (inspect.getdoc(function) or "").partition("\n\nArgs:")[0]
             parser = Parser(about, name)

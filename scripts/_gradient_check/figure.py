@@ -25,6 +25,31 @@ def draw(results: dict[str, Any], network: Subject) -> Figure:
     return figure
 
 
+def draw_rows(results: dict[str, Any]) -> Figure:
+    """Draw the largest difference of each tensor of a module, with its limit."""
+    rows = [
+        (name if mode == "function" else f"{name} ({mode})", mode, row)
+        for mode, tensors in results["gradients"].items()
+        for name, row in tensors.items()
+    ][::-1]
+    figure = Figure(figsize=(9, 1.6 + 0.25 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for height, (_, mode, row) in enumerate(rows):
+        colour = (COLOURS["layers"] if mode == "train" else COLOURS["activations"]) if row["right"] else WRONG
+        axes.plot(max(row["largest"], 1e-17), height, "o", color=colour, markersize=5)
+        axes.plot(row["limit"], height, "|", color="#222222", markersize=10)
+    axes.plot([], [], "|", color="#222222", markersize=10, label="limit")
+    if not all(row["right"] for _, _, row in rows):
+        axes.plot([], [], "o", color=WRONG, label="wrong")
+    labels = [f"{name} (kinks: {row['kinks']})" if row["kinks"] else name for name, _, row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=8)
+    axes.set(xscale="log", ylim=(-1, len(rows)), xlabel="largest difference of the two gradients")
+    axes.set_title(f"{results['module']}: backpropagation against central differences")
+    axes.legend(fontsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
 def _draw_differences(axes: Axes, results: dict[str, Any]) -> None:
     """Draw a point for each subject; a correct one is left of the limit."""
     rows = [(section, name, row) for section in COLOURS for name, row in results[section].items()][::-1]
