@@ -37,7 +37,7 @@ class Climb:
         self._sums = torch.zeros(total, dtype=torch.float32, device=device)
         self._parts = [self._sums[start : start + number] for start, number in places]
         self._squared = torch.zeros(1, dtype=torch.float32, device=device)
-        self._answer = torch.zeros(1, pin_memory=device.type == "cuda")
+        self._answer = torch.zeros(1, dtype=torch.float32, device="cpu", pin_memory=device.type == "cuda")
         self._answered: Any = None
 
     def matches(self, groups: Groups) -> bool:
@@ -62,7 +62,8 @@ class Climb:
         if self._squared.is_cuda:
             self._answer.copy_(self._squared, non_blocking=True)
             self._answered = torch.cuda.Event()
-            self._answered.record()
+            # On the stream of the copy, which is not the current device's if the parameters are elsewhere.
+            self._answered.record(torch.cuda.current_stream(self._squared.device))
 
     def is_finite(self) -> bool:
         """Return whether the gradient was finite, after waiting for the norm (after `ask`, for nothing else)."""

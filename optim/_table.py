@@ -62,7 +62,7 @@ class Table:
         self._kept: list[tuple[Tensor, ...]] = []
         self._spare: list[Tensor] = []
         if self.device.type == "cuda":
-            self._spare += torch.empty(CAPTURES, len(sizes), dtype=torch.int64, pin_memory=True).unbind()
+            self._spare += torch.empty(CAPTURES, len(sizes), dtype=torch.int64, device="cpu", pin_memory=True).unbind()
 
     def gradients(self, grads: list[Tensor]) -> tuple[Tensor, bool, list[Tensor]]:
         """Return the addresses of gradients on the device, whether they are aligned, and what must outlive the launch.
@@ -96,7 +96,7 @@ class Table:
                 f"more than {CAPTURES} captured steps with gradients in new places: keep the gradients "
                 "(zero_grad(set_to_none=False)) from the step before the capture on"
             )
-        pinned = self._spare.pop().copy_(torch.tensor(places))
+        pinned = self._spare.pop().copy_(torch.tensor(places, device="cpu"))
         sent = torch.empty(len(places), dtype=torch.int64, device=self.device)
         self._kept.append((pinned, sent.copy_(pinned, non_blocking=True)))
         return sent
@@ -137,7 +137,7 @@ class Plan:
 
 def to_device(values: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Return integers as an int64 tensor on a device, without waiting for it."""
-    host = torch.tensor(values, dtype=torch.int64)
+    host = torch.tensor(values, dtype=torch.int64, device="cpu")  # whatever the default device is
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
 
 

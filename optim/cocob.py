@@ -226,7 +226,7 @@ def _fused_cocob(group: dict[str, Any], lists: list[list[Tensor]]) -> None:
     small = [not is_large for is_large in large]
     _multi_tensor_cocob(group, [list(itertools.compress(values, small)) for values in lists])
     # As tensors, for whose values nothing is recompiled.
-    options = [torch.tensor(float(group[name])) for name in ("alpha", "weight_decay")]
+    options = [torch.tensor(float(group[name]), device="cpu") for name in ("alpha", "weight_decay")]
     with contiguous([list(itertools.compress(values, large)) for values in lists], WRITTEN) as flats:
         for tensors in zip(*flats, strict=True):
             # .data hides the base of the view from Dynamo, which would otherwise recompile for each shape of the base.
@@ -239,7 +239,9 @@ def _compiled_update() -> Any:
     """Return `_update_in_place` compiled for flat tensors, or None, with a warning, if that fails."""
     compiled = torch.compile(_update_in_place, dynamic=True)
     try:
-        compiled([torch.ones(SMALL_ELEMENTS + 1) for _ in range(len(COCOB.STATE) + 2)], torch.ones(()), torch.ones(()))
+        with torch.device("cpu"):
+            sample = [torch.ones(SMALL_ELEMENTS + 1) for _ in range(len(COCOB.STATE) + 2)]
+            compiled(sample, torch.ones(()), torch.ones(()))
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
         warnings.warn(f"fused=True: COCOB cannot be compiled ({reason}); it runs uncompiled", stacklevel=2)

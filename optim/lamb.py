@@ -182,7 +182,7 @@ class LAMB(GroupOptimizer):
     def _step_others(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *states: Any) -> None:
         exp_avgs, exp_avg_sqs, steps = states
         if steps[0].is_cpu:  # adding a number would convert it to a tensor for each step count
-            torch._foreach_add_(steps, torch.ones(()), alpha=1.0)
+            torch._foreach_add_(steps, torch.ones((), device="cpu"), alpha=1.0)
         else:
             torch._foreach_add_(steps, 1)
         traced = group["differentiable"] or torch.compiler.is_compiling()

@@ -140,7 +140,7 @@ class Muon(GroupOptimizer):
         """Create a state that is missing; put a loaded step count where it belongs."""
         state = self.state[p]
         if name == "step":
-            state[name] = state.get(name, torch.zeros(())).to(_step_device(group, p), torch.float32)
+            state[name] = state.get(name, torch.zeros((), device="cpu")).to(_step_device(group, p), torch.float32)
         elif name not in state:
             state[name] = torch.zeros_like(p)
 

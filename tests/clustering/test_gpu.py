@@ -1,6 +1,7 @@
 """`KMeans` by torch: on a GPU where there is one, else on the CPU in its place."""
 
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -81,6 +82,76 @@ def test_weights_are_repeated_rows(gpu):
     repeated = KMeans(20, **options).fit(np.repeat(rows, weights.astype(int), axis=0))
     np.testing.assert_allclose(weighted.cluster_centers_, repeated.cluster_centers_, rtol=1e-6)
     assert weighted.inertia_ == pytest.approx(repeated.inertia_, rel=1e-9)
+
+
+def settings():
+    """Return what a process may have chosen for its networks, by names."""
+    return {
+        "autocast": torch.autocast("cuda" if GPU else "cpu", torch.bfloat16),
+        "inference": torch.inference_mode(),
+        "another device": torch.device("meta"),
+    }
+
+
+@pytest.mark.parametrize("setting", [*settings(), "float64", "deterministic"])
+def test_the_settings_of_a_network_change_nothing(gpu, setting):
+    rows = blobs(std=8.0)
+    expected = KMeans(20, device="cuda:0", random_state=0, n_init=1).fit(rows)
+    torch.set_default_dtype(torch.float64 if setting == "float64" else torch.float32)
+    torch.use_deterministic_algorithms(setting == "deterministic")
+    try:
+        with settings().get(setting, nullcontext()):
+            found = KMeans(20, device="cuda:0", random_state=0, n_init=1).fit(rows)
+            predicted, distances = expected.predict(rows), expected.transform(rows)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.use_deterministic_algorithms(False)
+    np.testing.assert_array_equal(found.cluster_centers_, expected.cluster_centers_)
+    np.testing.assert_array_equal(predicted, expected.labels_)
+    np.testing.assert_array_equal(distances, expected.transform(rows))
+
+
+def of_kind(rows, kind):
+    """Return rows as a tensor of a kind of which nothing may be taken for granted."""
+    tensor = torch.from_numpy(rows)
+    wide = torch.full((len(rows) + 2, 2 * rows.shape[1] + 1), torch.nan)
+    wide[1:-1, 1::2] = tensor
+    kinds = {
+        "float16": lambda: tensor.half(),
+        "bfloat16": lambda: tensor.bfloat16(),
+        "float64": lambda: tensor.double(),
+        "columns first": lambda: tensor.T.contiguous().T,
+        "with gaps": lambda: wide[1:-1, 1::2],
+        "reversed": lambda: torch.from_numpy(rows[::-1].copy()).flip(0),
+        "with a gradient": lambda: tensor.clone().requires_grad_(),
+    }
+    return kinds[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind", ["float16", "bfloat16", "float64", "columns first", "with gaps", "reversed", "with a gradient"]
+)
+def test_tensors_of_any_kind(gpu, kind):
+    rows = of_kind(blobs(std=4.0), kind)
+    data = rows.cuda() if GPU else rows
+    found = KMeans(20, device="cuda:0", random_state=0, n_init=1).fit(data)
+    again = KMeans(20, init=found.cluster_centers_.cpu(), device="cpu", max_iter=1).fit(rows)
+    assert (found.cluster_centers_.dtype, found.cluster_centers_.requires_grad) == (rows.dtype, False)
+    assert torch.equal(found.labels_.cpu(), again.labels_)
+    assert torch.equal(found.predict(data), found.labels_)
+    torch.testing.assert_close(found.transform(data).cpu(), again.transform(rows), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "contains NaN"), (-np.inf, "contains infinity")])
+def test_rows_that_are_not_finite(gpu, value, message):
+    good = blobs(300)
+    rows = good.copy()
+    rows[299, 5] = value
+    model = KMeans(5, device="cuda:0", random_state=0).fit(good)
+    for call in (KMeans(5, device="cuda:0").fit, model.predict, model.transform, model.score):
+        with pytest.raises(ValueError, match=message) as error:
+            call(torch.from_numpy(rows))
+        assert "\n" not in str(error.value)
 
 
 def test_faiss_is_not_needed(gpu, monkeypatch):

@@ -7,7 +7,8 @@ import copy
 import inspect
 import io
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -259,6 +260,36 @@ def test_a_step_compiled_by_the_user(name: str) -> None:
             step()
         results.append(weights(model))
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("name", [name for name in FACTORIES if name != "Adam"])
+def test_another_default_device_or_type_changes_nothing(name: str) -> None:
+    results = []
+    for context in (nullcontext(), torch.device("meta"), default_dtype(torch.float64)):
+        params = list(network().parameters())
+
+        def closure(params: list[nn.Parameter] = params) -> Tensor:
+            for p in params:
+                p.grad = torch.sin(3 * p.detach())
+            return params[0].detach().sum()
+
+        step: Any = FACTORIES[name](params).step
+        with context:
+            step(closure)
+            step(closure)
+        results.append(nn.utils.parameters_to_vector(params).detach())
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 @each_of_ours

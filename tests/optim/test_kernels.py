@@ -4,6 +4,7 @@ import copy
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optim import COCOB, LAMB, SAM, MovingAverage, _common, _table
+from optim._climb import Climb
 
 pytest.importorskip("triton")
 
@@ -51,6 +53,26 @@ def launch(params: list[nn.Parameter]) -> None:
     sam.first_step()
     sam.restore()
     MovingAverage(0.9)(params, [p.detach() for p in params])
+
+
+def test_addresses_are_sent_from_the_host_whatever_the_default_device_is() -> None:
+    with torch.device("meta"):
+        table = _table.Table([[torch.ones(3, device="cpu")]])
+        sent, _, _ = table.gradients([torch.ones(3, device="cpu")])
+    assert table.rows.is_cpu
+    assert table.items.is_cpu
+    assert sent.is_cpu
+
+
+def test_the_answer_about_a_gradient_is_awaited_on_the_stream_of_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=lambda stream=None: streams.append(stream)))
+    climb = Climb.__new__(Climb)
+    climb._squared = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 1))  # type: ignore[assignment]
+    climb._answer = SimpleNamespace(copy_=lambda *_, non_blocking: None)  # type: ignore[assignment]
+    climb.ask()
+    assert streams == ["stream of cuda:1"]
 
 
 def test_an_h100_reads_and_writes_16_bytes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

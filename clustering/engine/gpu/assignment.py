@@ -31,7 +31,7 @@ class GpuAssignment(Assignment):
         self.problem, self.device, rows = problem, device, problem.source.count
         self.labels = torch.full((rows,), -1, dtype=torch.int32, device=device)
         self.searched = 0
-        self._margins = torch.empty(rows, device=device)
+        self._margins = torch.empty(rows, dtype=torch.float32, device=device)
         self._margins_valid = False
         self._weights = None if problem.weights is None else to_device(problem.weights, device)
         self._step = step_for(max(problem.total, 1e-300) * max(problem.bound, 1e-300))

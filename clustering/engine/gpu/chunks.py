@@ -112,7 +112,7 @@ class _Upload:
     def copy(self, start: int, rows: Any) -> Any:
         """Copy the rows; called on one thread, which may be ahead of the one that computes."""
         if not self.cuda:
-            tensor = torch.empty(rows.shape, dtype=_dtype(rows))
+            tensor = torch.empty(rows.shape, dtype=_dtype(rows), device="cpu")
             _fill(tensor, rows)
             return Chunk(start, start + len(rows), tensor.to(self.device)), None
         turn, self._turn = self._turn, 1 - self._turn
@@ -120,7 +120,7 @@ class _Upload:
             self._copied[turn].synchronize()  # the buffer is free again
         kind, buffer = _dtype(rows), self._buffers[turn]
         if buffer is None or len(buffer) < len(rows) or buffer.dtype != kind:
-            buffer = self._buffers[turn] = torch.empty(rows.shape, dtype=kind, pin_memory=True)
+            buffer = self._buffers[turn] = torch.empty(rows.shape, dtype=kind, device="cpu", pin_memory=True)
         _fill(buffer[: len(rows)], rows)
         with torch.cuda.stream(self._stream):
             tensor = buffer[: len(rows)].to(self.device, non_blocking=True)

@@ -120,7 +120,7 @@ def launch(
     filled = triton.cdiv(count, ROWS) * ROWS
     rounded = torch.empty(filled, wide, dtype=centres.dtype, device=rows.device)
     labels = torch.empty(count, dtype=torch.int32, device=rows.device)
-    first, second, sizes, cuts = results = torch.empty(4, count, device=rows.device)
+    first, second, sizes, cuts = results = torch.empty(4, count, dtype=torch.float32, device=rows.device)
     deep = min(wide, DEEP)
     with torch.cuda.device_of(rows):
         prepare[(triton.cdiv(filled, PREPARED),)](

@@ -95,7 +95,7 @@ def _cut(two: TwoNearest) -> tuple[Tensor, Tensor]:
     points, labels, clusters = two.points, two.labels[0], len(two.centres)
     offsets = points.rows - two.centres[labels]
     normals = offsets[_far_points(two)]
-    thresholds = torch.zeros(clusters, device=offsets.device)
+    thresholds = offsets.new_zeros(clusters)
     for _ in range(CUT_ITERATIONS):
         side = (offsets * normals[labels]).sum(dim=1) > thresholds[labels]
         half = labels + clusters * side

@@ -10,7 +10,7 @@ additions times the largest sum (Higham, "Accuracy and stability of numerical al
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ class Nearest:
     def _table(self, rows: Tensor) -> Found:
         narrow = float32(self.coordinates, rows)
         sizes = narrow.square().sum(dim=1)
-        with exact_products():
+        with exact_products(self.device):
             scores = torch.addmm(self.norms, narrow, self.narrow.T, alpha=-2)
         first, labels = scores.min(dim=1)
         second = scores.scatter_(1, labels[:, None], torch.inf).amin(dim=1)
@@ -142,10 +142,10 @@ class Screen:
         self.cut = (nearest.wide - rounded.double()).square().sum(dim=1).max().sqrt().float()
         self.size = rounded.square().sum(dim=1).max().sqrt()
         dim = rounded.shape[1]
-        centres = torch.zeros(filled, kernels.width(dim), device=rounded.device)
+        centres = rounded.new_zeros(filled, kernels.width(dim))
         centres[:clusters, :dim] = -2 * rounded
         self.centres = centres.bfloat16() if bits == 16 else centres
-        self.norms = torch.full((filled,), kernels.FAR, device=rounded.device)
+        self.norms = rounded.new_full((filled,), kernels.FAR)
         self.norms[:clusters] = nearest.norms
         self.changed = 2.0 ** (kernels.places(filled) - 23)  # share of a score that its tile's number may change
 
@@ -176,11 +176,17 @@ def shortened(values: Tensor, bits: int) -> Tensor:
 
 
 @contextmanager
-def exact_products() -> Iterator[None]:
-    """Multiply float32 matrices in float32, whatever the process has chosen for its networks."""
-    chosen = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Multiply float32 matrices in float32, whatever the process has chosen for its networks: TF32, or autocast."""
+    # By backend: torch.get_float32_matmul_precision raises where a user has chosen by the newer attributes.
+    every: Any = torch.backends
+    backends = every.cuda.matmul, every.mkldnn.matmul
+    chosen = [backend.fp32_precision for backend in backends]
     try:
-        yield
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
-        torch.set_float32_matmul_precision(chosen)
+        for backend, precision in zip(backends, chosen, strict=True):
+            backend.fp32_precision = precision

@@ -48,7 +48,7 @@ class Points:
     def squares_from(self, numbers: Tensor) -> Tensor:
         """Return the squared distances from `B` of the points to all points: float32 `[B, N]`."""
         norms = self.squares[numbers][:, None] + self.squares
-        with exact_products():
+        with exact_products(self.rows.device):
             return torch.addmm(norms, self.rows[numbers], self.rows.T, alpha=-2).clamp_(min=0)
 
 
@@ -71,7 +71,7 @@ class TwoNearest:
 
     def _search(self, cut: slice) -> tuple[Tensor, Tensor]:
         sizes, norms = self.points.squares[cut], self.centres.square().sum(dim=1)
-        with exact_products():
+        with exact_products(norms.device):
             scores = torch.addmm(norms, self.points.rows[cut], self.centres.T, alpha=-2)
         first, label = scores.min(dim=1)
         second, other = scores.scatter_(1, label[:, None], torch.inf).min(dim=1)

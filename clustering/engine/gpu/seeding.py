@@ -17,14 +17,14 @@ def plus_plus(points: Points, clusters: int) -> Tensor:
     trials, count = 2 + int(math.log(clusters)), len(points.rows)
     chosen = torch.empty(clusters, dtype=torch.int64, device=points.rows.device)
     chosen[:1] = points.draw(torch.ones_like(points.weights), 1)
-    closest, none = points.squares_from(chosen[:1]), torch.zeros((), device=points.rows.device)
+    closest, none = points.squares_from(chosen[:1]), points.squares.new_zeros(())
     # |x|^2 + |y|^2 - 2 <x, y> as one product.
     ones = torch.ones_like(points.squares)
     left = torch.stack([ones, points.squares, *points.rows.T], dim=1)
     right = torch.stack([points.squares, ones, *points.rows.mul(-2).T])
     weights = points.given_weights
     number = 1
-    with exact_products():
+    with exact_products(points.rows.device):
         while number < clusters:
             chances, least = points.chances(max(1, min(clusters - number, _DRAWS // (trials * count))), trials)
             for chance, small in zip(chances, least, strict=True):

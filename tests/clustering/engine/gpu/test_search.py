@@ -98,11 +98,18 @@ def test_rounding_to_fewer_bits():
     assert ((shortened(values, 13) - values).abs() <= values.abs() * 2.0**-11).all()
 
 
-def test_products_are_exact_whatever_the_process_has_chosen():
-    torch.set_float32_matmul_precision("medium")
+@pytest.mark.parametrize("by_attribute", [False, True])
+def test_products_are_exact_whatever_the_process_has_chosen(by_attribute):
+    if by_attribute:  # after which torch.get_float32_matmul_precision() raises
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    else:
+        torch.set_float32_matmul_precision("high")
     try:
-        with exact_products():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
+        with torch.autocast("cpu", torch.bfloat16):
+            with exact_products(CPU):
+                assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+                assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     finally:
         torch.set_float32_matmul_precision("highest")
