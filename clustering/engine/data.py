@@ -90,9 +90,15 @@ class Block(NamedTuple):
     def rows(self, which: Numbers | None = None) -> Array:
         """Return all rows, or those at the given positions of the block."""
         part = self.data[self.start - self.first : self.stop - self.first]
-        if which is not None:
-            part = part[torch.from_numpy(which).to(part.device) if isinstance(part, Tensor) else which]
-        return to_numpy(part)
+        return to_numpy(part if which is None else rows_at(part, which))
+
+
+def rows_at(rows: Array | Tensor, numbers: Numbers) -> Array | Tensor:
+    """Return the rows with the given numbers, on the device of the rows."""
+    if isinstance(rows, Tensor):
+        return rows[torch.from_numpy(numbers).to(rows.device)]
+    taken: Array = rows[numbers]
+    return taken
 
 
 class Source(ABC):
@@ -105,6 +111,10 @@ class Source(ABC):
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks in order; all but the last have `BLOCK` rows."""
+
+    @abstractmethod
+    def parts(self) -> Iterator[Array | Tensor]:
+        """Yield all rows in order, in parts of any size, as they are."""
 
     @abstractmethod
     def take(self, numbers: Numbers) -> Array:
@@ -125,11 +135,13 @@ class ArraySource(Source):
         for start in range(0, self.count, BLOCK):
             yield Block(start, min(start + BLOCK, self.count), self.data, 0)
 
+    def parts(self) -> Iterator[Array | Tensor]:
+        """Yield all rows at once."""
+        yield self.data
+
     def take(self, numbers: Numbers) -> Array:
         """Return the rows with the given numbers."""
-        if isinstance(self.data, Tensor):
-            return to_numpy(self.data[torch.from_numpy(numbers).to(self.data.device)])
-        return np.asarray(self.data[numbers])
+        return to_numpy(rows_at(self.data, numbers))
 
 
 class BatchSource(Source):
@@ -144,8 +156,8 @@ class BatchSource(Source):
         """Yield the blocks in order."""
         pending: list[Array] = []
         start = size = 0
-        for batch in self.batches:
-            rows = self._checked(batch)
+        for part in self.parts():
+            rows = to_numpy(part)
             while size + len(rows) >= BLOCK:
                 head, rows = rows[: BLOCK - size], rows[BLOCK - size :]
                 yield Block(start, start + BLOCK, np.concatenate([*pending, head]), start)
@@ -156,21 +168,33 @@ class BatchSource(Source):
                 size += len(rows)
         if size:
             yield Block(start, start + size, np.concatenate(pending), start)
-        if self.count not in (-1, start + size):
-            raise ValueError(f"the batches must not change: they had {self.count} rows at first, found {start + size}")
-        self.count = start + size
+
+    def parts(self) -> Iterator[Array | Tensor]:
+        """Yield the rows of each batch, as it is."""
+        size = 0
+        for batch in self.batches:
+            rows = self._checked(batch)
+            size += len(rows)
+            yield rows
+        if self.count not in (-1, size):
+            raise ValueError(f"the batches must not change: they had {self.count} rows at first, found {size}")
+        self.count = size
 
     def take(self, numbers: Numbers) -> Array:
         """Return the rows with the given numbers, in one pass over the batches."""
-        parts = []
-        for block in self.blocks():
-            inside = numbers[np.searchsorted(numbers, block.start) : np.searchsorted(numbers, block.stop)]
-            parts.append(block.rows(inside - block.start))
-        return np.concatenate(parts)
+        taken, start = [], 0
+        for rows in self.parts():
+            stop = start + len(rows)
+            inside = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, stop)] - start
+            taken.append(to_numpy(rows_at(rows, inside)))
+            start = stop
+        return np.concatenate(taken)
 
-    def _checked(self, batch: Any) -> Array:
-        rows = to_numpy(first_of(batch))
-        if rows.ndim != 2 or rows.dtype.kind not in "fiub":
+    def _checked(self, batch: Any) -> Array | Tensor:
+        rows = first_of(batch)
+        rows = rows.detach() if isinstance(rows, Tensor) else np.asarray(rows)
+        real = not rows.is_complex() if isinstance(rows, Tensor) else rows.dtype.kind in "fiub"
+        if rows.ndim != 2 or not real:
             raise ValueError(f"a batch must be numbers [N, D], found {rows.dtype} {list(rows.shape)}")
         if rows.shape[1] != self.dim:
             raise ValueError(f"every batch must have {self.dim} columns like the first, found {rows.shape[1]}")

@@ -64,6 +64,9 @@ def open_rows(problem: Problem) -> Rows:
         return GpuRows(problem, problem.device)
     from .cpu import CpuRows  # here, because it loads Faiss
 
+    data = getattr(problem.source, "data", None)
+    if isinstance(data, Tensor) and data.is_cuda:  # threads copy it, each on a stream that waits for nobody
+        torch.cuda.current_stream(data.device).synchronize()
     return CpuRows(problem)
 
 

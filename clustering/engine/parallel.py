@@ -7,6 +7,7 @@ and `clustering.shards.Shards` is the distributed one. Faiss is imported by the 
 clustering` does not need it.
 """
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,20 +40,27 @@ class Exchange:
 
 
 class Gpus(NamedTuple):
-    """GPUs and their Faiss resources, which serve one thread at a time."""
+    """GPUs and their Faiss resources, which serve one thread of the process at a time."""
 
     numbers: list[int]
     resources: list[Any]
     lock: threading.Lock
 
 
+_lock = threading.Lock()
+
+
 def open_gpus(numbers: Sequence[int]) -> Gpus | None:
-    """Allocate Faiss's resources on the given GPUs; return None without any."""
-    if not numbers:
-        return None
+    """Return Faiss's resources on the given GPUs, which are allocated once; None without any."""
+    return Gpus(list(numbers), [_resources(number) for number in numbers], _lock) if numbers else None
+
+
+@functools.cache
+def _resources(number: int) -> Any:
+    """Allocate the resources of a GPU: 1.5 GiB of its memory, for the rest of the process."""
     import faiss
 
-    return Gpus(list(numbers), [faiss.StandardGpuResources() for _ in numbers], threading.Lock())
+    return faiss.StandardGpuResources()
 
 
 class Workers:

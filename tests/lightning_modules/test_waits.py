@@ -1,12 +1,9 @@
 """Waits and copies of a step and of a window of the log, counted on a CPU."""
 
-from collections import Counter
-
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_modules import CSVLog, ImageClassifier, TensorBoardLog, TrainingMonitor, TrainingProgress
@@ -14,21 +11,7 @@ from lightning_modules.backbones import resnet20
 from lightning_modules.restoring import restored
 from lightning_modules.training_loop import use_lean_steps
 from optim import COCOB
-
-WAITS = ("item", "tolist", "cpu", "numpy", "nonzero", "__float__", "__int__", "__bool__", "__index__", "__format__")
-
-
-class Waits(TorchFunctionMode):
-    """Counts the calls that copy something from a device to the host."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = Counter()
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function.__name__ in WAITS:
-            self.counts[function.__name__] += 1
-        return function(*args, **(kwargs or {}))
+from reference.counting import Waits
 
 
 class Watch(pl.Callback):

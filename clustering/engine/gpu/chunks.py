@@ -1,5 +1,10 @@
-"""Rows on the device, chunk by chunk: in place if they are there, else copied while the chunk before is processed."""
+"""Rows on the device, chunk by chunk: in place if they are there, else copied while the chunk before is processed.
 
+What is on a GPU already is used by the calling thread, on whose stream it was computed; the host's data are copied by a
+thread of their own.
+"""
+
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import BLOCK, Array, ArraySource, Source
+from ..data import Array, ArraySource, Source, to_numpy
 from ..problem import Problem
 
 RESIDENT = 1 << 27
-"""Numbers in a chunk of rows that are on the device already."""
+"""Numbers in a chunk of rows that are on the device already; a pass takes up to seven bytes for each."""
+OVERHEAD = 48
+"""Numbers of a row in temporary arrays, besides its columns: what takes most of the memory where these are few."""
 STREAMED = 1 << 24
 """Numbers in a chunk that is copied to the device; there are two buffers of this size, on either side."""
 PIECE = 1 << 24
@@ -30,9 +37,9 @@ class Chunk(NamedTuple):
     rows: Tensor
 
 
-def pieces(rows: int, columns: int, numbers: int = PIECE) -> Iterator[slice]:
-    """Cut rows into slices of at most `numbers` numbers."""
-    size = max(1, numbers // max(columns, 1))
+def pieces(rows: int, columns: int, numbers: int | None = None) -> Iterator[slice]:
+    """Cut rows into slices of at most `numbers` numbers, by default those of a temporary array."""
+    size = max(1, (PIECE if numbers is None else numbers) // max(columns, 1))
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 
@@ -64,17 +71,25 @@ def free_memory(device: torch.device) -> float:
 
 def chunks(source: Source, device: torch.device) -> Iterator[Chunk]:
     """Yield all rows in order."""
-    here = resident(source, device)
-    if here is not None:
-        for piece in pieces(source.count, source.dim, RESIDENT):
-            yield Chunk(piece.start, piece.stop, here[piece])
+    if isinstance(source, ArraySource):
+        cuts = pieces(source.count, source.dim + OVERHEAD, RESIDENT if is_near(source.data, device) else STREAMED)
+        items: Iterator[tuple[int, Any]] = ((cut.start, source.data[cut]) for cut in cuts)
+    else:
+        items = _grouped(source)
+    first = next(items, None)
+    if first is None:
+        return
+    items = itertools.chain([first], items)
+    if is_near(first[1], device):
+        for start, rows in items:
+            yield Chunk(start, start + len(rows), torch.as_tensor(rows).to(device))
         return
     upload = _Upload(device)
     with ThreadPoolExecutor(1, "clustering") as pool:
         ahead = None
-        for item in _on_the_host(source):
+        for start, rows in items:
             # One chunk ahead, and never two: the buffers are two.
-            following = pool.submit(upload.copy, *item)
+            following = pool.submit(upload.copy, start, rows.cpu() if isinstance(rows, Tensor) else rows)
             if ahead is not None:
                 yield upload.ready(ahead.result())
             ahead = following
@@ -82,21 +97,31 @@ def chunks(source: Source, device: torch.device) -> Iterator[Chunk]:
             yield upload.ready(ahead.result())
 
 
-def _on_the_host(source: Source) -> Iterator[tuple[int, Any]]:
-    """Yield the first number of each chunk and its rows, an array or a tensor."""
-    if isinstance(source, ArraySource):
-        for piece in pieces(source.count, source.dim, STREAMED):
-            yield piece.start, source.data[piece]
-        return
-    group: list[Array] = []
-    start, size = 0, max(1, STREAMED // (BLOCK * source.dim))
-    for block in source.blocks():
-        group.append(block.rows())
-        if len(group) == size:
-            yield start, np.concatenate(group)
-            start, group = block.stop, []
+def is_near(data: Any, device: torch.device) -> bool:
+    """Return whether data are a tensor on the device, or on another GPU."""
+    return isinstance(data, Tensor) and (data.device == device or data.is_cuda)
+
+
+def _grouped(source: Source) -> Iterator[tuple[int, Any]]:
+    """Yield the first number of each chunk and its rows: several batches, or a part of one."""
+    group: list[Array | Tensor] = []
+    start = stop = 0
+    for batch in source.parts():
+        for cut in pieces(len(batch), source.dim + OVERHEAD, STREAMED):
+            # A copy, because a loader may write the next batch into the same memory.
+            group.append(batch[cut].clone() if isinstance(batch, Tensor) else batch[cut].copy())
+            stop += len(group[-1])
+            if (stop - start) * (source.dim + OVERHEAD) >= STREAMED:
+                yield start, _joined(group)
+                start, group = stop, []
     if group:
-        yield start, np.concatenate(group)
+        yield start, _joined(group)
+
+
+def _joined(group: list[Array | Tensor]) -> Array | Tensor:
+    if all(isinstance(rows, Tensor) and rows.device == group[0].device for rows in group):
+        return torch.cat(group)  # type: ignore[arg-type]  # all are tensors
+    return np.concatenate([to_numpy(rows) for rows in group])
 
 
 class _Upload:

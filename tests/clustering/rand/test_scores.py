@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from clustering import adjusted_rand_score, pair_confusion_matrix, rand_score
+from clustering.rand import contingency as module
 from clustering.rand.contingency import contingency, merge
+from reference.counting import Waits
 
 PAIRS = [
     (rand_score, metrics.rand_score),
@@ -50,6 +52,27 @@ def test_tensors_of_floats_are_labels_too(dtype):
     assert adjusted_rand_score(labels, labels.double()) == 1
     exact = torch.tensor([2.0**24, 2.0**24 + 1, 2.0**24 + 2, 3.0], dtype=torch.float64)
     assert rand_score(exact, torch.arange(4)) == 1
+
+
+@pytest.mark.parametrize("kinds", [(torch.int64, torch.uint8), (torch.float32, torch.bfloat16)], ids=str)
+@pytest.mark.parametrize("classes", [200, 3_000])  # pairs in a table, and sorted pairs
+def test_labels_on_a_gpu_stay_there(kinds, classes, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randint(0, n, (100_000,), generator=generator) for n in (classes, 200))
+    expected = rand_score(first, second), adjusted_rand_score(first, second), len(contingency(first, second).count)
+    monkeypatch.setattr(module, "_GPU_CHUNK", 25_000)
+    if classes > 2**8:
+        kinds = (kinds[0], torch.float32)
+    monkeypatch.setattr(module, "_TABLE", 1 << 17)
+    first, second = first.to(kinds[0]), second.to(kinds[1])
+    with Waits(as_cuda=True) as waits:
+        assert rand_score(first, second) == expected[0]
+    copied = waits.counts.total() - waits.counts["nonzero"]
+    with waits:
+        assert adjusted_rand_score(first, second) == expected[1]
+        assert len(contingency(first, second).count) == expected[2]
+    assert waits.largest <= 1  # single numbers: the ends of the labels, chunk by chunk, and the sums of squares
+    assert copied <= 4 * 4 + 8
 
 
 @pytest.mark.parametrize(
