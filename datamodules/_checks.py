@@ -57,6 +57,17 @@ def share(name: str, value: float) -> float:
     return float(value)
 
 
+def not_negative(name: str, value: float) -> float:
+    """Return a finite number of at least 0.
+
+    >>> not_negative("mixup", 0.2)
+    0.2
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number of at least 0, found {value!r}")
+    return float(value)
+
+
 def limits(name: str, value: Sequence[float], most: float = float("inf")) -> tuple[float, float]:
     """Return two positive numbers, the first not above the second.
 

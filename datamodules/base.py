@@ -239,7 +239,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
             labels_below(examples.labels, getattr(self.trainer, "lightning_module", None))
         examples.labels = examples.labels.to(device)
         make_batch = self.batch_maker(training).to(device)
-        if training and isinstance(make_batch, ImageBatch) and device.type in batch.KERNEL_DEVICES:
+        mixes = self.augmentation is not None and self.augmentation.mixes  # in float32, after the batch is made
+        if training and isinstance(make_batch, ImageBatch) and device.type in batch.KERNEL_DEVICES and not mixes:
             make_batch.set_format(*placement.batch_format(self.trainer))
         source: Resident | Streamed
         if isinstance(examples.values, Dataset) or not self.resident:
@@ -265,4 +266,5 @@ class SplitDataModule(pl.LightningDataModule, ABC):
             rank=rank,
             world_size=world_size,
             device=device,
+            num_classes=self.num_classes,
         )

@@ -34,6 +34,12 @@ class ImageDataModule(SplitDataModule):
             torchvision's `ColorJitter` does. Images of one channel have neither saturation nor hue.
         random_erasing: Probability of setting a random rectangle of 2 to 33 % of the area to the mean (Zhong et al.
             2020, https://arxiv.org/abs/1708.04896), as torchvision's `RandomErasing`.
+        mixup: alpha of mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412): an image and its label become sums
+            with those of another, with shares of the distribution Beta(alpha, alpha); 0 for none. Labels of training
+            batches are then shares of the classes, float32 `[N, K]`.
+        cutmix: alpha of CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899): a rectangle comes from another
+            image, and the label by its area; 0 for none. With `mixup` too, either is drawn for each image.
+        mixup_prob: Share of the images that are mixed.
         compile: Normalise and cut out training batches in code compiled by `torch.compile`, with the same bits.
         **options: See `SplitDataModule`.
 
@@ -54,6 +60,9 @@ class ImageDataModule(SplitDataModule):
         vertical_flip: float = 0.0,
         color_jitter: float | list[float] = 0.0,
         random_erasing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        mixup_prob: float = 1.0,
         compile: bool = False,
         **options: Any,
     ) -> None:
@@ -70,6 +79,9 @@ class ImageDataModule(SplitDataModule):
             vertical_flip=vertical_flip,
             color_jitter=color_jitter,
             random_erasing=random_erasing,
+            mixup=mixup,
+            cutmix=cutmix,
+            mixup_prob=mixup_prob,
         )
 
     def statistics(self, train: Tensor) -> tuple[Sequence[float], Sequence[float]]:

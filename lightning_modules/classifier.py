@@ -21,7 +21,7 @@ from .epoch_sums import EpochSums
 from .initial_images import initialise_from_data
 from .label_checks import LabelChecks
 from .linear_decay import steps_of, with_total
-from .loss import at_least_float32, classification_loss
+from .loss import at_least_float32, classification_loss, dominant
 from .metrics import METRICS, Metric
 from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
 from .runs.checked_loading import CheckedLoading
@@ -34,7 +34,8 @@ Batch = tuple[Tensor, Tensor] | list[Tensor]
 class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
     """Trains any network that maps images to logits, with cross-entropy.
 
-    A batch is `(images, labels)`: float `[N, *image_shape]`, normalised, and int64 `[N]`. The loss is
+    A batch is `(images, labels)`: float `[N, *image_shape]`, normalised, and int64 `[N]`, or probabilities `[N, K]` (of
+    mixed images), whose largest is the label for the metrics. The loss is
 
         cross_entropy(logits, labels, label_smoothing) + l1 * sum |w| + l2 * sum w^2
 
@@ -286,7 +287,7 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         images, labels = batch
         logits = at_least_float32(self(images))
         self._eval_sums.setdefault(stages[dataloader_idx], EpochSums(self._metrics)).add(logits, labels)
-        return {"logits": logits, "labels": labels}
+        return {"logits": logits, "labels": dominant(labels)}
 
     def _log_means(self, stage: str, sums: EpochSums) -> None:
         stage, views, _ = stage.partition(SUFFIX)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .label_checks import label_errors
+from .loss import dominant
 from .metrics import Metric
 
 _HELD = 2**16  # logits: 65 batches of 100 examples of 10 classes, a quarter of a megabyte
@@ -49,10 +50,11 @@ class EpochSums:
 
         Args:
             logits: Detached, `[N, K]`.
-            labels: `[N]`.
+            labels: `[N]`, or probabilities `[N, K]`, of which the metrics get the largest.
             loss: Mean over the batch, detached and 0-d, if the sums have a loss.
             is_sum: Whether it is the sum over the batch instead.
         """
+        labels = dominant(labels)
         size = labels.shape[0]
         if self._sums is None:
             self._sums = _zeros(len(self.names), logits.device)

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import at_least, limits, one_of, share
+from .._checks import at_least, limits, not_negative, one_of, share
 from .boxes import draw_crops, draw_erased
 from .jitter import draw_jitter
+from .mixing import draw_mixing
 
 Flip = Literal["none", "random", "alternating"]
 PaddingMode = Literal["zeros", "reflect"]
@@ -37,6 +38,9 @@ class Augmentation:
     vertical_flip: float = 0.0
     color_jitter: float | Sequence[float] = 0.0
     random_erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mixup_prob: float = 1.0
 
     def __post_init__(self) -> None:
         at_least("crop_padding", self.crop_padding, 0)
@@ -45,6 +49,11 @@ class Augmentation:
         one_of("padding_mode", self.padding_mode, ("zeros", "reflect"))
         share("vertical_flip", self.vertical_flip)
         share("random_erasing", self.random_erasing)
+        for name in ("mixup", "cutmix"):
+            not_negative(name, getattr(self, name))
+        share("mixup_prob", self.mixup_prob)
+        if self.mixup_prob != 1 and not self.mixes:
+            raise ValueError(f"mixup_prob={self.mixup_prob} has no effect without mixup or cutmix; set one of them")
         own = {
             "crop_scale": limits("crop_scale", self.crop_scale, 1.0),
             "crop_ratio": limits("crop_ratio", self.crop_ratio),
@@ -64,6 +73,11 @@ class Augmentation:
     def jitters(self) -> bool:
         """Whether colours are changed."""
         return any(jitter_amounts(self.color_jitter))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 def jitter_amounts(value: float | Sequence[float]) -> tuple[float, ...]:
@@ -101,6 +115,8 @@ class Plan(NamedTuple):
     jitter: Tensor | None = None  # float32 [n, 4], factors of brightness, contrast, saturation, and shift of the hue
     jitter_order: Tensor | None = None  # int64 [n, 4], order in which they are applied; stays on the CPU
     erase: Tensor | None = None  # int64 [n, 4], what is erased: top, left, height, width
+    share: Tensor | None = None  # float32 [n], what a mixed image keeps of its label
+    inserted: Tensor | None = None  # int64 [n, 4], the part of its partner that it takes: top, left, height, width
 
     def slice(self, start: int, stop: int) -> "Plan":
         """Return the positions `start..stop-1`."""
@@ -185,4 +201,7 @@ def _further_draws(n: int, options: Augmentation, size: tuple[int, int], seed: i
     if options.random_erasing:
         stream = generator(seed, epoch, 5)
         draws["erase"] = draw_erased(options.random_erasing, n, size, ERASED_SCALE, ERASED_RATIO, stream)
+    if options.mixes:
+        alphas = options.mixup, options.cutmix
+        draws["share"], draws["inserted"] = draw_mixing(n, size, *alphas, options.mixup_prob, (seed, epoch, 6))
     return draws

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from .augment import Augmentation, Plan, draw_plan
+from .mixing import mixed, mixed_labels, partners, window
 
 
 class Resident:
@@ -67,6 +68,8 @@ class Streamed:
 class BatchLoader:
     """Iterates over `(images, labels)` batches; order and augmentation are pure functions of (seed, epoch, position).
 
+    Labels are int64 `[B]`; where images are mixed, they are the shares of the classes, float32 `[B, K]`.
+
     With W processes the global batch b has the positions `b*B*W .. (b+1)*B*W-1` of the epoch, and each process takes
     its `torch.tensor_split` share. W processes with batch size B thus see the batches of one process with batch size
     B*W, each example once, and have the same number of batches (a last batch of fewer than W examples is merged with
@@ -92,6 +95,7 @@ class BatchLoader:
     rank: int = 0
     world_size: int = 1
     device: torch.device | str = "cpu"  # of the plan and the labels
+    num_classes: int = 0  # K, for the labels [B, K] of mixed images
 
     batch_sampler = None  # Lightning reads it, and `sampler`, to find out whether an evaluation loader shuffles
 
@@ -166,12 +170,28 @@ class BatchLoader:
         first, epoch = self._batch, self._epoch
         plan = self._on_device(epoch)
         bounds = self.bounds[first:] if self._rest is None else self._rest
-        for done, ((start, stop), images) in enumerate(zip(bounds, self.source.stream(plan, bounds), strict=True)):
+        read = bounds if plan.share is None else [window(*ends, len(self.indices)) for ends in bounds]
+        for done, images in enumerate(self.source.stream(plan, read)):
             # Before the yield: Lightning does not ask for a batch after the last one, so later code never runs.
             self._batch = first + done + 1
-            yield images, self.labels.index_select(0, plan.order[start:stop])
+            yield self._batch_of(plan, bounds[done], read[done], images)
             if done == 0:
                 self._on_device(epoch + 1)  # while the device is busy
+
+    def _batch_of(
+        self, plan: Plan, bounds: tuple[int, int], read: tuple[int, int], images: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the batch of the positions `bounds` from the images of the positions `read`."""
+        labels = self.labels.index_select(0, plan.order[slice(*read)])
+        if plan.share is None or plan.inserted is None:
+            return images, labels
+        own = slice(bounds[0] - read[0], bounds[1] - read[0])
+        partner = partners(*bounds, len(self.indices), self.device) - read[0]
+        share, inserted = plan.share[slice(*bounds)], plan.inserted[slice(*bounds)]
+        return (
+            mixed(images[own], images.index_select(0, partner), share, inserted),
+            mixed_labels(labels[own], labels.index_select(0, partner), share, self.num_classes),
+        )
 
     def _on_device(self, epoch: int) -> Plan:
         """Return the plan of an epoch on the device, which is drawn once."""

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from datamodules.pipeline.augment import Augmentation, draw_plan, jitter_amounts
 from datamodules.pipeline.batch import ImageBatch, ImageStore
 from datamodules.pipeline.boxes import draw_boxes, draw_crops, resized_crops
 from datamodules.pipeline.loader import BatchLoader, Resident, Streamed
+from datamodules.pipeline.mixing import draw_mixing
 from reference.torchvision_augment import augment_one, normalise_one
 
 MEAN, STD = (0.49, 0.48, 0.44), (0.24, 0.243, 0.26)
@@ -18,6 +20,8 @@ EVERYTHING = Augmentation(
     color_jitter=[0.4, 0.4, 0.4, 0.2],
     random_erasing=0.5,
     cutout=3,
+    mixup=0.4,
+    cutmix=1.0,
 )
 
 
@@ -122,6 +126,7 @@ def loader(streamed=False, batch_size=8, augmentation=EVERYTHING, **options):
         shuffle=True,
         augmentation=augmentation,
         image_size=(17, 12),
+        num_classes=24,
         **options,
     )
 
@@ -149,6 +154,56 @@ def test_an_image_depends_neither_on_processes_nor_on_where_a_run_resumes():
     assert not torch.equal(epoch_of(loader(seed=1))[0], images)
 
 
+@pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 0.7, "mixup_prob": 0.8}])
+def test_a_mixed_image_is_made_of_two_alone(options):
+    others = {"color_jitter": 0.4, "flip": "random", "random_erasing": 0.5}
+    images, labels = epoch_of(loader(augmentation=Augmentation(**others)))
+    one = loader(augmentation=Augmentation(**others, **options))
+    actual, shares = epoch_of(one)
+    plan = one.plan(one.indices, 1)
+    kinds = {"mixed": 0, "cut": 0, "alone": 0}
+    for position, share in enumerate(plan.share.tolist()):
+        partner = position ^ 1 if position < 22 else 21
+        top, left, height, width = plan.inserted[position].tolist()
+        expected = images[position].clone()
+        if height:
+            expected[:, top : top + height, left : left + width] = images[partner][
+                :, top : top + height, left : left + width
+            ]
+            assert share == pytest.approx(1 - height * width / (17 * 12))
+        elif share < 1:
+            expected = images[partner].mul(1.0 - share).add_(images[position].mul(share))  # as torchvision's MixUp
+        kinds["cut" if height else "mixed" if share < 1 else "alone"] += 1
+        assert torch.equal(actual[position], expected)
+        soft = torch.zeros(24)
+        soft[labels[position]] += share
+        soft[labels[partner]] += 1 - share
+        torch.testing.assert_close(shares[position], soft)
+    assert (kinds["mixed"] > 0) == ("mixup" in options)
+    assert (kinds["cut"] > 0) == ("cutmix" in options)
+
+
+def test_shares_and_boxes_have_the_papers_distribution():
+    n, size = 20_000, (16, 24)
+    share, boxes = draw_mixing(n, size, 0.4, 0.0, 1.0, (1, 2, 6))
+    assert share.double().mean() == pytest.approx(0.5, abs=0.015)
+    assert share.double().var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.005)
+    assert not boxes.any()
+    share, boxes = draw_mixing(n, size, 0.4, 1.0, 0.6, (1, 2, 6))
+    is_cut = boxes[:, 2] > 0
+    assert is_cut.double().mean() == pytest.approx(0.6 * 0.5, abs=0.025)  # a box may be empty
+    assert (share == 1).double().mean() == pytest.approx(0.4, abs=0.03)
+    torch.manual_seed(0)
+    theirs = torch.stack([torch.tensor(cutmix_box(*size)) for _ in range(5000)]).double()
+    assert (boxes[is_cut].double().mean(0) - theirs[theirs[:, 2] * theirs[:, 3] > 0].mean(0)).abs().max() < 0.4
+
+
+def cutmix_box(height, width):
+    """Return a box that torchvision's `CutMix` draws: top, left, height, width."""
+    left, top, right, bottom = v2.CutMix(num_classes=2).make_params([torch.zeros(2, 3, height, width)])["box"]
+    return top, left, bottom - top, right - left
+
+
 def test_an_option_does_not_change_what_another_draws():
     *_, everything = batch_and_plan(EVERYTHING)
     *_, alone = batch_and_plan(Augmentation(vertical_flip=0.3, flip="random"))
@@ -160,6 +215,11 @@ def test_an_option_does_not_change_what_another_draws():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"mixup": -1}, "mixup must be a finite number of at least 0, found -1"),
+        ({"cutmix": float("inf")}, "cutmix must be a finite number of at least 0, found inf"),
+        ({"cutmix": True}, "cutmix must be a finite number of at least 0, found True"),
+        ({"mixup_prob": 0.5}, "mixup_prob=0.5 has no effect without mixup or cutmix"),
+        ({"mixup": 1, "mixup_prob": 2}, "mixup_prob must be a share from 0 to 1, found 2"),
         ({"vertical_flip": 1.5}, r"vertical_flip must be a share from 0 to 1, found 1.5"),
         ({"random_erasing": True}, r"random_erasing must be a share from 0 to 1, found True"),
         ({"color_jitter": -0.1}, r"color_jitter must be a number of at least 0, or three .* found -0.1"),
