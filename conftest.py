@@ -1,5 +1,6 @@
 """How the tests are started: several processes, of one thread each, without the slow tests."""
 
+import gc
 import os
 from typing import Any
 
@@ -25,8 +26,15 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
             item.config.stash[LEFT_OUT] = item.config.stash.get(LEFT_OUT, 0) + 1
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking through everything that was imported, again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Send the count to the process that prints, which has collected nothing."""
+    gc.unfreeze()
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
 

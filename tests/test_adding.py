@@ -43,6 +43,7 @@ def run(root: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_training_takes_all_blocks(copy):
     words = ["--optimizer", "Signum", "--model.activation", "Squareplus", "--model.activation.b", "1"]
     words += ["--data", "BarsDataModule", "--model.backbone", "OneConv", "--monitor_metric", "val/brier"]
@@ -57,10 +58,12 @@ def test_a_training_takes_all_blocks(copy):
     assert "test/brier" in run(copy, "scripts/train.py", *words)
 
 
+@pytest.mark.slow
 def test_an_experiment_runs(copy):
     assert re.search(r"mean distance: \d+\.\d", run(copy, "scripts/spread.py", "--n", "100"))
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_docstrings_are_right(copy):
     files = [re.search(r"The file is `([\w/]+\.py)`", text) for text in PAGES.values()]
     packages = [file[1] for file in files if file is not None and not file[1].startswith("scripts/")]

@@ -33,6 +33,7 @@ def measured(part, tmp_path, **options):
     return {row["name"]: row for row in rows.read(bench.rows.read_text().splitlines(keepends=True))}
 
 
+@pytest.mark.slow
 def test_a_step_by_hand_by_train_and_by_the_usual_idiom(tmp_path):
     rows = measured("step", tmp_path)
     assert {name for name, row in rows.items() if "error" in row or "trace_error" in row} == set()
@@ -133,6 +134,7 @@ def test_whole_trainings_have_a_file_of_their_own(tmp_path):
     assert set(content["parts"]) == {"environment", "record"}
 
 
+@pytest.mark.slow
 def test_the_command_runs_the_marked_tests_and_names_them(tmp_path):
     words = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--quick", "--only", "tests"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CIFAR")}
@@ -159,6 +161,7 @@ def test_marks_of_a_folders_fixtures_are_found():
 WITHOUT = ("faiss", "plotly", "eli5", "flash_kmeans", "timm", "parameterfree", "pytorch_optimizer", "torch_optimizer")
 
 
+@pytest.mark.slow
 def test_every_part_is_imported_without_optional_packages_and_installation(tmp_path):
     program = f"""
         import runpy, sys

@@ -85,7 +85,8 @@ def chosen(cli: TrainCLI) -> dict[str, Any]:
     """Return the options that differ from their defaults, but for those that have a name of their own."""
     config = cli.config.clone().as_dict()
     trainer = {name: config["trainer"][name] for name in TRAINER}
-    defaults = flatten({"trainer": {name: cli.parser.get_defaults()["trainer"][name] for name in TRAINER}})
+    every = cli.parser.get_defaults()["trainer"]  # which takes a tenth of a second
+    defaults = flatten({"trainer": {name: every[name] for name in TRAINER}})
     found = {name: value for name, value in flatten({"trainer": trainer}).items() if value != defaults[name]}
     model = {name: value for name, value in config["model"].items() if name not in ("optimizer", "lr_scheduler")}
     found |= _differing({"class_path": cli.classifier, "init_args": model}, "model")

@@ -218,6 +218,7 @@ def test_uncompiled_saves_only_the_input_too(function):
     test_saves_its_input_and_nothing_else(function)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_warns_once_and_computes_the_same():
     code = """
 import warnings, torch

@@ -78,7 +78,7 @@ def test_relative_error_near_zero(beta, dtype, bound, trainable):
 
 
 @pytest.mark.parametrize("parameters", SETTINGS[:3], ids=str)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str)
 def test_half_precision_is_within_one_rounding_of_the_largest_term(parameters, dtype):
     # Every seventh number of the type at which the result is finite.
     bits = torch.arange(-(2**15), 2**15, 7, dtype=torch.int32).to(torch.int16)

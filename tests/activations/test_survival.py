@@ -33,6 +33,11 @@ def each(names, limit):
     return [pytest.param(n, marks=pytest.mark.xfail(reason=known[n], strict=True)) if n in known else n for n in names]
 
 
+def slow_but(*quick):
+    """Return our activations and their variants, with all but the quick ones marked slow."""
+    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in (*OURS, *VARIANTS)]
+
+
 def make(name):
     kind, arguments = VARIANTS.get(name, (name, ARGUMENTS.get(name, {})))
     return create(kind, **arguments).eval()  # in evaluation RReLU draws no random numbers
@@ -133,7 +138,7 @@ def test_compile_without_breaks(module, x, wanted):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", [*OURS, *VARIANTS])
+@pytest.mark.parametrize("name", slow_but("spocu", "spocu trainable", "sparsemax"))
 def test_onnx(module, x, wanted, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -100,6 +100,7 @@ def test_class_paths_lead_to_the_classes():
         assert type(create(kind, **({"threshold": 0.1, "value": 0.2} if kind == "Threshold" else {}))).__name__ == kind
 
 
+@pytest.mark.slow
 def test_timm_is_imported_for_its_own_names_only():
     code = "import sys, activations as a; a.create('relu'); a.create('spocu'); print('timm' in sys.modules, end=' ')"
     code += "; print('torch._dynamo' in sys.modules, end=' '); a.create('gelutanh'); print('timm' in sys.modules)"

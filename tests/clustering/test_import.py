@@ -28,6 +28,7 @@ clustering.rand_score([0, 1], [1, 0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [PROGRAM, WITHOUT_FAISS], ids=["imported_when_used", "only_k_means_needs_faiss"])
 def test_faiss_and_torchmetrics(program):
     scripts = str(Path(__file__).parents[2] / "scripts")

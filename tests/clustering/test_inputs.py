@@ -165,6 +165,7 @@ print(anonymous() - base, model.inertia_, sorted(np.bincount(model.labels_).toli
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA")
 def test_a_mapped_file_of_two_gigabytes_needs_little_memory(tmp_path):
     shape = (1 << 20, 512)
@@ -205,6 +206,7 @@ print(model.inertia_, -model.score(rows), model.n_iter_, (model.predict(rows) ==
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_centres():
     command = [sys.executable, "-c", INTERRUPTED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)

@@ -220,6 +220,7 @@ def test_minibatches_of_negligible_weight_move_nothing():
     assert np.isfinite(tiny.inertia_)
 
 
+@pytest.mark.slow
 def test_the_same_bits_in_any_process_with_any_number_of_threads():
     outputs = []
     for threads in ("1", "2", "3"):

@@ -48,6 +48,7 @@ print((anonymous() - base) / (50_000 * 3 * 32 * 32))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_at_most_1_6_times_the_raw_bytes():
     output = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout

@@ -107,7 +107,7 @@ def test_training_data_are_normalised(build):
     torch.testing.assert_close(flat.std(0, unbiased=False), torch.ones(flat.shape[1]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_streaming_equals_resident(build, num_workers):
     augmentation = (
         {}
@@ -126,6 +126,13 @@ def test_streaming_equals_resident(build, num_workers):
     assert same(batches(resident.train_dataloader(), 2), batches(streamed.train_dataloader(), 2))
     assert same(batches(resident.val_dataloader()), batches(streamed.val_dataloader()))
     assert same(batches(resident.test_dataloader()), batches(streamed.test_dataloader()))
+
+
+def test_worker_processes_make_the_same_batches():
+    options = {"batch_size": 256, "crop_padding": 2, "flip": "random", "cutout": 3}
+    resident = ready(DigitsDataModule(**options))
+    streamed = ready(DigitsDataModule(**options, resident=False, num_workers=2))
+    assert same(batches(resident.train_dataloader(), 2), batches(streamed.train_dataloader(), 2))
 
 
 def test_seed(build, monkeypatch):

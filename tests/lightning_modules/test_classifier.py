@@ -760,7 +760,6 @@ if trainer.is_global_zero:
 """
 
 
-@pytest.mark.slow
 def test_two_processes_log_the_means_of_all_examples(tmp_path):
     script, checkpoint, out = (tmp_path / name for name in ("ddp.py", "mid.ckpt", "metrics.json"))
     script.write_text(DDP_SCRIPT)

@@ -87,7 +87,7 @@ def test_a_run_with_the_batch_size_finder_is_one_with_its_size(tmp_path, optimiz
     assert run.callback_metrics["train/loss"] == loss
 
 
-@pytest.mark.parametrize("mode", ["power", "binsearch"])
+@pytest.mark.parametrize("mode", ["power", pytest.param("binsearch", marks=pytest.mark.slow)])
 def test_scale_batch_size(tmp_path, mode):
     found = data()
     run = trainer(tmp_path, max_epochs=10)

@@ -34,6 +34,7 @@ def errors() -> dict[str, str]:
     return interpreted.errors("interpreted_optimizers.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 def test_interpreted(errors: dict[str, str], check: str) -> None:
     assert list(errors) == CHECKS

@@ -12,6 +12,8 @@ from torch import nn
 from optim import COCOB
 from workers import optim_ranks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -129,6 +129,7 @@ def test_mistakes_end_in_one_line(tmp_path, run, capsys):
     assert trained["fitted_on"] == "train"
 
 
+@pytest.mark.slow
 def test_support_vector_machines(tmp_path):
     results = calibrate.main(["--output", str(tmp_path / "svm"), "--replicates", "5"])
     inputs, labels = make_classification(20_000, 20, n_informative=2, n_redundant=10, random_state=42)

@@ -40,6 +40,8 @@ NEEDED = {
 }
 # Built from other schedulers, which a command line cannot express.
 FROM_PYTHON = {"SequentialLR", "ChainedScheduler"}
+OURS = ("activations", "optim")
+EXAMPLES = ("LeakyReLU", "Threshold", "GELUTanh", "SGD", "LBFGS", "Lion")
 
 
 def parse(parser, key, name):
@@ -48,12 +50,19 @@ def parse(parser, key, name):
     return parser.parse_args(expand_arguments(arguments))[key]
 
 
-@pytest.mark.parametrize("name", sorted(known("activation")))
+def named(key):
+    """Return the names as parameters; those of other packages, which are all parsed alike, are slow together."""
+    paths = known(key)
+    ours = [name for name in paths if paths[name].partition(".")[0] in OURS or name in EXAMPLES]
+    return [pytest.param(name, marks=[] if name in ours else [pytest.mark.slow]) for name in sorted(paths)]
+
+
+@pytest.mark.parametrize("name", named("activation"))
 def test_every_activation(parser, name):
     assert parse(parser, "model.activation", name).class_path.endswith(f".{name}")
 
 
-@pytest.mark.parametrize("name", sorted(known("optimizer")))
+@pytest.mark.parametrize("name", named("optimizer"))
 def test_every_optimizer(parser, name):
     assert parse(parser, "optimizer", name).class_path.endswith(f".{name}")
 

@@ -21,10 +21,11 @@ RUN = [
 SAM_LAMB = ["SAM", "--optimizer.base_optimizer", "LAMB", "--optimizer.base_optimizer.lr", "0.01"]
 MEMBERS = {name: member for name, member in vars(optim).items() if isinstance(member, type)}
 NAMES = [name for name, member in MEMBERS.items() if issubclass(member, torch.optim.Optimizer)]
+ALL_AT_ONCE = "SAM around LAMB, two batches a step"
 OPTIMIZERS: dict[str, list[str]] = {
     **{name: [name] for name in NAMES},
     "LAMB, fused": ["LAMB", "--optimizer.fused", "true"],
-    "SAM around LAMB, two batches a step": [*SAM_LAMB, "--trainer.accumulate_grad_batches", "2"],
+    ALL_AT_ONCE: [*SAM_LAMB, "--trainer.accumulate_grad_batches", "2"],
 }
 
 
@@ -36,7 +37,14 @@ class Interruption(BaseException):
     """Stands in for a kill."""
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+# Each takes three trainings.
+EACH = [
+    pytest.param(words, id=name, marks=[] if name in ("COCOB", ALL_AT_ONCE) else [pytest.mark.slow])
+    for name, words in OPTIMIZERS.items()
+]
+
+
+@pytest.mark.parametrize("optimizer", EACH)
 def test_resume_in_mid_epoch_is_bit_exact(tmp_path, monkeypatch, optimizer: list[str]) -> None:
     whole = run(tmp_path / "whole", "--optimizer", *optimizer)
 

@@ -97,14 +97,14 @@ def test_a_callback_without_options(tmp_path, capsys, name):
     assert (cli.run.folder / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("profiler", ["simple", "advanced"])
+@pytest.mark.parametrize("profiler", ["simple", pytest.param("advanced", marks=pytest.mark.slow)])
 def test_profilers_print(tmp_path, caplog, profiler):
     run(tmp_path, "--trainer.profiler", profiler)
     assert "Profiler Report" in caplog.text
     assert "run_training_batch" in caplog.text
 
 
-@pytest.mark.parametrize("backbone", ["MLP", "resnet20"])
+@pytest.mark.parametrize("backbone", ["MLP", pytest.param("resnet20", marks=pytest.mark.slow)])
 def test_the_average_is_tested_and_saved(tmp_path, backbone):
     options = ("--model.backbone", backbone, "--trainer.callbacks.swa_lrs", "0.01")
     cli = run(tmp_path, "--trainer.callbacks", "StochasticWeightAveraging", *options)
@@ -120,7 +120,7 @@ def test_the_average_is_tested_and_saved(tmp_path, backbone):
     train.main(["--ckpt_path", str(saved), "--trainer.max_epochs", "4", "--trainer.accelerator", "cpu"])
 
 
-@pytest.mark.parametrize("finder", ["LearningRateFinder", "BatchSizeFinder"])
+@pytest.mark.parametrize("finder", ["LearningRateFinder", pytest.param("BatchSizeFinder", marks=pytest.mark.slow)])
 def test_what_a_finder_has_found_is_kept_on_resume(tmp_path, caplog, finder):
     option = {"LearningRateFinder": ("num_training_steps", "20"), "BatchSizeFinder": ("max_val", "64")}[finder]
     small = ("--data.batch_size", "16")

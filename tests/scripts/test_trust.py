@@ -1,8 +1,8 @@
 """One's own classes on the command line, and runs of unknown origin that may not bring theirs."""
 
-import os
+import contextlib
+import io
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import cluster
 import explain
 import train
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SMALL = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 OWN = '''
@@ -64,52 +63,57 @@ class Classifier(ImageClassifier):
 '''
 
 
-def run(folder: Path, script: str, *words: object) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPTS / script), *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of one's own classes, in the folder that holds them."""
+    """The folder of one's own classes, which holds a run of them, and what that printed."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_blocks.py").write_text(OWN)
-    sys.path.append(str(folder))
-    done = run(
-        folder, "train.py", "--model", "my_blocks.Classifier", "--model.temperature", 2, "--model.backbone",
-        "my_blocks.Net", "--data", "my_blocks.Data", "--trainer.callbacks+", "my_blocks.Say",
-        "--trainer.callbacks.word", "moin", *SMALL,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    yield folder, done
-    sys.path.remove(str(folder))
+    words = ["--model", "my_blocks.Classifier", "--model.temperature", "2", "--model.backbone", "my_blocks.Net"]
+    words += ["--data", "my_blocks.Data", "--trainer.callbacks+", "my_blocks.Say", "--trainer.callbacks.word", "moin"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        train.main([*words, *SMALL])
+        yield folder, printed.getvalue()
+        sys.modules.pop("my_blocks", None)
 
 
-def test_own_classes_train_and_their_run_goes_on_with_trust(trained):
-    folder, done = trained
+@pytest.fixture
+def best(trained, monkeypatch):
+    """The best checkpoint of that run, in whose folder its classes are not imported yet."""
+    monkeypatch.chdir(trained[0])
+    monkeypatch.delitem(sys.modules, "my_blocks", raising=False)
+    (started,) = (trained[0] / "runs").iterdir()
+    return str(started / "checkpoints" / "best.ckpt")
+
+
+def test_own_classes_train_and_their_run_goes_on_with_trust(trained, best, capsys):
+    folder, printed = trained
     (started,) = (folder / "runs").iterdir()
-    assert "said moin" in done.stdout
+    assert "said moin" in printed
     config = yaml.safe_load((started / "config.yaml").read_text())
     assert config["model"]["class_path"] == "my_blocks.Classifier"
     assert config["model"]["init_args"]["temperature"] == 2
     assert config["model"]["init_args"]["backbone"]["class_path"] == "my_blocks.Net"
-    printed = [line for line in done.stdout.splitlines() if line.startswith(("continue", "test again"))]
-    assert len(printed) == 2
-    assert all("--trust my_blocks" in line for line in printed)
+    commands = [line for line in printed.splitlines() if line.startswith(("continue", "test again"))]
+    assert len(commands) == 2
+    assert all("--trust my_blocks" in line for line in commands)
 
-    best = started / "checkpoints" / "best.ckpt"
-    refused = run(folder, "train.py", "test", "--ckpt_path", best)
-    assert refused.returncode == 1
-    assert len(refused.stderr.splitlines()) == 1
-    assert "--trust my_blocks" in refused.stderr
-    tested = run(folder, "train.py", "test", "--ckpt_path", best, "--trust", "my_blocks")
-    assert tested.returncode == 0, tested.stderr
-    rebuilt = run(folder, "calibrate.py", "--checkpoint", best, "--trust", "my_blocks", "--replicates", "10")
-    assert rebuilt.returncode == 0, rebuilt.stderr
-    calibrated = started / "calibration" / "checkpoints" / "calibrated.ckpt"
-    tested = run(folder, "train.py", "test", "--ckpt_path", calibrated, "--trust", "my_blocks")
-    assert tested.returncode == 0, tested.stderr
+    with pytest.raises(SystemExit) as ended:
+        train.main(["test", "--ckpt_path", best])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--trust my_blocks" in line
+    assert "my_blocks" not in sys.modules
+    train.main(["test", "--ckpt_path", best, "--trust", "my_blocks"])
+
+
+@pytest.mark.slow
+def test_a_calibrated_run_of_own_classes_is_tested(best):
+    calibrate.main(["--checkpoint", best, "--trust", "my_blocks", "--replicates", "10"])
+    sys.modules.pop("my_blocks")
+    calibrated = Path(best).parents[1] / "calibration" / "checkpoints" / "calibrated.ckpt"
+    train.main(["test", "--ckpt_path", str(calibrated), "--trust", "my_blocks"])
 
 
 @pytest.mark.parametrize("main", [calibrate.main, explain.main, cluster.main], ids=["calibrate", "explain", "cluster"])
@@ -122,11 +126,12 @@ def test_other_scripts_refuse_it_too(main, trained, capsys, monkeypatch):
     assert "--trust my_blocks" in capsys.readouterr().err
 
 
-def test_help_shows_the_arguments_of_ones_own_classifier(trained):
-    folder, _ = trained
-    done = run(folder, "train.py", "fit", "--model", "my_blocks.Classifier", "--help")
-    assert "--model.temperature" in done.stdout
-    assert "Divides the logits" in done.stdout
+def test_help_shows_the_arguments_of_ones_own_classifier(trained, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["fit", "--model", "my_blocks.Classifier", "--help"])
+    printed = capsys.readouterr().out
+    assert "--model.temperature" in printed
+    assert "Divides the logits" in printed
 
 
 @pytest.mark.parametrize("name", ["my_blocks.make_net", "torchvision.models.resnet18", "resnet18"])

@@ -18,6 +18,7 @@ SHAPE, MEAN, STD = (3, 32, 32), (0.49, 0.48, 0.44), (0.24, 0.243, 0.26)
 AUGMENTATIONS = [Augmentation(), Augmentation(4, "random", 8), Augmentation(4, "alternating", 7, "reflect")]
 
 
+@pytest.mark.slow
 def test_interpreted():
     errors = interpreted.errors("interpreted_batches.py")
     assert len(errors) == 12

@@ -336,6 +336,7 @@ def run_two_processes(command):
             process.kill()
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     run_two_processes([sys.executable, evaluation_run.__file__, str(tmp_path)])
     report = json.loads((tmp_path / "report.json").read_text())
