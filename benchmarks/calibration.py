@@ -34,6 +34,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks._record import write_record
 from evaluation import TemperatureScaling, calibration_error
 
 OURS = "ours"
@@ -146,8 +147,10 @@ def reference_error(preds: Tensor, labels: Tensor, from_logits: bool) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def report(title: str, unit: str, times: dict[str, list[float]], accuracy: dict[str, float]) -> dict[str, float]:
-    """Print a table; return the median ratio of each contender's time to ours."""
+def report(
+    title: str, unit: str, times: dict[str, list[float]], accuracy: dict[str, float]
+) -> tuple[Table, dict[str, float]]:
+    """Print and return a table, and the median ratio of each contender's time to ours."""
     table = Table(title=title)
     for column in ("contender", "ms", "time / ours", "quartiles", unit):
         table.add_column(column, justify="left" if column == "contender" else "right")
@@ -158,7 +161,7 @@ def report(title: str, unit: str, times: dict[str, list[float]], accuracy: dict[
         milliseconds = f"{1000 * statistics.median(values):.1f}"
         table.add_row(name, milliseconds, f"{medians[name]:.2f}", f"{low:.2f} to {high:.2f}", f"{accuracy[name]:.1e}")
     Console(width=120).print(table)
-    return medians
+    return table, medians
 
 
 def compare(
@@ -167,6 +170,7 @@ def compare(
     threads: int | None = None,
     all_peers: bool = True,
     clock: Literal["wall", "cpu"] = "wall",
+    results: Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """Time temperature scaling and the calibration error.
 
@@ -176,6 +180,7 @@ def compare(
         threads: Number of CPU threads; torch's default if not given.
         all_peers: Include the slow peers, at 10,000 rows only.
         clock: wall, or cpu for the processor time of all threads, which is less sensitive to other programs.
+        results: JSON file to write the tables to, such as results/NAME.json.
 
     Returns:
         For each table, the median ratio of each contender's time to ours.
@@ -186,20 +191,24 @@ def compare(
         torch.set_num_threads(threads)
     warnings.filterwarnings("ignore")
     medians: dict[str, dict[str, float]] = {}
+    tables: dict[str, Table] = {}
     for rows, classes in sizes or [(10_000, 10), (50_000, 1_000), (1_000_000, 10)]:
         logits, labels = sample(rows, classes)
         slow = all_peers and rows <= 10_000
         size = f"{rows:,} x {classes:,}, {torch.get_num_threads()} threads, {rounds} rounds, {clock} clock"
-        times, results = interleaved(temperature_contenders(logits, labels, slow), rounds, clock)
+        times, scaled = interleaved(temperature_contenders(logits, labels, slow), rounds, clock)
         title = f"temperature scaling, {size}"
-        medians[title] = report(title, "loss above the optimum", times, excess_losses(logits, labels, results))
+        tables[title], medians[title] = report(
+            title, "loss above the optimum", times, excess_losses(logits, labels, scaled)
+        )
         for from_logits in (True, False):
-            times, results = interleaved(error_contenders(logits, labels, from_logits, slow), rounds, clock)
+            times, errors = interleaved(error_contenders(logits, labels, from_logits, slow), rounds, clock)
             preds = logits if from_logits else logits.softmax(1)
             exact = reference_error(preds, labels, from_logits)
             title = f"calibration error from {'logits' if from_logits else 'probabilities'}, {size}"
-            differences = {name: abs(value - exact) for name, value in results.items()}
-            medians[title] = report(title, "difference from float64", times, differences)
+            differences = {name: abs(value - exact) for name, value in errors.items()}
+            tables[title], medians[title] = report(title, "difference from float64", times, differences)
+    write_record(results, list(tables.values()))
     return medians
 
 

@@ -32,6 +32,7 @@ from sklearn.datasets import make_blobs
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks._record import write_record
 from clustering import KMeans
 
 SETS = {"A": (1_000_000, 2, 10, 1.0), "B": (1_000_000, 64, 100, 1.0), "C": (200_000, 128, 1000, 1.0)}
@@ -224,7 +225,8 @@ def measure(name: str, seeds: int, peers: bool, device: str) -> dict[str, Any]:
     return result
 
 
-def show(name: str, result: dict[str, Any], console: Console) -> None:
+def show(name: str, result: dict[str, Any], console: Console) -> tuple[Table, list[str]]:
+    """Print a set's table and its further figures, and return them."""
     count, columns, k, _ = SETS[name]
     table = Table(title=f"{name}: {count:,} x {columns}, {k} clusters", title_justify="left")
     for column in ("method", "seconds", "time / ours", "inertia", "inertia / ours"):
@@ -236,9 +238,10 @@ def show(name: str, result: dict[str, Any], console: Console) -> None:
                 method, f"{row['seconds']:.2f}", f"{row['ratio']:.1f}", f"{row['inertia']:.6g}", f"{relative:.6f}"
             )
     console.print(table)
-    for extra in ("pass", "reach"):
-        if extra in result:
-            console.print(f"{extra}: {json.dumps(result[extra])}")
+    notes = [f"{extra}: {json.dumps(result[extra])}" for extra in ("pass", "reach") if extra in result]
+    for note in notes:
+        console.print(note)
+    return table, [f"{name}, {note}" for note in notes]
 
 
 def run(
@@ -248,7 +251,7 @@ def run(
     device: str = "auto",
     memory: str = "B",
     only_memory: bool = False,
-    out: str | None = None,
+    results: Path | None = None,
 ) -> dict[str, Any]:
     """Measure all methods and print one table per set.
 
@@ -259,24 +262,27 @@ def run(
         device: Where ours runs: auto, cpu or cuda.
         memory: Set on which memory is measured, in a separate process; empty for none.
         only_memory: Print only the memory (used by the process that measures it).
-        out: JSON file for the results.
+        results: JSON file to write the tables to, such as results/NAME.json.
     """
     if only_memory:
         print(peak_memory(memory))
         return {}
-    console, results = Console(), {}
+    console, tables, notes, measured = Console(), [], [], {}
     for name in sets:
-        results[name] = measure(name, seeds, peers, device)
-        show(name, results[name], console)
+        measured[name] = measure(name, seeds, peers, device)
+        table, further = show(name, measured[name], console)
+        tables.append(table)
+        notes += further
     if memory:
         command = [sys.executable, __file__, "--only_memory=true", f"--memory={memory}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        results["memory"] = {memory: float(done.stdout.splitlines()[-1])}
-        console.print(f"memory on {memory}: {results['memory'][memory]:.0f} MB in addition to the data")
-    console.print(f"{seeds} seeds, {faiss.omp_get_max_threads()} threads; Faiss {faiss.__version__}")
-    if out:
-        Path(out).write_text(json.dumps(results, indent=2) + "\n")
-    return results
+        measured["memory"] = {memory: float(done.stdout.splitlines()[-1])}
+        notes.append(f"memory on {memory}: {measured['memory'][memory]:.0f} MB in addition to the data")
+        console.print(notes[-1])
+    notes.append(f"{seeds} seeds, {faiss.omp_get_max_threads()} threads; Faiss {faiss.__version__}")
+    console.print(notes[-1])
+    write_record(results, tables, notes)
+    return measured
 
 
 def main(args: list[str] | None = None) -> dict[str, Any]:

@@ -22,6 +22,10 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
+sys.path[0] = str(Path(__file__).parent.parent)  # in place of this folder, with files of the packages' names
+
+from benchmarks._record import write_record
+
 ROOT = Path(__file__).parent.parent
 OURS, PLAIN = "scripts/linear_svm.py", "tests/reference/linear_svm.py"
 
@@ -60,12 +64,13 @@ def scores(results: dict[str, Any]) -> np.ndarray:
     return np.array(found + [m[f"{part}_accuracy"] for m in results["models"].values() for part in ("train", "test")])
 
 
-def run(rounds: int = 5, jobs: tuple[int, ...] = (1, 2)) -> dict[int, dict[str, float]]:
+def run(rounds: int = 5, jobs: tuple[int, ...] = (1, 2), results: Path | None = None) -> dict[int, dict[str, float]]:
     """Measure and print one table.
 
     Args:
         rounds: How often each runs.
         jobs: Our numbers of processes.
+        results: JSON file to write the tables to, such as results/NAME.json.
     """
     ratios: dict[int, dict[str, list[float]]] = {n: {"fits": [], "whole": [], "processor time": []} for n in jobs}
     difference = 0.0
@@ -87,8 +92,9 @@ def run(rounds: int = 5, jobs: tuple[int, ...] = (1, 2)) -> dict[int, dict[str, 
         for name, values in ratios[n].items():
             low, medians[n][name], high = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
             table.add_row(str(n), name, f"{medians[n][name]:.2f}", f"{low:.2f} to {high:.2f}")
-    Console().print(table)
-    print(f"largest difference of a score: {difference:.1e}")
+    note = f"largest difference of a score: {difference:.1e}"
+    Console().print(table, note)
+    write_record(results, [table], [note])
     return medians
 
 

@@ -28,6 +28,7 @@ from torch.optim import Adam, Optimizer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks._record import write_record
 from lightning_modules.backbones import resnet20
 from optim import COCOB, LAMB, SAM
 
@@ -155,6 +156,7 @@ def compare(
     threads: int | None = None,
     device: str = "cpu",
     clock: Literal["wall", "process"] = "wall",
+    results: Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """Time a step of each optimizer.
 
@@ -165,6 +167,7 @@ def compare(
         device: `cpu` or `cuda`.
         clock: `wall` for elapsed time; `process` for this process's CPU time, which other programs on the machine
             disturb less (one thread only).
+        results: JSON file to write the tables to, such as results/NAME.json.
 
     Returns:
         For each network, the median ratio of each optimizer's time to that of Adam(fused=True).
@@ -176,13 +179,16 @@ def compare(
     if clock == "process" and (device != "cpu" or torch.get_num_threads() != 1):
         raise ValueError(f"clock=process needs one CPU thread, found {torch.get_num_threads()} on {device}")
     result: dict[str, dict[str, float]] = {}
+    tables = []
     for network in networks:
         times, first = measure(network, rounds, device, time.perf_counter if clock == "wall" else time.process_time)
-        Console(width=120).print(report(network, device, times, first))
+        tables.append(report(network, device, times, first))
+        Console(width=120).print(tables[-1])
         result[network] = {
             name: statistics.median(value / base for value, base in zip(values, times[BASE], strict=True))
             for name, values in times.items()
         }
+    write_record(results, tables)
     return result
 
 

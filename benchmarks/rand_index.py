@@ -20,6 +20,7 @@ from sklearn import metrics
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import clustering
+from benchmarks._record import write_record
 
 
 def labels(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,12 +51,13 @@ def extra_memory(first: np.ndarray, second: np.ndarray) -> float:
     return max(0, peak[0] - base) / 1e6
 
 
-def run(n: int = 10_000_000, rounds: int = 5) -> dict[int, float]:
+def run(n: int = 10_000_000, rounds: int = 5, results: Path | None = None) -> dict[int, float]:
     """Measure and print one table.
 
     Args:
         n: Number of points.
         rounds: Number of measurements of each method.
+        results: JSON file to write the tables to, such as results/NAME.json.
     """
     table = Table(title=f"Adjusted Rand index of {n:,} points; 1 = ours")
     for column in ("clusters", "ours, s", "scikit-learn / ours", "quartiles", "extra MB", "difference"):
@@ -76,6 +78,7 @@ def run(n: int = 10_000_000, rounds: int = 5) -> dict[int, float]:
         cells = (f"{np.median(seconds):.3f}", f"{ratios[k]:.1f}", f"{low:.1f} .. {high:.1f}", f"{memory:.1f}")
         table.add_row(str(k), *cells, f"{abs(mine - theirs):.1e}")
     Console().print(table)
+    write_record(results, [table])
     return ratios
 
 

@@ -24,6 +24,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks._record import write_record
 from lightning_modules.backbones import SmallConvNet
 from optim import SAM
 
@@ -69,7 +70,11 @@ def measure(batch: int, rounds: int, steps: int, clock: Callable[[], float]) -> 
 
 
 def compare(
-    batch: int = 16, rounds: int = 15, steps: int = 10, clock: Literal["wall", "process"] = "wall"
+    batch: int = 16,
+    rounds: int = 15,
+    steps: int = 10,
+    clock: Literal["wall", "process"] = "wall",
+    results: Path | None = None,
 ) -> dict[str, float]:
     """Time a training step with each optimizer.
 
@@ -78,6 +83,7 @@ def compare(
         rounds: Number of timed rounds, at least 2.
         steps: Steps of each optimizer in a round; with 10, each period is measured whole.
         clock: `wall` for elapsed time; `process` for this process's CPU time, which other programs disturb less.
+        results: JSON file to write the tables to, such as results/NAME.json.
 
     Returns:
         The median ratio of each optimizer's time to its base's.
@@ -96,6 +102,7 @@ def compare(
             milliseconds = 1000 * statistics.median(values) / steps
             table.add_row(name, f"{milliseconds:.1f}", f"{result[name]:.2f}", f"{low:.2f} to {high:.2f}")
     Console(width=120).print(table)
+    write_record(results, [table])
     return result
 
 

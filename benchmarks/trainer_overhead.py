@@ -33,8 +33,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 # Instead of this folder, whose files have the packages' names.
-sys.path[0] = str(Path(__file__).parent.parent / "scripts")
+sys.path[:1] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__).parent.parent)]
 
+from benchmarks._record import write_record
 from lightning_modules.backbones import TwoLayerNet, resnet20
 from lightning_modules.callbacks.progress import TrainingProgress
 from train import TrainCLI, find_run  # the script, once its folder is on the path
@@ -225,16 +226,22 @@ VARIANTS: dict[str, Callable[..., None]] = {
 
 
 def main(
-    rounds: int = 15, steps: int = 1000, resnet_rounds: int = 15, resnet_steps: int = 8, device: str = "cpu"
+    rounds: int = 15,
+    steps: int = 1000,
+    resnet_rounds: int = 15,
+    resnet_steps: int = 8,
+    device: str = "cpu",
+    results: Path | None = None,
 ) -> None:
     """Measure both networks, or resnet20 on a GPU.
 
     Args:
-        rounds: Rounds for the two-layer network.
+        rounds: Rounds for the two-layer network, at least 2; 0 for none.
         steps: Its timed steps a round: at the default cadence 5 checkpoints and 20 log lines.
-        resnet_rounds: Rounds for resnet20.
+        resnet_rounds: Rounds for resnet20, at least 2; 0 for none.
         resnet_steps: Its timed steps a round.
         device: `cpu` or `cuda`.
+        results: JSON file to write the tables to, such as results/NAME.json.
     """
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.ERROR)
@@ -249,8 +256,13 @@ def main(
             Case("resnet20", resnet20, shape, batch, 30, max(resnet_steps, 100), resnet_rounds, device, bf16)
             for batch, bf16 in ((512, True), (128, False))
         ]
+    tables = []
     for case in cases:
-        console.print(measure(case, VARIANTS))
+        if case.rounds < 2:
+            continue
+        tables.append(measure(case, VARIANTS))
+        console.print(tables[-1])
+    write_record(results, tables)
     console.print("scripts/train.py: curves every 50 steps, last checkpoint every 200 steps, bar drawn twice a second")
 
 

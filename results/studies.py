@@ -3,18 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PARTS = ("table", "tuning")
-
 
 def markdown(part: str, record: Mapping[str, Any]) -> str:
-    """Return a part of a record as a table: `table`, the results, or `tuning`, the choices and their cost.
+    """Return a part of a record as a table: `table`, `tuning` (choices and cost), or `targets` (what reaching costs).
 
     Raises:
         ValueError: If there is no such part.
     """
-    if part not in PARTS or (part == "tuning" and record["tuning"] is None):
-        raise ValueError(f"a study has the parts table and, if it was tuned, tuning, found {part}")
-    return _results(record) if part == "table" else _tuning(record)
+    parts = {"table": _results}
+    parts |= {"tuning": _tuning} if record["tuning"] is not None else {}
+    parts |= {"targets": _targets} if record.get("targets") else {}
+    if part not in parts:
+        raise ValueError(f"this study has the parts {', '.join(parts)}, found {part}")
+    return parts[part](record)
 
 
 def head(record: Mapping[str, Any]) -> str:
@@ -29,7 +30,9 @@ def head(record: Mapping[str, Any]) -> str:
 
 def _results(record: Mapping[str, Any]) -> str:
     metric = record["metric"]
+    sharp = "train/top_eigenvalue" in record["others"]
     rows = [["", f"{metric}, mean and 95% interval", "difference (95% interval)", "p (Holm)", "seconds a run"]]
+    rows[0] += ["top eigenvalue"] if sharp else []
     for name, row in record["table"].items():
         test = record["tests"].get(name, {})
         seconds = [run["seconds"] for run in record["runs"] if run["name"] == name and run.get("seconds")]
@@ -38,14 +41,16 @@ def _results(record: Mapping[str, Any]) -> str:
                 name,
                 _with_interval(row, "mean"),
                 "baseline" if name == record["baseline"] else _with_interval(test, "difference", "+"),
-                _number(test.get("holm"), digits=3),
+                _p_value(test.get("holm")),
                 f"{sum(seconds) / len(seconds):.1f}" if seconds else "",
             ]
         )
+        rows[-1] += [_number(row["others"]["train/top_eigenvalue"], digits=2)] if sharp else []
     for name, found in record["ensembles"].items():
         value = (found or {}).get(metric.removeprefix("test/"))
         if value is not None:
             rows.append([f"{name}, ensemble of {record['table'][name]['n']}", _number(value), "", "", ""])
+            rows[-1] += [""] if sharp else []
     return _table(rows)
 
 
@@ -71,6 +76,28 @@ def _tuning(record: Mapping[str, Any]) -> str:
             ]
         )
     return _table(rows)
+
+
+def _targets(record: Mapping[str, Any]) -> str:
+    rows = [["", "reached", "steps", "epochs", "evaluations of the loss"]]
+    for made in record["targets"]:
+        sign = "≥" if made["mode"] == "max" else "≤"
+        for name, row in made["table"].items():
+            costs = [_cost(row[key]) for key in ("steps", "epochs", "evaluations")]
+            rows.append(
+                [f"{made['metric']} {sign} {made['value']:g}: {name}", f"{row['reached']} of {row['runs']}", *costs]
+            )
+    return _table(rows)
+
+
+def _cost(cell: Mapping[str, float | None]) -> str:
+    """A median with its interval; JSON has null for infinity, where a target was not reached."""
+    median, low, high = ("∞" if (value := cell[key]) is None else f"{value:,.0f}" for key in ("median", "low", "high"))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def _p_value(value: float | None) -> str:
+    return "< 0.001" if value is not None and value < 0.001 else _number(value, digits=3)
 
 
 def _at_edge(best: Mapping[str, Any], option: str) -> str:

@@ -8,7 +8,8 @@ A marker names a file of this folder and a part of it, and the tables end at the
     <!-- results: gpu-nvidia-h100-80gb-hbm3 step -->
     <!-- end of results -->
 
-A study of scripts/compare.py has the parts `table` and `tuning`.
+A study of scripts/compare.py has the parts `table`, `tuning` and `targets`. Of a benchmark's tables, which its
+`--results` writes, `all` are shown, or one by its number, from 1 on.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE.parent / "benchmarks"), str(HERE)]
 
+import benches
 import studies
 from _gpu.report import markdown
 
@@ -34,6 +36,8 @@ def tables(name: str, part: str, folder: Path) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
     if "study" in record:
         return f"{studies.head(record)}:\n\n{studies.markdown(part, record)}\n"
+    if "benchmark" in record:
+        return f"{benches.head(record)}\n\n{benches.markdown(part, record)}\n"
     content = record["parts"].get(part)
     if content is None:
         raise ValueError(f"{path} has no part {part}: run benchmarks/gpu.py --only {part}, or remove its marker")

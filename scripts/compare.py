@@ -34,7 +34,7 @@ from _compare.record import write_record
 from _compare.results import OTHERS, gather, measure, write_all
 from _compare.spaces import Tune, print_spaces, read_tune
 from _compare.study import read_study
-from _compare.target import add_target, print_target
+from _compare.target import add_targets, print_targets
 from _compare.target import parse as read_target
 from _compare.tensorboard import announce
 from _compare.tuning import final, tune
@@ -88,7 +88,8 @@ def compare(
         seed: First random seed; the others follow it.
         metric: Metric to compare, named as in a run's results.json.
         baseline: Combination to test the others against, by its name in the table; by default the first.
-        target: Metric and value, such as "val/accuracy 0.97": what each run has spent when it first reaches it.
+        target: Metric and one value or more, such as "val/accuracy 0.95 0.97": what each run has spent when it first
+            reaches them.
         trials: Number of trials of each combination with --tune.
         select: Validation metric that chooses among the trials; by default that of --metric, or val/nll.
         defaults: Also run each tuned combination with the values that it has without tuning.
@@ -101,7 +102,7 @@ def compare(
         ray_gpus: Number of GPUs for each run on Ray; a fraction shares one.
     """
     at_least(1, seeds=seeds, jobs=jobs, threads=threads, trials=trials)
-    aim = None if target is None else read_target(target)
+    targets = [] if target is None else read_target(target)
     combinations = make_grid(axes, options)
     plan = make_plan(combinations, tunes, range(seed, seed + seeds), trials, select, metric, vary_split)
     baseline_of(baseline, plan.names(defaults))
@@ -118,12 +119,12 @@ def compare(
         table = gather(axes, finals, tasks, options, metric, against, tuned, vary_split)
         how = {"engine": engine, "jobs": jobs if engine == "processes" else "the cluster's", "threads a run": threads}
         times = measure(folder, tasks, command, how)
-        add_target(aim, folder, table, times)
+        add_targets(targets, folder, table, times)
         files = write_all(folder, finals, table, times, tuned)
         if results is not None:
             write_record(results, table, times)
     print_results(table)
-    print_target(times)
+    print_targets(times)
     print_files(folder, files)
     Run(folder).watch(tab="Time Series, HParams")
     failed = [f"{run['name']}, seed {run['seed']}: {run['error']}" for run in table["runs"] if "error" in run]

@@ -27,10 +27,10 @@ from _common.cli import at_least, experiment
 from _common.console import print_rows, say
 from _common.digit_images import Source
 from _common.errors import warn
+from _common.hessian import top_eigenvalue
 from _common.rebuild import TrainedRun, rebuild
 from _common.run import Run
 from _landscape.figure import draw, draw_relief
-from _landscape.hessian import top_eigenvalue
 from _landscape.surface import filter_normalized, losses_along
 
 TOLERANCE = 1e-3

@@ -117,6 +117,10 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
     untrained = cli.config.ckpt_path if not cli.resuming.steps else None  # its average, not the weights beside it
     metrics = evaluate(cli, "test" if split == "test" else "validate", best or untrained)
     results: dict[str, Any] = {name: metrics[name] for name in sorted(metrics)}
+    if cli.config.sharpness:
+        from _train.sharpness import sharpness  # which few runs need
+
+        results |= sharpness(cli.model, cli.datamodule, cli.config.sharpness)
     results |= speed | {"train_seconds": train_seconds + clock.test_seconds}
     results["parameters"] = sum(p.numel() for p in cli.model.parameters())
     missing: list[str] = []

@@ -1,10 +1,12 @@
 """`results/tables.py` writes the pages' tables from the results, and finds pages that differ."""
 
+import importlib
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 PATH = Path(__file__).parents[1] / "results" / "tables.py"
 
@@ -66,13 +68,24 @@ def test_a_study_becomes_tables(tables, root):
         "commit": "abc",
     }  # fmt: skip
     lr = "optimizer.lr"
-    tuned = {"mean": 0.9, "low": 0.875, "high": 0.925, "n": 2}
-    alone = {"mean": 0.5, "low": None, "high": None, "n": 1}
+    tuned = {"mean": 0.9, "low": 0.875, "high": 0.925, "n": 2, "others": {"train/top_eigenvalue": 3.14159}}
+    alone = {"mean": 0.5, "low": None, "high": None, "n": 1, "others": {"train/top_eigenvalue": None}}
     record = {
         "study": "mnist", "command": "python scripts/compare.py", "environment": environment, "seeds": [0, 1],
-        "metric": "test/accuracy", "baseline": "SGD, tuned", "table": {"SGD, tuned": tuned, "COCOB": alone},
-        "tests": {"COCOB": {"difference": -0.4, "low": -0.5, "high": -0.3, "holm": 0.0123}},
+        "metric": "test/accuracy", "others": ["train/top_eigenvalue"], "baseline": "SGD, tuned",
+        "table": {"SGD, tuned": tuned, "COCOB": alone},
+        "tests": {"COCOB": {"difference": -0.4, "low": -0.5, "high": -0.3, "holm": 0.0004}},
         "ensembles": {"SGD, tuned": {"accuracy": 0.95}, "COCOB": None},
+        "targets": [
+            {
+                "metric": "val/accuracy", "mode": "max", "value": 0.9,
+                "table": {"COCOB": {
+                    "reached": 1, "runs": 2, "steps": {"median": 1200.0, "low": 900.0, "high": None},
+                    "epochs": {"median": 3.0, "low": 3.0, "high": 3.0},
+                    "evaluations": {"median": None, "low": None, "high": None},
+                }},
+            }
+        ],
         "runs": [{"name": "COCOB", "seconds": 2.0}, {"name": "COCOB", "seconds": 3.0}],
         "tuning": {
             "trials": 3, "metric": "val/accuracy", "mode": "max", "spaces": {"SGD": {lr: "1e-3..1 log"}, "COCOB": {}},
@@ -83,7 +96,10 @@ def test_a_study_becomes_tables(tables, root):
     }  # fmt: skip
     (root / "results" / "mnist.json").write_text(json.dumps(record))
     end = "<!-- end of results -->\n"
-    (root / "README.md").write_text(f"<!-- results: mnist table -->\n{end}<!-- results: mnist tuning -->\n{end}")
+    (root / "README.md").write_text(
+        f"<!-- results: mnist table -->\n{end}<!-- results: mnist tuning -->\n{end}"
+        f"<!-- results: mnist targets -->\n{end}"
+    )
     assert tables.main([], root) == 0
     head = (
         "`python scripts/compare.py`: 3 trials each, chosen by val/accuracy; 2 seeds; cpu (A chip), 1 thread a run, "
@@ -91,17 +107,41 @@ def test_a_study_becomes_tables(tables, root):
     )
     assert (root / "README.md").read_text() == (
         f"<!-- results: mnist table -->\n{head}"
-        "|  | test/accuracy, mean and 95% interval | difference (95% interval) | p (Holm) | seconds a run |\n"
-        "| --- | ---: | ---: | ---: | ---: |\n"
-        "| SGD, tuned | 0.9000 (0.8750 to 0.9250) | baseline |  |  |\n"
-        "| COCOB | 0.5000 | -0.4000 (-0.5000 to -0.3000) | 0.012 | 2.5 |\n"
-        f"| SGD, tuned, ensemble of 2 | 0.9500 |  |  |  |\n{end}"
+        "|  | test/accuracy, mean and 95% interval | difference (95% interval) | p (Holm) | seconds a run "
+        "| top eigenvalue |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| SGD, tuned | 0.9000 (0.8750 to 0.9250) | baseline |  |  | 3.14 |\n"
+        "| COCOB | 0.5000 | -0.4000 (-0.5000 to -0.3000) | < 0.001 | 2.5 |  |\n"
+        f"| SGD, tuned, ensemble of 2 | 0.9500 |  |  |  |  |\n{end}"
         f"<!-- results: mnist tuning -->\n{head}"
         "|  | space | without tuning | chosen | val/accuracy: best, median, worst | runs |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n"
         "| SGD | lr 1e-3..1 log | 0.001 | 0.9 (near the high end) | 0.7500, 0.5000, 0.2500 | 3 |\n"
         f"| COCOB | none: it tunes itself |  |  |  | 0 |\n{end}"
+        f"<!-- results: mnist targets -->\n{head}"
+        "|  | reached | steps | epochs | evaluations of the loss |\n"
+        "| --- | ---: | ---: | ---: | ---: |\n"
+        f"| val/accuracy ≥ 0.9: COCOB | 1 of 2 | 1,200 (900 to ∞) | 3 | ∞ |\n{end}"
     )
     assert tables.main(["--check"], root) == 0
     (root / "README.md").write_text(f"<!-- results: mnist curves -->\n{end}")
     assert tables.main(["--check"], root) == 1
+
+
+def test_a_benchmark_becomes_tables(tables, root):
+    module = importlib.import_module("benchmarks._record")
+    first, second = Table("method", "ratio", title="One"), Table("a|b", "x")
+    first.add_row("ours", "1.00")
+    first.add_row("a peer", "2.50")
+    second.add_row("c", "3")
+    module.write_record(root / "results" / "bench.json", [first, second], ["3 seeds"])
+    end = "<!-- end of results -->\n"
+    (root / "README.md").write_text(f"<!-- results: bench 1 -->\n{end}<!-- results: bench all -->\n{end}")
+    assert tables.main([], root) == 0
+    page = (root / "README.md").read_text()
+    one = "One:\n\n| method | ratio |\n| --- | ---: |\n| ours | 1.00 |\n| a peer | 2.50 |\n"
+    assert f":\n\n{one}{end}" in page
+    assert page.endswith(f"{one}\n| a\\|b | x |\n| --- | ---: |\n| c | 3 |\n\n- 3 seeds\n{end}")
+    (root / "README.md").write_text(f"<!-- results: bench 3 -->\n{end}")
+    assert tables.main(["--check"], root) == 1
+    module.write_record(None, [first])  # nothing is asked for

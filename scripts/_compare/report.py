@@ -41,7 +41,7 @@ def report(
         _lead(results),
         _summary(results, times, colours),
         to_html(score_chart(results, colours), "scores", with_library=True),
-        _target(times, colours),
+        *(_target(made, colours) for made in times["targets"]),
         tuning_section(tuning, colours),
         _curves(curves, colours),
         _runs(results, times, colours),
@@ -126,11 +126,9 @@ def _mcnemar(examples: Mapping[str, Any]) -> str:
     return f"{cell(statistics.median(values))} ({sum(p < LEVEL for p in values)} of {len(values)} below 5%)"
 
 
-def _target(times: Mapping[str, Any], colours: Mapping[str, str]) -> str:
-    if "target" not in times:
-        return ""
-    rows = [row | {"combination": _name(row["combination"], colours)} for row in target_rows(times["target"])]
-    return f"<h2>{escape(heading(times['target']))}</h2>" + html_table(rows, "target", "sortable")
+def _target(made: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    rows = [row | {"combination": _name(row["combination"], colours)} for row in target_rows(made)]
+    return f"<h2>{escape(heading(made))}</h2>" + html_table(rows, f"target-{made['value']:g}", "sortable")
 
 
 def _runs(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapping[str, str]) -> str:

@@ -19,8 +19,8 @@ from _compare.report import report
 from _compare.runs import Task, outcome
 from _compare.statistics import against_baseline, limits, note, summarize, ties
 
-OTHERS = ("test/accuracy", "test/nll", "test/ece")
-"""Metrics shown beside the one that is compared."""
+OTHERS = ("test/accuracy", "test/nll", "test/ece", "train/top_eigenvalue")
+"""Metrics shown beside the one that is compared, where the runs have them."""
 SPEED = "train/examples_per_second"
 
 
@@ -43,7 +43,8 @@ def gather(
             finished[run["name"]][run["seed"]] = run["metrics"]
     within = limits(metric)
     scores = {name: {seed: values[metric] for seed, values in by_seed.items()} for name, by_seed in finished.items()}
-    others = [key for key in OTHERS if key != metric]
+    measured = {key for by_seed in finished.values() for values in by_seed.values() for key in values}
+    others = [key for key in OTHERS if key != metric and key in measured]
     tests = against_baseline(scores, baseline, within)
     kept = _predictions(tasks)
     return {

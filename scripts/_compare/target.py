@@ -28,29 +28,31 @@ class Target(NamedTuple):
         return value >= self.value if self.mode == "max" else value <= self.value
 
 
-def parse(text: str) -> Target:
-    """Return the target that a text names.
+def parse(text: str) -> list[Target]:
+    """Return the targets that a text names: a metric, and one value or several.
 
     Raises:
-        ValueError: If the text is no metric and a number, or the metric's direction is not known.
+        ValueError: If the text is no metric and numbers, or the metric's direction is not known.
 
-    >>> parse("val/accuracy 0.97")
+    >>> parse("val/accuracy 0.95 0.97")[1]
     Target(metric='val/accuracy', value=0.97, mode='max')
     """
-    words = text.split()
+    metric, *words = text.split() or [""]
     try:
-        metric, value = words[0], float(words[1])
-    except (IndexError, ValueError):
-        metric, value = "", math.nan
-    if len(words) != 2 or not math.isfinite(value):
-        raise ValueError(f'--target must be a metric and a number, such as "val/accuracy 0.97", found {text!r}')
+        values = [float(word) for word in words]
+    except ValueError:
+        values = []
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(
+            f'--target must be a metric and a number, or several, such as "val/accuracy 0.95 0.97", found {text!r}'
+        )
     mode = direction(metric)
     if mode is None or metric.partition("/")[0] not in ("train", "val", "test"):
         raise ValueError(
             f"--target {metric}: it is not known whether more or less of it is better: give a metric of train/, val/ "
             "or test/, such as val/accuracy or val/nll"
         )
-    return Target(metric, value, mode)
+    return [Target(metric, value, mode) for value in values]
 
 
 def cost(run: Path | None, target: Target) -> dict[str, float]:
@@ -132,20 +134,23 @@ def heading(made: Mapping[str, Any]) -> str:
     )
 
 
-def add_target(target: Target | None, folder: Path, results: dict[str, Any], times: dict[str, Any]) -> None:
-    """Add the table of a target to times.json's contents and, without seconds, to those of results.json."""
-    if target is None:
-        return
+def add_targets(targets: Sequence[Target], folder: Path, results: dict[str, Any], times: dict[str, Any]) -> None:
+    """Add each target's table to times.json's contents and, without seconds, to those of results.json."""
     runs: dict[str, list[Path | None]] = {}
     for run in times["runs"]:
         runs.setdefault(run["name"], []).append(folder / run["folder"] if run["folder"] else None)
-    times["target"] = made = summarize(runs, target)
-    table = {name: {key: row[key] for key in row if key != "seconds"} for name, row in made["table"].items()}
-    results["target"] = {**made, "table": table}
+    times["targets"] = [summarize(runs, target) for target in targets]
+    results["targets"] = [
+        {
+            **made,
+            "table": {name: {key: row[key] for key in row if key != "seconds"} for name, row in made["table"].items()},
+        }
+        for made in times["targets"]
+    ]
 
 
-def print_target(times: Mapping[str, Any]) -> None:
-    """Print the table of a target, if there is one."""
-    if "target" in times:
-        rows = {row.pop("combination"): row for row in target_rows(times["target"])}
-        print_rows(heading(times["target"]), rows, "combination")
+def print_targets(times: Mapping[str, Any]) -> None:
+    """Print a table for each target."""
+    for made in times["targets"]:
+        rows = {row.pop("combination"): row for row in target_rows(made)}
+        print_rows(heading(made), rows, "combination")

@@ -72,7 +72,7 @@ def trial_values(spaces: Mapping[str, Space], seed: int, trial: int) -> dict[str
 def trial_words(one: Combination, values: Mapping[str, str]) -> tuple[str, ...]:
     """Return the command line of a trial, which ends with the validation split and leaves the test split unread."""
     options = parse(one.words)
-    own = {"evaluate_on": "val", "keep_predictions": "false"}
+    own = {"evaluate_on": "val", "keep_predictions": "false", "sharpness": "0"}
     if any(option.name == "data.watch_test" for option in options):
         own["data.watch_test"] = "false"
     return tuple(join(tuned_words(options, {**values, **own})))

@@ -173,6 +173,8 @@ class TrainCLI(LightningCLI):
         self.config = parser.parse_args(args)
         if not 0 <= int(self.config.seed_everything) < 2**32:
             raise ValueError(f"--seed_everything must be 0 to {2**32 - 1}, found {self.config.seed_everything}")
+        if self.config.sharpness < 0:
+            raise ValueError(f"--sharpness must be 0 or more examples, found {self.config.sharpness}")
         for key in PATHS:
             if isinstance(self.config[key], str):
                 self.config[key] = at_home(self.config[key])

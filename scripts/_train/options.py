@@ -26,3 +26,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--evaluate_on", type=Literal["test", "val"], default="test", help=evaluated)
     kept = "Write the predictions for the test split to predictions.npz."
     parser.add_argument("--keep_predictions", type=bool, default=False, help=kept)
+    parser.add_argument(
+        "--sharpness", type=int, default=0, metavar="EXAMPLES",
+        help="Also measure the largest eigenvalue of the Hessian of the loss on this many training examples.",
+    )  # fmt: skip

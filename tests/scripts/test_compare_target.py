@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from _compare.report import _target
-from _compare.target import COSTS, Target, add_target, cost, median, parse, summarize, target_rows
+from _compare.target import COSTS, Target, add_targets, cost, median, parse, summarize, target_rows
 
 ROWS = """step,seconds,evaluations,train/loss_window,epoch,val/accuracy,val/nll
 4,0.5,10.0,2.0,,,
@@ -28,11 +28,15 @@ def run(tmp_path):
     [("val/accuracy 0.97", Target("val/accuracy", 0.97, "max")), (" val/nll  1e-1 ", Target("val/nll", 0.1, "min"))],
 )
 def test_the_direction_follows_from_the_metric(text, expected):
-    assert parse(text) == expected
+    assert parse(text) == [expected]
+
+
+def test_several_values_of_a_metric():
+    assert [target.value for target in parse("val/nll 0.5 0.2")] == [0.5, 0.2]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "val/accuracy", "0.97 val/accuracy", "val/accuracy 0.97 0.98", "val/accuracy high", "val/nll nan",
+    "text", ["", "val/accuracy", "0.97 val/accuracy", "val/accuracy 0.97 high", "val/accuracy high", "val/nll nan",
              "val/nll inf", "val/f1 0.9", "accuracy 0.9", "steps 3"],
 )  # fmt: skip
 def test_a_mistake_is_one_line(text):
@@ -54,11 +58,11 @@ def test_a_mistake_is_one_line(text):
     ],
 )
 def test_the_first_row_that_reaches_it(run, text, expected):
-    assert cost(run, parse(text)) == dict(zip(COSTS, expected, strict=True))
+    assert cost(run, parse(text)[0]) == dict(zip(COSTS, expected, strict=True))
 
 
 def test_a_run_that_failed_never_reaches_it(tmp_path):
-    target = parse("val/accuracy 0.5")
+    (target,) = parse("val/accuracy 0.5")
     assert cost(None, target) == cost(tmp_path, target) == dict.fromkeys(COSTS, math.inf)
 
 
@@ -72,7 +76,7 @@ def test_medians_with_infinities_are_never_nan():
 
 
 def test_a_combination_counts_every_run(run):
-    made = summarize({"A": [run, run, None], "B": [None, None]}, parse("val/accuracy 0.97"))
+    made = summarize({"A": [run, run, None], "B": [None, None]}, parse("val/accuracy 0.97")[0])
     assert (made["metric"], made["value"], made["mode"]) == ("val/accuracy", 0.97, "max")
     assert (made["table"]["A"]["reached"], made["table"]["A"]["runs"], made["table"]["B"]["reached"]) == (2, 3, 0)
     assert made["table"]["A"]["evaluations"] == {"median": 40.0, "low": 40.0, "high": math.inf}
@@ -89,13 +93,14 @@ def test_results_and_times_get_the_table_and_the_report_shows_it(tmp_path):
     (tmp_path / "run" / "metrics.csv").write_text(ROWS)
     results: dict = {}
     times: dict = {"runs": [{"name": "A <b>", "folder": "run"}, {"name": "B", "folder": None}]}
-    add_target(None, tmp_path, results, times)
-    assert "target" not in {**results, **times}
-    add_target(parse("val/nll 0.25"), tmp_path, results, times)
-    assert times["target"]["table"]["A <b>"]["seconds"]["median"] == 3.25
-    assert "seconds" not in results["target"]["table"]["B"]
-    page = _target(times, {"A <b>": "#000", "B": "#fff"})
+    add_targets([], tmp_path, results, times)
+    assert results["targets"] == times["targets"] == []
+    add_targets(parse("val/nll 0.25 0.1"), tmp_path, results, times)
+    first, second = times["targets"]
+    assert first["table"]["A <b>"]["seconds"]["median"] == 3.25
+    assert second["table"]["A <b>"]["reached"] == 0
+    assert "seconds" not in results["targets"][0]["table"]["B"]
+    page = _target(first, {"A <b>": "#000", "B": "#fff"})
     assert "Time to val/nll at most 0.25" in page
     assert "A &lt;b&gt;" in page
     assert "∞" in page
-    assert _target({}, {}) == ""

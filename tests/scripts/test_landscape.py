@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import landscape
-from _landscape.hessian import hessian_product, top_eigenvalue
+from _common.hessian import hessian_product, top_eigenvalue
 from _landscape.surface import filter_normalized, losses_along
 from datamodules import DigitsDataModule
 from lightning_modules import ImageClassifier
