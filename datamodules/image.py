@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .base import Examples, SplitDataModule
 from .pipeline.augment import Augmentation, Flip, PaddingMode
+from .pipeline.auto_augment import Policy
 from .pipeline.batch import ImageBatch, ImageStore
 from .pipeline.scaling import mean_and_std, sums_of
 
@@ -34,6 +35,12 @@ class ImageDataModule(SplitDataModule):
             torchvision's `ColorJitter` does. Images of one channel have neither saturation nor hue.
         random_erasing: Probability of setting a random rectangle of 2 to 33 % of the area to the mean (Zhong et al.
             2020, https://arxiv.org/abs/1708.04896), as torchvision's `RandomErasing`.
+        augment: Apply random operations to each training image, with torchvision's defaults: one of random strength by
+            `"TrivialAugment"` (Müller and Hutter 2021, https://arxiv.org/abs/2103.10158), or several of one strength by
+            `"RandAugment"` (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719). What comes from outside of the image
+            is black.
+        augment_ops: Number of operations of `RandAugment`.
+        augment_magnitude: Their strength, 0 to 30.
         mixup: alpha of mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412): an image and its label become sums
             with those of another, with shares of the distribution Beta(alpha, alpha); 0 for none. Labels of training
             batches are then shares of the classes, float32 `[N, K]`.
@@ -60,6 +67,9 @@ class ImageDataModule(SplitDataModule):
         vertical_flip: float = 0.0,
         color_jitter: float | list[float] = 0.0,
         random_erasing: float = 0.0,
+        augment: Policy = "none",
+        augment_ops: int = 2,
+        augment_magnitude: int = 9,
         mixup: float = 0.0,
         cutmix: float = 0.0,
         mixup_prob: float = 1.0,
@@ -79,6 +89,9 @@ class ImageDataModule(SplitDataModule):
             vertical_flip=vertical_flip,
             color_jitter=color_jitter,
             random_erasing=random_erasing,
+            augment=augment,
+            augment_ops=augment_ops,
+            augment_magnitude=augment_magnitude,
             mixup=mixup,
             cutmix=cutmix,
             mixup_prob=mixup_prob,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .._checks import at_least, limits, not_negative, one_of, share
+from .auto_augment import BINS, Policy, draw_operations
 from .boxes import draw_crops, draw_erased
 from .jitter import draw_jitter
 from .mixing import draw_mixing
@@ -41,6 +42,9 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     mixup_prob: float = 1.0
+    augment: Policy = "none"
+    augment_ops: int = 2
+    augment_magnitude: int = 9
 
     def __post_init__(self) -> None:
         at_least("crop_padding", self.crop_padding, 0)
@@ -49,6 +53,15 @@ class Augmentation:
         one_of("padding_mode", self.padding_mode, ("zeros", "reflect"))
         share("vertical_flip", self.vertical_flip)
         share("random_erasing", self.random_erasing)
+        one_of("augment", self.augment, ("none", "TrivialAugment", "RandAugment"))
+        at_least("augment_ops", self.augment_ops, 1)
+        if not 0 <= at_least("augment_magnitude", self.augment_magnitude, 0) < BINS:
+            raise ValueError(f"augment_magnitude must be at most {BINS - 1}, found {self.augment_magnitude}")
+        for name in ("augment_ops", "augment_magnitude"):
+            if self.augment != "RandAugment" and getattr(self, name) != getattr(Augmentation, name):
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no effect without augment=RandAugment; leave it out"
+                )
         for name in ("mixup", "cutmix"):
             not_negative(name, getattr(self, name))
         share("mixup_prob", self.mixup_prob)
@@ -114,6 +127,8 @@ class Plan(NamedTuple):
     vertical: Tensor | None = None  # bool [n], whether to mirror top and bottom
     jitter: Tensor | None = None  # float32 [n, 4], factors of brightness, contrast, saturation, and shift of the hue
     jitter_order: Tensor | None = None  # int64 [n, 4], order in which they are applied; stays on the CPU
+    operations: Tensor | None = None  # int64 [n, ops], numbers of operations; stays on the CPU
+    strengths: Tensor | None = None  # float64 [n, ops], their strengths
     erase: Tensor | None = None  # int64 [n, 4], what is erased: top, left, height, width
     share: Tensor | None = None  # float32 [n], what a mixed image keeps of its label
     inserted: Tensor | None = None  # int64 [n, 4], the part of its partner that it takes: top, left, height, width
@@ -125,7 +140,7 @@ class Plan(NamedTuple):
     @property
     def changes_bytes(self) -> bool:
         """Whether the bytes of the images are changed, beyond a shift and a flip."""
-        return any(field is not None for field in (self.box, self.vertical, self.jitter))
+        return any(field is not None for field in (self.box, self.vertical, self.jitter, self.operations))
 
     def to(self, device: torch.device | str) -> "Plan":
         """Return the plan on another device, without waiting for it."""
@@ -135,7 +150,7 @@ class Plan(NamedTuple):
         return self._replace(**{name: field.to(device, non_blocking=True) for name, field in fields.items()})
 
 
-ON_CPU = {"jitter_order"}
+ON_CPU = {"jitter_order", "operations"}
 """Fields that say which images an operation is for, which the CPU has to know."""
 
 
@@ -201,6 +216,9 @@ def _further_draws(n: int, options: Augmentation, size: tuple[int, int], seed: i
     if options.random_erasing:
         stream = generator(seed, epoch, 5)
         draws["erase"] = draw_erased(options.random_erasing, n, size, ERASED_SCALE, ERASED_RATIO, stream)
+    if options.augment != "none":
+        given = options.augment, options.augment_ops, options.augment_magnitude
+        draws["operations"], draws["strengths"] = draw_operations(n, *given, size, generator(seed, epoch, 7))
     if options.mixes:
         alphas = options.mixup, options.cutmix
         draws["share"], draws["inserted"] = draw_mixing(n, size, *alphas, options.mixup_prob, (seed, epoch, 6))

@@ -1,6 +1,6 @@
 """Changes of colour, by an amount of its own for each image, with the bits of torchvision's functions.
 
-Images are uint8 `[B, C, H, W]` with one channel or three, amounts float32 `[B]`. What is taken over a whole image is
+Images are uint8 `[B, C, H, W]` with one channel or three, amounts `[B]`. What is taken over a whole image is
 a sum of integers: the result of an image does not depend on the batch.
 """
 
@@ -14,7 +14,7 @@ _SIXTHS = ((0, 1, 2, 2, 3, 0), (3, 0, 0, 1, 2, 2), (2, 2, 3, 0, 0, 1))
 def blend(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """Return `share * first + (1 - share) * second` as bytes; a share above 1 moves away from the second."""
     share = share.view(-1, 1, 1, 1)
-    return (share * first).add_((1.0 - share) * second).clamp_(0, 255).to(torch.uint8)
+    return (share.float() * first).add_((1.0 - share).float() * second).clamp_(0, 255).to(torch.uint8)
 
 
 def grey(images: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def grey(images: Tensor) -> Tensor:
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply all values."""
-    return (factor.view(-1, 1, 1, 1) * images).clamp_(0, 255).to(torch.uint8)
+    return (factor.float().view(-1, 1, 1, 1) * images).clamp_(0, 255).to(torch.uint8)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch._inductor.config
 
 from datamodules.pipeline import batch as batch_module
 from datamodules.pipeline.augment import Augmentation, draw_plan
-from datamodules.pipeline.batch import ImageBatch, ImageStore, flip_where
+from datamodules.pipeline.batch import ImageBatch, ImageStore
+from datamodules.pipeline.changes import flip_where
 from datamodules.pipeline.scaling import mean_and_std, sums_of
 from reference.augment import augment_batch
 

@@ -20,6 +20,7 @@ EVERYTHING = Augmentation(
     color_jitter=[0.4, 0.4, 0.4, 0.2],
     random_erasing=0.5,
     cutout=3,
+    augment="TrivialAugment",
     mixup=0.4,
     cutmix=1.0,
 )
@@ -85,13 +86,13 @@ def test_a_resized_crop_is_torchvisions_but_for_rounding(shape):
 
 def test_crops_and_erased_areas_have_torchvisions_distribution():
     size, scale, ratio = (20, 30), (0.1, 0.9), (0.5, 2.0)
-    image, n = torch.zeros(3, *size), 3000
+    image, n = torch.zeros(3, *size), 1000
     torch.manual_seed(0)
     crops = torch.tensor([transforms.RandomResizedCrop.get_params(image, scale, ratio) for _ in range(n)])
     areas = torch.tensor([transforms.RandomErasing.get_params(image, scale, ratio, [0.0])[:4] for _ in range(n)])
     stream = torch.Generator().manual_seed(1)
     erased, fits = draw_boxes(n, size, scale, ratio, stream, tall=True)
-    assert (areas[:, 2] == size[0]).float().mean() == pytest.approx((~fits).float().mean().item(), abs=0.02)
+    assert (areas[:, 2] == size[0]).float().mean() == pytest.approx((~fits).float().mean().item(), abs=0.04)
     pairs = [(crops, draw_crops(n, size, scale, ratio, stream)), (areas[areas[:, 2] < size[0]], erased[fits])]
     for theirs, ours in pairs:
         for moment in (1, 2):
@@ -194,8 +195,8 @@ def test_shares_and_boxes_have_the_papers_distribution():
     assert is_cut.double().mean() == pytest.approx(0.6 * 0.5, abs=0.025)  # a box may be empty
     assert (share == 1).double().mean() == pytest.approx(0.4, abs=0.03)
     torch.manual_seed(0)
-    theirs = torch.stack([torch.tensor(cutmix_box(*size)) for _ in range(5000)]).double()
-    assert (boxes[is_cut].double().mean(0) - theirs[theirs[:, 2] * theirs[:, 3] > 0].mean(0)).abs().max() < 0.4
+    theirs = torch.stack([torch.tensor(cutmix_box(*size)) for _ in range(600)]).double()
+    assert (boxes[is_cut].double().mean(0) - theirs[theirs[:, 2] * theirs[:, 3] > 0].mean(0)).abs().max() < 1.2
 
 
 def cutmix_box(height, width):
