@@ -17,7 +17,7 @@ from _compare.examples import Predictions, compare_examples, ensemble, read_pred
 from _compare.grid import Axis, Combination
 from _compare.report import report
 from _compare.runs import Task, outcome
-from _compare.statistics import against_baseline, limits, note, summarize, ties
+from _compare.statistics import against_baseline, fewer, limits, note, summarize, ties
 
 OTHERS = ("test/accuracy", "test/nll", "test/ece", "train/top_eigenvalue")
 """Metrics shown beside the one that is compared, where the runs have them."""
@@ -65,8 +65,7 @@ def gather(
         "tests": tests,
         "examples": {name: compare_examples(kept[name], kept[baseline]) for name in kept if name != baseline},
         "ensembles": {name: ensemble(list(by_seed.values())) for name, by_seed in kept.items()},
-        "note": note(min((test["n"] for test in tests.values() if test["n"]), default=0), len(tests))
-        + ties(tests, baseline),
+        "note": note([test["n"] for test in tests.values()]) + fewer(tests) + ties(tests, baseline),
         "runs": runs,
     }
 

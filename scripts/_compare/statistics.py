@@ -123,10 +123,18 @@ def ties(tests: Mapping[str, Mapping[str, Any]], baseline: str) -> str:
     return f" The same as {baseline} with every seed: {'; '.join(same)}." if same else ""
 
 
-def note(pairs: int, tests: int) -> str:
-    """Return a note on the power of `tests` tests made at once, the smallest with `pairs` pairs."""
-    if tests == 0:
+def fewer(tests: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a line about the combinations that have fewer pairs than others; empty without any."""
+    most = max((test["n"] for test in tests.values()), default=0)
+    few = [f"{name} ({test['n']} of {most})" for name, test in tests.items() if test["n"] < most]
+    return f" With fewer seeds, since runs failed: {'; '.join(few)}." if few else ""
+
+
+def note(numbers: Sequence[int]) -> str:
+    """Return a note on the power of tests made at once, of which those with the most pairs count."""
+    if not numbers:
         return "One combination: there is nothing to test against."
+    pairs, tests = max(numbers), len(numbers)
     if pairs < 2:
         return f"{pairs} seed{'s' * (pairs != 1)} in common: no interval and no test. Use --seeds 5 or more."
     needed = float(stats.t.ppf(1 - LEVEL / 2 / tests, pairs - 1))

@@ -97,12 +97,18 @@ def test_conclusions():
 
 
 def test_the_note_states_the_power_of_few_seeds():
-    two = ours.note(2, 1)
+    two = ours.note([2])
     assert "1 degree of freedom" in two
     assert f"{stats.t.ppf(0.975, 1):.1f} standard errors" in two
     assert "too few seeds to conclude anything" in two
-    five = ours.note(5, 3)
+    five = ours.note([5, 5, 1])
     assert f"{stats.t.ppf(1 - 0.025 / 3, 4):.1f} standard errors" in five
     assert "too few" not in five
-    assert "no interval and no test" in ours.note(1, 3)
-    assert "nothing to test against" in ours.note(5, 0)
+    assert "no interval and no test" in ours.note([1, 1, 0])
+    assert "nothing to test against" in ours.note([])
+
+
+def test_combinations_whose_runs_failed_are_named():
+    tests = {"A": {"n": 5}, "B": {"n": 1}, "C": {"n": 5}}
+    assert ours.fewer(tests) == " With fewer seeds, since runs failed: B (1 of 5)."
+    assert ours.fewer({"A": {"n": 5}}) == ours.fewer({}) == ""
