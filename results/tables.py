@@ -9,7 +9,7 @@ A marker names a file of this folder and a part of it, and the tables end at the
     <!-- end of results -->
 
 A study of scripts/compare.py has the parts `table`, `tuning` and `targets`. Of a benchmark's tables, which its
-`--results` writes, `all` are shown, or one by its number, from 1 on.
+`--results` writes, `all` are shown, or one by its number, from 1 on. README's table, `headline rows`, is of several.
 """
 
 import argparse
@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE.parent / "benchmarks"), str(HERE)]
 
 import benches
+import headline
 import studies
 from _gpu.report import markdown
 
@@ -30,6 +31,8 @@ MARKED = re.compile(r"(<!-- results: (\S+) (\S+) -->\n)(.*?)(<!-- end of results
 
 def tables(name: str, part: str, folder: Path) -> str:
     """Return the tables of a part of a results file, after a line that states what was measured where."""
+    if name == "headline":
+        return headline.markdown(folder)
     path = folder / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run benchmarks/gpu.py (or the study), or remove its marker")

@@ -145,3 +145,30 @@ def test_a_benchmark_becomes_tables(tables, root):
     (root / "README.md").write_text(f"<!-- results: bench 3 -->\n{end}")
     assert tables.main(["--check"], root) == 1
     module.write_record(None, [first])  # nothing is asked for
+
+
+def test_the_headline_is_of_several_files(tables, root):
+    def write(name, content):
+        (root / "results" / f"{name}.json").write_text(json.dumps(content))
+
+    table = {"SGD, tuned": {"mean": 0.95}, "SGD": {"mean": 0.99}, "COCOB": {"mean": 0.96}}
+    write("mnist_two_layer", {"table": table, "seeds": [0, 1]})
+    write("mnist_activations", {"table": {"ReLU, tuned": {"mean": 0.9}}, "seeds": [0]})
+    steps = [["hand-written loop", "1.00"], ["scripts/train.py, all its defaults", "1.31 (1.1 to 1.8)"]]
+    write("trainer_overhead", {"tables": [{"rows": [*steps, ["usual idiom: self.log", "6.07 (5 to 9)"]]}]})
+    write("kmeans", {"tables": [{"rows": [["faiss.Kmeans", "9.9", "10.6"], ["scikit-learn", "20", "23.6"]]}]})
+    rows = [{"case": "resnet50's", "name": name, "wall_ratio": {"median": value}}
+            for name, value in {"LAMB()": 0.84, "pytorch-optimizer Lamb": 4.3}.items()]  # fmt: skip
+    write("gpu-nvidia-h200", {"parts": {"optimizers": {"rows": rows}}})
+    marker, end = "<!-- results: headline rows -->\n", "<!-- end of results -->\n"
+    (root / "README.md").write_text(marker + end)
+    assert tables.main([], root) == 0
+    page = (root / "README.md").read_text()
+    assert "test accuracy, %: COCOB 96.0, SGD 95.0 (2 seeds)" in page  # the best first; SGD without tuning is left out
+    assert "1.31 x a hand-written loop's time (the usual Lightning idiom: 6.07 x)" in page
+    assert "faiss.Kmeans takes 10.6 x our time, scikit-learn 23.6 x" in page
+    assert "0.84 x Adam(fused)'s time (the fastest other LAMB measured: 4.3 x)" in page
+    write("kmeans", {"tables": [{"rows": [["faiss.Kmeans", "9.9", "10.6"]]}]})
+    assert tables.main(["--check"], root) == 1  # a row is missing
+    (root / "results" / "kmeans.json").unlink()
+    assert tables.main(["--check"], root) == 1
