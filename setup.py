@@ -47,6 +47,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "relplot>=1.0",
+    "schedulefree>=1.4",
     "setuptools>=77",
 ]
 # The peers that benchmarks measure against.
