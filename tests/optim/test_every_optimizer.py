@@ -247,7 +247,7 @@ def test_autograd_goes_through_a_differentiable_step(cls: Callable[..., Optimize
     assert torch.autograd.gradcheck(after_two_steps, (w0,))
 
 
-@pytest.mark.parametrize("name", [*DIFFERENTIABLE, "LAMB-foreach", "Muon-SGD"])
+@pytest.mark.parametrize("name", [*DIFFERENTIABLE, pytest.param("LAMB-foreach", marks=pytest.mark.slow), "Muon-SGD"])
 def test_a_step_compiled_by_the_user(name: str) -> None:
     results = []
     for compiled in (False, True):

@@ -82,7 +82,7 @@ def test_zero_grad_clears_the_gradients() -> None:
             assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("by_hand", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_compiled_step(by_hand: bool) -> None:
     model = network()
     optimizer = sam(model.parameters())

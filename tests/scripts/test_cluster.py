@@ -30,6 +30,7 @@ def test_generated_is_the_default(tmp_path):
     assert list(tmp_path.glob("clusters.png"))
 
 
+@pytest.mark.slow
 def test_compare(tmp_path):
     cluster.main(["compare", "--samples", "150", "--output", str(tmp_path)])
     sets = results_in(tmp_path)["sets"]

@@ -178,6 +178,7 @@ def _stopped(arguments: list[str], ended: int, by: signal.Signals, log: Path) ->
     compare.main(arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ended", "by", "code"), [(1, signal.SIGKILL, -signal.SIGKILL), (4, signal.SIGINT, 130)])
 def test_a_stopped_comparison_resumes_and_ends_like_an_uninterrupted_one(tmp_path, whole, ended, by, code, capfd):
     output = tmp_path / "comparison"

@@ -6,6 +6,8 @@ import pytest
 
 import compare
 
+pytestmark = pytest.mark.slow
+
 VALUES = ["Adam", "SGD(lr=0.3)", "SGD(lr=1e30)"]
 COMMAND = [
     *("--axis", "optimizer", "--values", *VALUES, "--seeds", "2", "--model.backbone", "TwoLayerNet", "--jobs", "2"),

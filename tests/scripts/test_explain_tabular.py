@@ -30,6 +30,7 @@ def results(output):
     return explain.main(["tabular", "--output", str(output)])
 
 
+@pytest.mark.slow
 def test_default_tables(output, results):
     assert json.loads((output / "results.json").read_text()) == results
     assert list(results["tables"]) == ["diabetes", "breast cancer"]
@@ -38,6 +39,7 @@ def test_default_tables(output, results):
     assert models["breast cancer"] >= models["diabetes"] | {"ridge", "calibrated SVM", "RBF SVM"}
 
 
+@pytest.mark.slow
 def test_scores(results):
     first, second = default_tables(0.25, 0)
     scores = {name: model["scores"] for name, model in results["tables"]["diabetes"]["models"].items()}
@@ -50,6 +52,7 @@ def test_scores(results):
     assert len(second.X_test) == results["tables"]["breast cancer"]["test"] == 143
 
 
+@pytest.mark.slow
 def test_importances(results):
     for table in results["tables"].values():
         for model in table["models"].values():
@@ -59,6 +62,7 @@ def test_importances(results):
         assert set(sorted(shares, key=shares.get)[-2:]) == {"bmi", "s5"}
 
 
+@pytest.mark.slow
 def test_contributions_sum_to_predictions(results):
     for table in results["tables"].values():
         assert len(table["rows"]) == 3
@@ -73,6 +77,7 @@ def test_contributions_sum_to_predictions(results):
                     assert one["output"] == pytest.approx(float(one["prediction"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_rows_are_of_the_test_part(results):
     table = default_tables(0.25, 0)[1]
     for row in results["tables"]["breast cancer"]["rows"]:
@@ -80,6 +85,7 @@ def test_rows_are_of_the_test_part(results):
         assert row["truth"] == table.classes[table.y_test[row["row"]]]
 
 
+@pytest.mark.slow
 def test_pictures(output, results):
     for name in ("diabetes.png", "breast_cancer.png"):
         pixels = np.asarray(Image.open(output / name).convert("RGB"))
@@ -88,6 +94,7 @@ def test_pictures(output, results):
         assert len(np.unique(pixels.reshape(-1, 3)[::37], axis=0)) > 50
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_page_opens_without_a_network(output, results, browser):
     page = browser.new_page()

@@ -230,7 +230,7 @@ def test_a_finished_run_continues_in_its_folder(tmp_path):
 def test_two_runs_with_one_seed_are_the_same(tmp_path):
     weights = []
     for seed in ("1", "1", "2"):
-        folder = run(tmp_path / seed, *SMALL, "--seed_everything", seed).run.folder
+        folder = run(tmp_path / seed, *SMALL, "--trainer.max_epochs", "1", "--seed_everything", seed).run.folder
         weights.append(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
