@@ -1,11 +1,15 @@
-"""Classify two digits by a linear support vector machine whose L1 penalty keeps few pixels.
+"""Separate two classes by a linear support vector machine whose L1 penalty keeps few pixels or columns.
 
-    python scripts/linear_svm.py                        # scikit-learn's digits, 5 against 8
-    python scripts/linear_svm.py --data mnist           # MNIST from DATA_DIR
+    python scripts/linear_svm.py                                    # scikit-learn's digits, 5 against 8
+    python scripts/linear_svm.py --data mnist --classes 3 5         # MNIST from DATA_DIR
+    python scripts/linear_svm.py --data FOLDER --data.image_size 32 --classes cat dog
+    python scripts/linear_svm.py --data FILE.csv --data.target species --classes setosa virginica
+    python scripts/linear_svm.py --data CIFAR10DataModule --data.train_size 2000
 
 Cross-validation chooses C for the L1 penalty; at this C, machines with the L1 and the L2 penalty are fitted to all
-training images. The output folder gets `results.json` and `linear_svm.png` with the scores over C and each pixel's
-weight.
+training rows. Pixels are scaled to 0..1, columns of a table to mean 0 and standard deviation 1. The output folder gets
+`results.json` and `linear_svm.png` with the scores over C, and the weights as pictures (one for each channel) or, where
+rows are columns of a table, as bars with their names.
 
 The fits are scikit-learn's and give its scores, in less time: the folds are fitted in parallel, and rows are sorted by
 margin, so that branch prediction and the cache work better in liblinear's inner loop; only rounding changes.
@@ -19,16 +23,18 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, cpu_count, delayed, parallel_config
-from matplotlib.figure import Figure
 from scipy.sparse import csr_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import LinearSVC
 
+from _common.any_data import data_module
 from _common.cli import at_least, experiment
 from _common.console import print_rows
-from _common.digit_images import Source, pair, read_digits
+from _common.described import Described, gather, parts, repeated
 from _common.errors import warn
 from _common.run import Run
+from _linear_svm.examples import as_texts, read_pair
+from _linear_svm.figure import draw
 
 Pixels = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -39,8 +45,8 @@ SCORES = ("mean_train_score", "std_train_score", "mean_test_score", "std_test_sc
 
 
 def run(
-    data: Source = "digits",
-    digits: tuple[int, int] = (5, 8),
+    data: Described = "digits",
+    classes: list[str] | None = None,
     grid: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4),
     folds: int = 5,
     data_dir: str | None = None,
@@ -48,14 +54,15 @@ def run(
     seed: int = 0,
     jobs: int | None = None,
 ) -> dict[str, Any]:
-    """Classify two digits by linear support vector machines; return the contents of results.json.
+    """Separate two classes by linear support vector machines; return the contents of results.json.
 
     Args:
-        data: Data set: digits (scikit-learn's, no download) or mnist.
-        digits: The two digits, such as [3,7].
+        data: Data set: digits (scikit-learn's, no download), mnist, a data module (with options --data.OPTION), a
+            CSV file, or a folder of images.
+        classes: The two classes, by name or number, such as 5 8; by default these, or the first two.
         grid: Values of C to compare, such as [0.1,1].
         folds: Number of cross-validation folds.
-        data_dir: Folder of MNIST; by default the environment variable DATA_DIR, or data if it is not set.
+        data_dir: Folder of the data; by default the environment variable DATA_DIR, or data if it is not set.
         output: Output folder; by default a new one under runs/.
         seed: Random seed.
         jobs: Number of processes; by default one per core, or a single one for small data.
@@ -64,34 +71,36 @@ def run(
         raise ValueError(f"--grid must hold values of C greater than 0, found {list(grid)}")
     at_least(1, jobs=1 if jobs is None else jobs)
     at_least(2, folds=folds)
-    first, second = sorted(digits)
-    train, test = (pair(read_digits(data, part, data_dir), first, second) for part in ("train", "test"))
-    x, x_test = (part.images.reshape(len(part.images), -1) / 255.0 for part in (train, test))
+    described = data_module(data, data_dir=data_dir, val_size=0, seed=seed)
+    pair = read_pair(described, as_texts(classes or []))
+    source, _ = parts(data, "data")
+    x, x_test, kind = pair.x, pair.x_test, "images" if len(pair.shape) == 3 else "rows"
     start = time.perf_counter()
-    scores, machines = fit_all(x, train.labels, grid, folds, seed, jobs)
+    scores, machines = fit_all(x, pair.y, grid, folds, seed, jobs)
     seconds = time.perf_counter() - start
     for name, model in machines.items():
         if model.n_iter_ >= model.max_iter:
             warn(f"the {name} machine did not converge in {model.max_iter} iterations")
     results = {
-        "title": f"{data}: {first} against {second}, {len(x):,} training and {len(x_test):,} test images",
+        "title": f"{source}: {' against '.join(pair.names)}, {len(x):,} training and {len(x_test):,} test {kind}",
         "data": data,
-        "digits": [first, second],
-        "train_images": len(x),
-        "test_images": len(x_test),
+        "classes": list(pair.names),
+        "train": len(x),
+        "test": len(x_test),
         "folds": folds,
         "seed": seed,
         "scores": {str(c): row for c, row in scores.items()},
         "best_C": best(scores),
-        "models": {name: describe(model, x, train.labels, x_test, test.labels) for name, model in machines.items()},
-        "pixels": x.shape[1],
-        "pixels_never_lit": int((~x.any(0)).sum()),
+        "models": {name: describe(model, x, pair.y, x_test, pair.y_test) for name, model in machines.items()},
+        "shape": list(pair.shape),
+        "columns": pair.columns,
+        "empty_columns": int((~x.any(0)).sum()),
         "seconds": seconds,
         "files": {"figure": "linear_svm.png", "results": "results.json"},
     }
-    weights = {name: model.coef_.reshape(train.images.shape[1:]) for name, model in machines.items()}
     out = Run.at(output)
-    draw(scores, weights, results).savefig(out.folder / "linear_svm.png", dpi=100)
+    weights = {name: model.coef_[0] for name, model in machines.items()}
+    draw(scores, weights, pair, results).savefig(out.folder / "linear_svm.png", dpi=100)
     report(results)
     return out.finish(results)
 
@@ -147,39 +156,10 @@ def describe(model: LinearSVC, x: Pixels, y: Labels, x_test: Pixels, y_test: Lab
         "test_accuracy": float(model.score(x_test, y_test)),
         "zeros": int(zeros.sum()),
         "fraction_zero": float(zeros.mean()),
-        "fraction_zero_of_lit_pixels": float(zeros[x.any(0)].mean()),
+        "fraction_zero_of_filled": float(zeros[x.any(0)].mean()),
         "weights": model.coef_[0].tolist(),
         "iterations": int(model.n_iter_),
     }
-
-
-def draw(scores: Scores, weights: dict[str, Pixels], results: dict[str, Any]) -> Figure:
-    """Draw the scores over C, and a map of each machine's weights."""
-    figure = Figure(figsize=(12, 3.7), layout="constrained")
-    axes, *maps = figure.subplots(1, 1 + len(weights), width_ratios=[1.15, *[1] * len(weights)])
-    grid = sorted(scores)
-    for part, colour in (("train", "#777777"), ("test", "#4878a8")):
-        means, spreads = (np.array([100 * scores[c][f"{kind}_{part}_score"] for c in grid]) for kind in ("mean", "std"))
-        axes.plot(grid, means, "o-", markersize=4, color=colour, label=f"{part} part of the folds")
-        axes.fill_between(grid, means - spreads, means + spreads, color=colour, alpha=0.18, linewidth=0)
-    axes.axvline(results["best_C"], color="#c1272d", linewidth=1, linestyle="--", label=f"best, {results['best_C']:g}")
-    axes.set(xscale="log", xlabel="C", ylabel="accuracy, %", title=f"L1: mean ± sd of {results['folds']} folds")
-    axes.set_xticks(grid, [f"{c:g}" for c in grid])
-    axes.minorticks_off()
-    axes.legend(fontsize=8)
-    first, second = results["digits"]
-    label = f"for {first}   ←   weight   →   for {second}"
-    for panel, (name, values) in zip(maps, weights.items(), strict=True):
-        # A few weights are so much larger than the others that these would be pale beside them.
-        limit = float(np.quantile(np.abs(values[values != 0]), 0.98)) if values.any() else 1.0
-        panel.set_facecolor("#d9d9d9")  # exact zeros are masked
-        masked = np.ma.masked_equal(values, 0)
-        image = panel.imshow(masked, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-        figure.colorbar(image, ax=panel, shrink=0.9, extend="both", label=label)
-        row = results["models"][name]
-        panel.set_title(f"{name}: test {row['test_accuracy']:.2%}, {row['fraction_zero']:.0%} zeros (grey)")
-        panel.set(xticks=[], yticks=[])
-    return figure
 
 
 def report(results: dict[str, Any]) -> None:
@@ -188,12 +168,12 @@ def report(results: dict[str, Any]) -> None:
     title = f"{results['title']}; accuracy of the L1 machine, {results['folds']} folds"
     print_rows(title, rows, "C", dict(zip(SCORES, ("train", "train, sd", "test", "test, sd"), strict=True)))
     columns = {"train_accuracy": "train", "test_accuracy": "test", "zeros": "zeros", "fraction_zero": "share of zeros"}
-    columns["fraction_zero_of_lit_pixels"] = "share of zeros among pixels that are ever lit"
-    title = f"accuracy at C = {results['best_C']:g}, fitted to all training images"
+    columns["fraction_zero_of_filled"] = "share of zeros among columns that are not empty"
+    title = f"accuracy at C = {results['best_C']:g}, fitted to all training rows"
     print_rows(title, results["models"], "penalty", columns)
 
 
-main = experiment(run)
+main = experiment(run, words=lambda words: repeated(gather(words, "data"), "classes"))
 
 if __name__ == "__main__":
     main()

@@ -73,6 +73,12 @@ def parts(described: Described, option: str) -> tuple[str, dict[str, Any]]:
     return path, values
 
 
+def as_words(option: str, values: dict[str, Any]) -> list[str]:
+    """Return values by name, as text or as a configuration file holds them, as the words of a command line."""
+    texts = {name: one if isinstance(one, str) else json.dumps(one) for name, one in values.items()}
+    return [f"--{option}.{name}={text}" for name, text in texts.items()]
+
+
 def arguments(target: Callable[..., Any], option: str, values: dict[str, Any]) -> Callable[[], Any]:
     """Parse the options of a class or function by its signature; return what calls it with them.
 
@@ -92,9 +98,8 @@ def arguments(target: Callable[..., Any], option: str, values: dict[str, Any]) -
     if "help" in values:
         print(parser.format_help())
         raise SystemExit(0)
-    words = [f"--{option}.{name}={one if isinstance(one, str) else json.dumps(one)}" for name, one in values.items()]
     try:
-        parsed = parser.parse_args(words)
+        parsed = parser.parse_args(as_words(option, values))
     except ArgumentError as error:
         if missing := re.search(rf"arguments are required: {option}\.(\w+)", str(error)):
             raise ValueError(

@@ -39,11 +39,3 @@ def read_digits(source: Source, part: Literal["train", "test"], data_dir: str | 
         assert everything is not None  # all digits are read, then split
         images, labels = (tensor[digits.part_indices(part)] for tensor in everything)
     return DigitImages(images.squeeze(1).numpy(), labels.numpy())
-
-
-def pair(digits: DigitImages, first: int, second: int) -> DigitImages:
-    """Keep only the images of two different classes."""
-    if first == second or not {first, second} <= set(range(10)):
-        raise ValueError(f"--digits must be two different digits from 0 to 9, found {first} and {second}")
-    chosen = np.isin(digits.labels, (first, second))
-    return DigitImages(digits.images[chosen], digits.labels[chosen])
