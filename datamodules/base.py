@@ -17,6 +17,7 @@ from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
 from .pipeline.label_noise import noisy_labels
 from .pipeline.loader import BatchLoader, Resident, Streamed
+from .pipeline.own_transform import Transform
 from .pipeline.split import Indices, stratified_split
 
 Part = Literal["train", "val", "test"]
@@ -97,7 +98,7 @@ class SplitDataModule(pl.LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         # Not for the loggers: Lightning refuses to log a module and its data when both have an option of one name.
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(ignore=["transform"], logger=False)
         self.data_dir = own_path(data_dir if data_dir is not None else os.environ.get("DATA_DIR") or "data")
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
@@ -114,6 +115,7 @@ class SplitDataModule(pl.LightningDataModule, ABC):
                 f"num_workers={num_workers} has no effect with resident=True; set one of them to 0 or False"
             )
         self.augmentation: Augmentation | None = None
+        self.transform: Transform | None = None
         self._sets: dict[Literal["train", "test"], Examples] = {}
         self._indices: dict[str, Tensor] = {}
 
@@ -248,6 +250,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         else:
             examples.values = examples.values.to(device)  # and stays there
             source = Resident(examples.values, make_batch)
+        if isinstance(self.transform, torch.nn.Module):
+            self.transform.to(device)
         rank, world_size = placement.process(self.trainer)
         overfit = getattr(self.trainer, "overfit_batches", 0) > 0  # Lightning wants the same batches in each epoch
         labels = examples.labels
@@ -267,4 +271,5 @@ class SplitDataModule(pl.LightningDataModule, ABC):
             world_size=world_size,
             device=device,
             num_classes=self.num_classes,
+            transform=self.transform if training else None,
         )

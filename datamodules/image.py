@@ -1,6 +1,6 @@
 """Base class of the image data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -47,6 +47,11 @@ class ImageDataModule(SplitDataModule):
         cutmix: alpha of CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899): a rectangle comes from another
             image, and the label by its area; 0 for none. With `mixup` too, either is drawn for each image.
         mixup_prob: Share of the images that are mixed.
+        transform: A function of your own, or a module such as those of torchvision's `transforms.v2` and kornia, from a
+            float training batch `[N, C, H, W]`, on the training device, to another: after all of the above. Random
+            numbers of torch's, NumPy's and Python's global generators are then a function of the seed, the epoch and
+            the batch's first position: resuming is exact with the same batch size and number of processes, and no
+            other draw changes. A transform of torchvision draws once for the whole batch. It is not among `hparams`.
         compile: Normalise and cut out training batches in code compiled by `torch.compile`, with the same bits.
         **options: See `SplitDataModule`.
 
@@ -73,11 +78,14 @@ class ImageDataModule(SplitDataModule):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         mixup_prob: float = 1.0,
+        transform: Callable[..., Any] | None = None,  # not of tensors: jsonargparse would look for a class of tensors
         compile: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.compile = compile
+        if transform is not None and not callable(transform):
+            raise ValueError(f"transform must be a function of a batch, found {transform!r}")
+        self.compile, self.transform = compile, transform
         self.augmentation: Augmentation = Augmentation(
             crop_padding,
             flip,

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from .augment import Augmentation, Plan, draw_plan
 from .mixing import mixed, mixed_labels, partners, window
+from .own_transform import Transform, transformed
 
 
 class Resident:
@@ -96,6 +97,7 @@ class BatchLoader:
     world_size: int = 1
     device: torch.device | str = "cpu"  # of the plan and the labels
     num_classes: int = 0  # K, for the labels [B, K] of mixed images
+    transform: Transform | None = None  # applied to each batch
 
     batch_sampler = None  # Lightning reads it, and `sampler`, to find out whether an evaluation loader shuffles
 
@@ -174,7 +176,10 @@ class BatchLoader:
         for done, images in enumerate(self.source.stream(plan, read)):
             # Before the yield: Lightning does not ask for a batch after the last one, so later code never runs.
             self._batch = first + done + 1
-            yield self._batch_of(plan, bounds[done], read[done], images)
+            images, labels = self._batch_of(plan, bounds[done], read[done], images)
+            if self.transform is not None:
+                images = transformed(self.transform, images, (self.seed, epoch, 8, bounds[done][0]))
+            yield images, labels
             if done == 0:
                 self._on_device(epoch + 1)  # while the device is busy
 

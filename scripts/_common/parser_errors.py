@@ -31,7 +31,7 @@ def shorten(text: str) -> str:
         return _from_a_constructor(text)
     if "Unable to load config" in text:
         return f"{option} must hold options, found {_quoted(text)}"
-    for part in (_about_names, _about_arguments, _about_classes, _about_types):
+    for part in (_about_functions, _about_names, _about_arguments, _about_classes, _about_types):
         if line := part(text, option, keys):
             return line
     inner = text[text.rindex('Parser key "') :]
@@ -52,6 +52,16 @@ def _from_a_constructor(text: str) -> str:
         r"^ *- (?!Expected a |Not a valid|a dict |a class )(?:Problem with [^\n]+:\n *)?([^\n]+)", inner, re.M
     )
     return f"{option}{f' {name[1]}' if name else ''}: {reason[1] if reason else inner}"
+
+
+def _about_functions(text: str, option: str, keys: list[str]) -> str | None:
+    """Shorten a message about an option of a class that takes any function, and nothing else."""
+    inner = text[text.rindex('Parser key "') :]
+    if not re.search(r"Subtypes: \[collections\.abc\.Callable\[\.\.\., [^\n]*\], <class 'NoneType'>\]", inner):
+        return None
+    found = re.search(_REASONS[1], inner)
+    reason = f": {found[2]}" if found and "but got" not in found[2] else ""
+    return f"{option}: expected the import path of a function or a class, found {_value(inner)}{reason}"
 
 
 def _about_names(text: str, option: str, keys: list[str]) -> str | None:
