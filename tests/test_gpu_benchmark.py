@@ -58,6 +58,7 @@ def test_optimizers_are_ratios_to_fused_adam_and_name_the_missing_peers(tmp_path
     assert "not installed" in rows["parameterfree COCOB"]["skipped"]
 
 
+@pytest.mark.slow
 def test_compiled_steps(tmp_path, monkeypatch):
     # A compiler takes a minute.
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)

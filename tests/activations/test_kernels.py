@@ -20,6 +20,7 @@ def errors():
     return interpreted.errors("interpreted_activations.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 def test_interpreted(errors, check):
     assert list(errors) == CHECKS

@@ -76,6 +76,7 @@ def test_a_run_with_the_learning_rate_finder_is_one_with_its_rate(tmp_path, opti
     assert run.callback_metrics["train/loss"] == loss  # no batch of the search is in the mean
 
 
+@pytest.mark.slow
 @optimizers
 def test_a_run_with_the_batch_size_finder_is_one_with_its_size(tmp_path, optimizer):
     found, model = data(batch_size=16), classifier(optimizer)

@@ -253,6 +253,7 @@ def test_another_command_in_the_same_folder_is_refused(whole, tmp_path, capsys):
     assert (whole / "results.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_metric_and_baseline_may_change(whole, capsys):
     line = refused(capsys, [*COMMAND, "--metric", "test/f1", "--output", str(whole)])
     assert "--metric test/f1: a run has none of that name, only test/accuracy, test/ece, test/nll" in line

@@ -39,7 +39,7 @@ class Interruption(BaseException):
 
 # Each takes three trainings.
 EACH = [
-    pytest.param(words, id=name, marks=[] if name in ("COCOB", ALL_AT_ONCE) else [pytest.mark.slow])
+    pytest.param(words, id=name, marks=[] if name == ALL_AT_ONCE else [pytest.mark.slow])
     for name, words in OPTIMIZERS.items()
 ]
 

@@ -26,6 +26,7 @@ def said(capsys, start):
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith(start)]
 
 
+@pytest.mark.slow
 def test_options_count_and_config_yaml_says_what_was_run(tmp_path, capsys):
     cosine = ["--lr_scheduler", "CosineAnnealingLR", "--lr_scheduler.T_max", "2"]
     named = ["--name", "torch.optim"]  # not an import path that needs trust

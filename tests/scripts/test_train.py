@@ -98,6 +98,7 @@ def test_results_are_those_of_the_best_checkpoint(trained):
     assert model.backbone.activation.negative_slope == 0.3
 
 
+@pytest.mark.slow
 def test_a_warm_up_changes_no_weight_and_no_random_number(tmp_path, capsys):
     words = ["--config", str(RECIPES / "cifar10_fast.yaml"), "--data", "DigitsDataModule", "--data.batch_size", "16"]
     words += ["--data.train_size", "48", "--data.val_size", "0", "--data.crop_padding", "1", "--data.flip", "random"]

@@ -87,7 +87,9 @@ def test_mlflow(tmp_path, monkeypatch):
     assert float(written.read_text().split()[1]) == pytest.approx(results(cli)["test/accuracy"])
 
 
-@pytest.mark.parametrize("name", ["RichProgressBar", "pytorch_lightning.callbacks.RichProgressBar"])
+@pytest.mark.parametrize(
+    "name", ["RichProgressBar", pytest.param("pytorch_lightning.callbacks.RichProgressBar", marks=pytest.mark.slow)]
+)
 def test_a_callback_without_options(tmp_path, capsys, name):
     cli = run(tmp_path, "--trainer.callbacks", name)
     printed = capsys.readouterr().out

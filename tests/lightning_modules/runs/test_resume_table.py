@@ -139,8 +139,8 @@ def same(left, right, place=""):
 
 
 PAIRS = [("early stopping", "second checkpoint"), ("averaging", "accumulation")]  # two callbacks a run
-CASES = [  # each scheduler with both precisions, each pair too
-    (scheduler, pair, ("32-true", "64-true")[(row + column) % 2])
+CASES = [  # each scheduler with both precisions, each pair too; the second of each is slow
+    pytest.param(scheduler, pair, ("32-true", "64-true")[(row + column) % 2], marks=[pytest.mark.slow] * column)
     for row, scheduler in enumerate(SCHEDULERS)
     for column, pair in enumerate(PAIRS)
 ]
