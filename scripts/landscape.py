@@ -2,12 +2,14 @@
 
     python scripts/landscape.py                                  # trains both on scikit-learn's digits first
     python scripts/landscape.py --data mnist --epochs 3
-    python scripts/landscape.py --sgd RUN/checkpoints/last.ckpt --sam RUN/checkpoints/last.ckpt
+    python scripts/landscape.py --checkpoints RUN/checkpoints/last.ckpt RUN/checkpoints/last.ckpt
 
 The loss on training images is evaluated along two random, filter-normalised directions, drawn from the same random
 numbers for both networks, with the networks in evaluation mode; biases and normalisation layers are not moved. The
-Hessian is that of the same loss, over all parameters. The output folder gets `results.json`, `landscape.png`,
-`relief.png`, `tensorboard/`, and `runs/` with the two trainings.
+Hessian is that of the same loss, over all parameters. A second picture has the loss on the line between the networks,
+with the barrier between them, and on a plane through both. `--checkpoints` takes any two of the same network; the line
+and the plane are computed on the first one's images. The output folder gets `results.json`, `landscape.png`,
+`between.png`, `relief.png`, `tensorboard/`, and `runs/` with the two trainings.
 """
 
 import contextlib
@@ -25,14 +27,17 @@ from torch.utils.tensorboard import SummaryWriter
 import train
 from _common.cli import at_least, experiment
 from _common.console import print_rows, say
+from _common.described import repeated
 from _common.digit_images import Source
 from _common.errors import warn
 from _common.hessian import top_eigenvalue
 from _common.rebuild import TrainedRun, rebuild
 from _common.run import Run
-from _landscape.figure import draw, draw_relief
+from _landscape.between import between, check_same_network
+from _landscape.figure import draw, draw_between, draw_relief
 from _landscape.surface import filter_normalized, losses_along
 
+PARTS = ("train", "test")
 TOLERANCE = 1e-3
 """Relative tolerance of the top eigenvalue."""
 DATA = {"digits": "DigitsDataModule", "mnist": "MNISTDataModule"}
@@ -47,6 +52,7 @@ COLUMNS = {
 
 
 def run(
+    checkpoints: list[Path] | None = None,
     sgd: Path | None = None,
     sam: Path | None = None,
     data: Source = "digits",
@@ -67,6 +73,7 @@ def run(
     """Compare the loss around two trained networks, and return the contents of results.json.
 
     Args:
+        checkpoints: Any two checkpoints of the same network, such as those of two seeds.
         sgd: Checkpoint trained with SGD; without checkpoints, both networks are trained first.
         sam: Checkpoint trained with SAM; give both checkpoints or neither.
         data: Training data: digits (scikit-learn's, no download) or mnist.
@@ -91,30 +98,64 @@ def run(
         raise ValueError(f"--radius must be greater than 0, found {radius}")
     if (sgd is None) != (sam is None):
         raise ValueError("give two checkpoints, --sgd and --sam, or none to train both")
+    if checkpoints is not None and (sgd is not None or len(checkpoints) != 2):
+        given = len(checkpoints) + 2 * (sgd is not None)
+        raise ValueError(f"--checkpoints must be two checkpoints, without --sgd and --sam, found {given}")
     out = Run.at(output)
-    if sgd is None or sam is None:
+    if checkpoints is not None:
+        pairs = list(zip(labels_of(checkpoints), checkpoints, strict=True))
+    elif sgd is not None and sam is not None:
+        pairs = [("SGD", sgd), ("SAM", sam)]
+    else:
         words = ["--data", DATA[data], "--model.backbone", backbone, "--trainer.max_epochs", str(epochs)]
         words += ["--trainer.accelerator", accelerator, "--seed_everything", str(seed)]
         words += [] if data_dir is None else ["--data.data_dir", data_dir]
         say(f"training    {backbone} on {data} by SGD and by SAM, {epochs} epochs each")
-        sgd, sam = train_both(out.folder / "runs", words, lr, rho)
+        pairs = list(zip(("SGD", "SAM"), train_both(out.folder / "runs", words, lr, rho), strict=True))
+    runs = [rebuild(checkpoint, accelerator, trust) for _, checkpoint in pairs]
+    check_same_network(runs[0].model, runs[1].model, [name for name, _ in pairs])
     line, grid = (np.linspace(-radius, radius, count).tolist() for count in (2 * points - 1, points))
     networks: dict[str, Any] = {}
-    for name, checkpoint in (("SGD", sgd), ("SAM", sam)):
-        row = measure(rebuild(checkpoint, accelerator, trust), examples, line, grid, iterations, seed)
+    for (name, checkpoint), trained in zip(pairs, runs, strict=True):
+        row = measure(trained, examples, line, grid, iterations, seed)
         networks[name] = {"checkpoint": str(checkpoint)} | row
         if row["residual"] > TOLERANCE * abs(row["top_eigenvalue"]):
             warn(f"{name}'s top eigenvalue is known only to {row['residual']:.1e}: raise --iterations")
-    title = f"Loss on {networks['SGD']['examples']:,} training images around the weights, filter-normalised directions"
+    connection = connect(runs[0], runs[1], examples, points, seed)
+    count = networks[pairs[0][0]]["examples"]
+    title = f"Loss on {count:,} training images around the weights, filter-normalised directions"
     results = {"title": title, "seed": seed, "radius": radius, "line": line, "grid": grid, "networks": networks}
-    results["files"] = {"figure": "landscape.png", "relief": "relief.png", "results": "results.json"}
+    results["between"] = connection
+    pictures = ("landscape", "between", "relief")
+    results["files"] = {name: f"{name}.png" for name in pictures} | {"results": "results.json"}
+    draw_between([name for name, _ in pairs], connection).savefig(out.folder / "between.png", dpi=100)
     draw(networks, line, grid, title).savefig(out.folder / "landscape.png", dpi=100)
     draw_relief(networks, grid, title).savefig(out.folder / "relief.png", dpi=100)
     write_tensorboard(out.folder / "tensorboard", networks)
     print_rows(title, networks, "network", COLUMNS)
+    barriers = ", ".join(f"{part} {barrier:.4f}" for part, barrier in zip(PARTS, connection["barriers"], strict=True))
+    say(f"between     barrier of the loss on the line: {barriers}; distance {connection['distance']:.3f}")
     out.finish(results)
     out.watch(out.folder / "tensorboard")
     return results
+
+
+def labels_of(checkpoints: list[Path]) -> list[str]:
+    """Return two different names of checkpoints: run and file, or with numbers."""
+    names = [f"{path.absolute().parent.parent.name}/{path.stem}" for path in checkpoints]
+    return names if names[0] != names[1] else [f"{name} ({place})" for place, name in enumerate(names, 1)]
+
+
+def connect(first: TrainedRun, second: TrainedRun, examples: int, points: int, seed: int) -> dict[str, Any]:
+    """Return the losses between two networks, on images of the first one's data."""
+    sets = [load(first, part, examples) for part in PARTS]
+    model = first.model.double()
+
+    def losses() -> list[float]:
+        return [F.cross_entropy(model(images), labels).item() for images, labels in sets]
+
+    result: dict[str, Any] = between(model, second.model.double().state_dict(), losses, points, seed)
+    return result
 
 
 def train_both(root: Path, words: list[str], lr: float, rho: float) -> tuple[Path, Path]:
@@ -182,7 +223,7 @@ def write_tensorboard(folder: Path, networks: dict[str, Any]) -> None:
                     writer.add_scalar(f"landscape/{tag}", value, step)
 
 
-main = experiment(run)
+main = experiment(run, words=lambda words: repeated(words, "checkpoints"))
 
 if __name__ == "__main__":
     main()

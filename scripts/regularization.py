@@ -3,10 +3,13 @@
     python scripts/regularization.py
     python scripts/regularization.py --data mnist                      # the networks on MNIST from DATA_DIR
     python scripts/regularization.py --parts '[polynomial, geometry]'  # seconds
+    python scripts/regularization.py --csv FILE.csv --target price --feature area --degree 12
 
-polynomial: degree 30 through 50 noisy points, without a penalty, with L2 and with L1. geometry: the smallest loss
-within the L1 and within the L2 ball. network: a deep perceptron on 300 images, with and without weight decay, L1 and
-dropout. The output folder gets `results.json`, a PNG for each part, and `tensorboard/` with the networks' curves.
+polynomial: degree 30 through 50 noisy points, without a penalty, with L2 and with L1; with --csv, through the points of
+two columns of your file (feature and target scaled), of which a quarter is held out to measure errors. geometry: the
+smallest loss within the L1 and within the L2 ball. network: a deep perceptron on 300 images, with and without weight
+decay, L1 and dropout. The output folder gets `results.json`, a PNG for each part, and `tensorboard/` with the networks'
+curves.
 """
 
 from pathlib import Path
@@ -16,7 +19,8 @@ from _common.cli import at_least, experiment
 from _common.console import print_rows, say
 from _common.digit_images import Source
 from _common.run import Run
-from _regularization import norm_balls, polynomial_fits, regularized_networks
+from _regularization import norm_balls, own_points, polynomial_fits, regularized_networks
+from _regularization.polynomial_fits import DEGREE
 from _regularization.regularized_networks import EXAMPLES
 
 Part = Literal["polynomial", "geometry", "network"]
@@ -29,7 +33,11 @@ COLUMNS = {
 
 
 def run(
-    parts: tuple[Part, ...] = ("polynomial", "geometry", "network"),
+    parts: tuple[Part, ...] | None = None,
+    csv: Path | None = None,
+    target: str = "-1",
+    feature: str | None = None,
+    degree: int = DEGREE,
     data: Source = "digits",
     data_dir: str | None = None,
     epochs: int = 100,
@@ -44,7 +52,11 @@ def run(
     """Show the effect of L1, L2, weight decay and dropout; return the contents of results.json.
 
     Args:
-        parts: Experiments to run, such as [polynomial,geometry].
+        parts: Experiments to run, such as [polynomial,geometry]; by default all three, or polynomial with --csv.
+        csv: CSV file with the points of the polynomial.
+        target: Name or number of the file's column to predict; -1 is the last.
+        feature: Name of the column to predict it from; needed if there are several.
+        degree: Degree of the polynomial, 1 to 100.
         data: Training data of the networks: digits (scikit-learn's, no download) or mnist.
         data_dir: Folder of MNIST; by default the environment variable DATA_DIR, or data if it is not set.
         epochs: Training epochs of each network.
@@ -57,6 +69,12 @@ def run(
         seed: Random seed of the noise on the points and of the first networks.
     """
     at_least(1, epochs=epochs, repeats=repeats)
+    if not 1 <= degree <= 100:
+        raise ValueError(f"--degree must be 1 to 100, found {degree}")
+    if csv is None and (target != "-1" or feature is not None):
+        raise ValueError("--target and --feature describe a CSV file: add --csv FILE")
+    if parts is None:
+        parts = ("polynomial", "geometry", "network") if csv is None else ("polynomial",)
     at_least(0, weight_decay=weight_decay, l1=l1, dropout=dropout)
     if dropout >= 1:
         raise ValueError(f"--dropout must be less than 1, found {dropout}")
@@ -64,10 +82,13 @@ def run(
         raise ValueError(f"--radius must be greater than 0, found {radius}")
     if not parts:
         raise ValueError("--parts names no experiment: give one or more of polynomial, geometry, network")
+    points = None if csv is None else own_points.read_points(csv, target, feature, seed)
     out = Run.at(output)
     results: dict[str, Any] = {"seed": seed}
     if "polynomial" in parts:
-        results["polynomial"] = polynomial(out.folder, seed)
+        results["polynomial"] = (
+            polynomial(out.folder, seed, degree) if points is None else own(out.folder, points, degree)
+        )
     if "geometry" in parts:
         results["geometry"] = geometry(out.folder, radius)
     if "network" in parts:
@@ -80,9 +101,28 @@ def run(
     return results
 
 
-def polynomial(folder: Path, seed: int) -> dict[str, Any]:
+def own(folder: Path, points: own_points.Points, degree: int) -> dict[str, Any]:
+    """Fit, print and draw the three polynomials through the points of a file."""
+    curves, rows = own_points.fit_all(points, degree)
+    own_points.draw(points, curves, rows, degree).savefig(folder / "polynomial.png", dpi=100)
+    feature, target = points.names
+    fitted, held_out = int((~points.held_out).sum()), int(points.held_out.sum())
+    title = f"{target} from {feature}, degree {degree}: {fitted:,} points fitted, {held_out:,} held out"
+    columns = {"rmse_on_points": "error on the points", "rmse_held_out": "error held out"}
+    print_rows(title, rows, "penalty", columns | {"coefficients_not_0": "non-zero coefficients"})
+    return {
+        "feature": feature,
+        "target": target,
+        "degree": degree,
+        "points": fitted,
+        "held_out": held_out,
+        "fits": rows,
+    }
+
+
+def polynomial(folder: Path, seed: int, degree: int) -> dict[str, Any]:
     """Fit, print and draw the three polynomials."""
-    fits, rows = polynomial_fits.fit_all(seed)
+    fits, rows = polynomial_fits.fit_all(seed, degree)
     polynomial_fits.draw(fits, rows, seed).savefig(folder / "polynomial.png", dpi=100)
     print_rows("coefficients of the powers of x", polynomial_fits.table(fits), "power")
     print_rows("root mean square errors", rows, "penalty", COLUMNS)

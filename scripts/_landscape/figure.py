@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from evaluation.fonts import draw_literally
+
 COLOURS = ("#c1272d", "#4878a8")
 
 
@@ -34,6 +36,36 @@ def draw(networks: dict[str, Any], multiples: list[float], grid: list[float], ti
     bar = figure.colorbar(filled, ax=maps, label="training loss", format="%.2g")
     bar.set_ticks(levels[::3].tolist())
     figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def draw_between(names: list[str], found: dict[str, Any]) -> Figure:
+    """Draw the loss on the line between two networks, and on a plane through both."""
+    figure = Figure(figsize=(11, 4.3), layout="constrained")
+    line, plane = figure.subplots(1, 2)
+    for losses, colour, part in zip(found["losses"], ("#222222", "#d98c21"), ("training", "test"), strict=True):
+        line.plot(found["line"], losses, color=colour, label=f"{part} loss")
+    for place, (name, colour) in enumerate(zip(names, COLOURS, strict=True)):
+        line.axvline(place, color=colour, linestyle="--", linewidth=1, label=name)
+        plane.plot(place, 0, "o", color=colour, markeredgecolor="white", label=name)
+    line.set(xlabel="place on the line", ylabel="loss", yscale="log", title="on the line between the networks")
+    for set_formatter in (line.yaxis.set_major_formatter, line.yaxis.set_minor_formatter):
+        set_formatter("{x:.3g}")  # without formulas, as names have
+    line.legend(fontsize=9)
+    line.grid(alpha=0.3, which="both")
+    surface = np.array(found["plane"])
+    finite = surface[np.isfinite(surface)]
+    lowest = max(float(finite.min()), 1e-6)
+    levels = np.geomspace(lowest, max(float(finite.max()), 1.01 * lowest), 16)
+    clipped = np.clip(np.nan_to_num(surface, nan=levels[-1]), levels[0], levels[-1])
+    norm = LogNorm(levels[0], levels[-1])
+    filled = plane.contourf(found["x"], found["y"], clipped, levels=levels, cmap="viridis", norm=norm)
+    plane.contour(found["x"], found["y"], clipped, levels=levels[::2], colors="white", linewidths=0.5)
+    bar = figure.colorbar(filled, ax=plane, label="training loss", format="%.2g")
+    bar.set_ticks(levels[::3].tolist())
+    plane.set(xlabel="place on the line", ylabel="random direction", title="on a plane through both")
+    plane.legend(fontsize=9, loc="upper right")
+    draw_literally(figure)
     return figure
 
 

@@ -68,13 +68,13 @@ def fit_normalized(model: BaseEstimator, columns: Array, y: Array) -> Polynomial
     return Polynomial(float(y_mean - centre @ coefficients), coefficients)
 
 
-def fit_all(seed: int) -> tuple[dict[str, Polynomial], dict[str, dict[str, Any]]]:
+def fit_all(seed: int, degree: int = DEGREE) -> tuple[dict[str, Polynomial], dict[str, dict[str, Any]]]:
     """Fit the three polynomials; return them, and their errors on the points and on the true curve."""
     x, y = sample(seed)
     fine = np.linspace(-LIMIT, LIMIT, 1001)
     fits, rows = {}, {}
     for name, model in MODELS.items():
-        fits[name] = fitted = fit_normalized(model, powers(x), y)
+        fits[name] = fitted = fit_normalized(model, powers(x, degree), y)
         error = fitted(fine) - truth(fine)
         rows[name] = {
             "rmse_on_points": float(np.sqrt(np.mean((fitted(x) - y) ** 2))),
@@ -97,7 +97,10 @@ def draw(fits: dict[str, Polynomial], rows: dict[str, dict[str, Any]], seed: int
         axes.plot(x, y, "o", color="#222222", markersize=3, label="points")
         axes.plot(fine, fitted(fine), color=COLOURS[name], linewidth=1.6, label="fit")
         error, count = rows[name]["rmse_on_true_curve"], rows[name]["coefficients_not_0"]
-        axes.set_title(f"{TITLES[name]}\n{count} of {DEGREE} coefficients, error on the curve {error:.3f}", fontsize=10)
+        axes.set_title(
+            f"{TITLES[name]}\n{count} of {len(fitted.coefficients)} coefficients, error on the curve {error:.3f}",
+            fontsize=10,
+        )
         axes.set(xlabel="x", ylim=(-1.05, 1.3))
         axes.legend(fontsize=8, loc="upper right")
     return figure
@@ -108,5 +111,5 @@ def table(fits: dict[str, Polynomial]) -> dict[str, dict[str, str]]:
     columns = {name: [fitted.intercept, *fitted.coefficients] for name, fitted in fits.items()}
     return {
         f"x^{power}": {name: f"{values[power]: .3e}" if values[power] else " 0" for name, values in columns.items()}
-        for power in range(DEGREE + 1)
+        for power in range(len(next(iter(columns.values()))))
     }

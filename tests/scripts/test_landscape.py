@@ -13,6 +13,7 @@ from torch import nn
 
 import landscape
 from _common.hessian import hessian_product, top_eigenvalue
+from _landscape.between import between, check_same_network
 from _landscape.surface import filter_normalized, losses_along
 from datamodules import DigitsDataModule
 from lightning_modules import ImageClassifier
@@ -171,11 +172,71 @@ def test_given_checkpoints_are_measured_and_unchanged(trained, tmp_path):
     results, _ = trained
     paths = [results["networks"][name]["checkpoint"] for name in ("SGD", "SAM")]
     before = [Path(path).read_bytes() for path in paths]
-    words = ["--sgd", paths[0], "--sam", paths[1], "--examples", "200", "--points", "5", "--output", str(tmp_path)]
+    words = ["--checkpoints", *paths, "--examples", "200", "--points", "5", "--output", str(tmp_path)]
     again = landscape.main(words)
-    assert again["networks"] == results["networks"]
+    assert list(again["networks"].values()) == list(results["networks"].values())
+    assert [name.rpartition("/")[2] for name in again["networks"]] == ["last", "last"]
+    assert again["between"] == results["between"]
     assert [Path(path).read_bytes() for path in paths] == before
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_line_and_the_plane_between_two_networks(trained):
+    results, folder = trained
+    found, rows = results["between"], list(results["networks"].values())
+    at = {t: losses for t, *losses in zip(found["line"], *found["losses"], strict=True)}
+    assert at[0.0][0] == pytest.approx(rows[0]["loss"], rel=1e-12)
+    assert at[1.0][0] == pytest.approx(rows[1]["loss"], rel=1e-12)
+    inside = {t: losses[0] for t, losses in at.items() if 0 <= t <= 1}
+    chord = {t: (1 - t) * at[0.0][0] + t * at[1.0][0] for t in inside}
+    assert found["barriers"][0] == pytest.approx(max(inside[t] - chord[t] for t in inside), rel=1e-9, abs=1e-15)
+    plane = np.array(found["plane"])
+    assert plane.shape == (5, 5)
+    np.testing.assert_allclose(plane[2], [at[t][0] for t in found["x"]], rtol=1e-9)  # the middle row is the line
+    # In the middle of the line, by hand.
+    states = [torch.load(row["checkpoint"], weights_only=True)["state_dict"] for row in rows]
+    model = ImageClassifier.load_from_checkpoint(rows[0]["checkpoint"], weights_only=True).eval().double()
+    model.load_state_dict({name: (states[0][name].double() + states[1][name].double()) / 2 for name in states[0]})
+    data = DigitsDataModule(val_size=0)
+    data.setup("test")
+    images, labels = (torch.cat(part)[:200] for part in zip(*data.test_dataloader(), strict=True))
+    with torch.no_grad():
+        assert at[0.5][1] == pytest.approx(F.cross_entropy(model(images.double()), labels).item(), rel=1e-9)
+    assert np.asarray(Image.open(folder / "between.png").convert("L")).shape == (430, 1100)
+
+
+def test_buffers_move_along_the_line_and_no_further():
+    model, other = (network(nn.BatchNorm2d(3)).eval() for _ in range(2))
+    with torch.no_grad():
+        for value in other.state_dict().values():
+            value.add_(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    means = []
+
+    def losses():
+        means.append(model[1].running_var.mean().item())
+        return [float(model[0].bias.sum())]
+
+    found = between(model, other.state_dict(), losses, points=3, seed=0)
+    assert found["line"] == [-0.5, 0, 0.5, 1, 1.5]
+    assert means[:5] == pytest.approx([1, 1, 1.5, 2, 2])
+    assert np.diff(found["losses"][0]) == pytest.approx([1.5] * 4)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    number = sum(value.numel() for value in model.parameters())
+    assert found["distance"] == pytest.approx(number**0.5)
+
+
+def test_networks_that_differ_are_refused():
+    def message(first, second):
+        with pytest.raises(ValueError, match="give two checkpoints of the same network") as caught:
+            check_same_network(first, second, ["a", "b"])
+        return str(caught.value)
+
+    one = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    assert "1 is ReLU() in a and Tanh() in b" in message(one, nn.Sequential(nn.Linear(2, 3), nn.Tanh()))
+    assert "out_features=4" in message(one, nn.Sequential(nn.Linear(2, 4), nn.ReLU()))
+    assert "1 is ReLU() in a and no such layer in b" in message(one, nn.Sequential(nn.Linear(2, 3)))
+    check_same_network(one, nn.Sequential(nn.Linear(2, 3), nn.ReLU()), ["a", "b"])
 
 
 def test_an_inaccurate_eigenvalue_causes_a_warning(trained, tmp_path, capsys):
@@ -190,6 +251,7 @@ def test_an_inaccurate_eigenvalue_causes_a_warning(trained, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--checkpoints", "some.ckpt"], "--checkpoints must be two checkpoints, without --sgd and --sam, found 1"),
         (["--sgd", "some.ckpt"], "give two checkpoints, --sgd and --sam"),
         (["--points", "1"], "--points must be at least 2, found 1"),
         (["--radius", "0"], "--radius must be greater than 0"),

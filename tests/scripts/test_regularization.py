@@ -142,6 +142,59 @@ def test_the_table_has_the_coefficients():
     assert rows["x^5"]["L1"].strip() == "0"
 
 
+def test_the_points_of_a_file(tmp_path):
+    rng = np.random.default_rng(0)
+    area, price = rng.uniform(1000, 3000, 40), rng.normal(0, 30, 40)
+    price += 5e-4 * (area - 2000) ** 2 + 7000
+    lines = [f"{a},{p},{'big' if a > 2000 else 'small'}" for a, p in zip(area, price, strict=True)]
+    (tmp_path / "houses.csv").write_text("\n".join(["area $m^2$,price,kind", *lines]))
+    words = ["--csv", str(tmp_path / "houses.csv"), "--target", "price", "--degree", "12", "--seed", "3"]
+    results = regularization.main([*words, "--output", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+    found = results["polynomial"]
+    assert (found["feature"], found["target"], found["points"], found["held_out"]) == ("area $m^2$", "price", 30, 10)
+    held = np.random.default_rng(3).permutation(40)[:10]
+    fitted = np.setdiff1d(np.arange(40), held)
+    line = np.polynomial.Polynomial.fit(area[fitted], price[fitted], 12)  # which scales its domain to [-1, 1] too
+    for part, key in ((fitted, "rmse_on_points"), (held, "rmse_held_out")):
+        error = np.sqrt(np.mean((line(area[part]) - price[part]) ** 2))
+        assert found["fits"]["none"][key] == pytest.approx(error, rel=1e-4)
+    assert found["fits"]["L1"]["rmse_held_out"] < 50 < np.std(price)
+    assert found["fits"]["L1"]["coefficients_not_0"] < 12
+    assert np.asarray(Image.open(tmp_path / "out" / "polynomial.png").convert("L")).std() > 10
+
+
+def test_the_degree_of_the_generated_points_may_be_chosen():
+    fits, rows = polynomial_fits.fit_all(0, degree=3)
+    assert len(fits["none"].coefficients) == 3
+    assert rows["none"]["rmse_on_true_curve"] < 0.03
+    assert len(polynomial_fits.table(fits)) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--csv", "none.csv"], "--csv: there is no file none.csv"),
+        (["--csv", "xy.csv", "--target", "a"], "--feature: choose one of xy.csv's columns b, c"),
+        (["--csv", "xy.csv", "--feature", "d"], "--feature d is no column of numbers of xy.csv: it has a, b"),
+        (["--csv", "xy.csv", "--target", "word", "--feature", "a"], "--target word of xy.csv must hold numbers"),
+        (["--csv", "xy.csv", "--target", "nope"], "nope"),
+        (["--csv", "same.csv"], "a curve needs two values of a, found 1"),
+        (["--degree", "0"], "--degree must be 1 to 100, found 0"),
+        (["--feature", "a"], "--target and --feature describe a CSV file: add --csv FILE"),
+    ],
+)
+def test_a_wrong_file_is_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "xy.csv").write_text("a,b,word,c\n1,2,x,3\n2,3,y,1\n3,4,x,0\n4,1,y,2\n5,1,x,2\n6,0,y,2\n")
+    (tmp_path / "same.csv").write_text("a,b\n1,2\n1,3\n1,4\n1,5\n")
+    with pytest.raises(SystemExit) as ended:
+        regularization.main(words)
+    assert ended.value.code == 1
+    (line,) = [line for line in capsys.readouterr().err.strip().splitlines() if line.startswith("error: ")]
+    assert message in line
+
+
 def test_networks(tmp_path):
     words = ["--parts", "[network]", "--epochs", "8", "--repeats", "2", "--output", str(tmp_path)]
     variants = regularization.main(words)["network"]["variants"]
