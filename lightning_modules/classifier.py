@@ -18,12 +18,14 @@ from .callbacks.weight_average import WeightAverage
 from .capturing import Captured, captured
 from .compiling import Compiled, compiled, is_worth_compiling
 from .epoch_sums import EpochSums
+from .fine_tuned import FineTuned
 from .initial_images import initialise_from_data
 from .label_checks import LabelChecks
 from .linear_decay import steps_of, with_total
 from .loss import at_least_float32, classification_loss, dominant
+from .memory_format import MemoryFormat
 from .metrics import METRICS, Metric
-from .optimization import build_optimizer, default_optimizer, default_scheduler, has_finder, penalty, with_schedule
+from .optimization import build_optimizer, default_optimizer, default_scheduler, penalty, with_schedule
 from .runs.checked_loading import CheckedLoading
 from .six_views import SUFFIX, six_views
 from .two_pass import TwoPassMixin
@@ -31,7 +33,7 @@ from .two_pass import TwoPassMixin
 Batch = tuple[Tensor, Tensor] | list[Tensor]
 
 
-class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
+class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, CheckedLoading):
     """Trains any network that maps images to logits, with cross-entropy.
 
     A batch is `(images, labels)`: float `[N, *image_shape]`, normalised, and int64 `[N]`, or probabilities `[N, K]` (of
@@ -165,14 +167,6 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
             images = images.contiguous(memory_format=torch.channels_last)
         return networks.checked_logits((self._captured or self._compiled or self.backbone)(images), self.num_classes)
 
-    def batch_format(self) -> tuple[torch.dtype, bool]:
-        """Return the type of training images that nothing converts further, and whether they are to be channels-last.
-
-        On CUDA data modules make such batches, where the first layer would round float32 images to it.
-        """
-        dtypes = {"bf16": torch.bfloat16, "16": torch.float16}
-        return dtypes.get(str(self.trainer.precision).partition("-")[0], torch.float32), self.channels_last
-
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and add loss and metrics to the epoch's sums."""
         images, labels = batch
@@ -236,37 +230,28 @@ class ImageClassifier(TwoPassMixin, LabelChecks, CheckedLoading):
         return [StartChecks(), OptimizerModes(), *([] if self._average is None else [self._average])]
 
     def setup(self, stage: str) -> None:
-        """Reset the sums of an earlier training; choose the memory format, and compile the backbone, if asked for."""
+        """Reset the sums of an earlier training, and compile the backbone, if asked for."""
+        super().setup(stage)
         self._train_sums.reset()
         self._loaded_sums = None
-        device = self.trainer.strategy.root_device
-        if self.hparams["channels_last"] == "auto" and device.type in ("cpu", "cuda"):
-            self.channels_last = any(parameter.ndim == 4 for parameter in self.backbone.parameters())
-        if self.channels_last:
-            self.backbone.to(memory_format=torch.channels_last)
         if self.hparams["compile"] is True:
-            self._compiled = self._compiled or compiled(self.backbone, device)
+            self._compiled = self._compiled or compiled(self.backbone, self.trainer.strategy.root_device)
 
     def teardown(self, stage: str) -> None:
         """Leave the network as it was made, so that it computes what a loaded one computes."""
+        super().teardown(stage)
         self._captured = None  # and its memory
-        if self.hparams["channels_last"] == "auto" and self.channels_last:
-            self.channels_last = False
-            self.backbone.to(memory_format=torch.contiguous_format)
-
-    def on_fit_start(self) -> None:
-        """Build optimizer and schedule again after a search, whose steps they have counted."""
-        if has_finder(self.trainer):
-            self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the sums of the epoch so far, over all processes."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["epoch_sums"] = self._reduced(self._train_sums).cpu()
         if self._average is not None and "current_model_state" not in checkpoint:
             self._average.replace_weights(checkpoint)  # Lightning skips the callback when it saves weights only
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the saved sums until training starts."""
+        super().on_load_checkpoint(checkpoint)
         self._loaded_sums = checkpoint.get("epoch_sums")
 
     def on_train_start(self) -> None:

@@ -112,7 +112,24 @@ class SAM(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        self.param_groups, self.state = self.base_optimizer.param_groups, self.base_optimizer.state
+        vars(self).pop("param_groups", None)
+        self.state = self.base_optimizer.state
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups, which are the base optimizer's, also where somebody sets them."""
+        own = vars(self)  # while torch's constructor runs, there is no base optimizer
+        groups: list[dict[str, Any]] = (
+            self.base_optimizer.param_groups if "base_optimizer" in own else own["param_groups"]
+        )
+        return groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        if "base_optimizer" in vars(self):
+            self.base_optimizer.param_groups = groups
+        else:
+            vars(self)["param_groups"] = groups
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: neither the copies of the weights nor the last sharpness."""

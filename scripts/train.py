@@ -30,7 +30,7 @@ from _common.cli import split
 from _common.console import print_rows, say
 from _common.errors import one_line, one_line_errors, quiet_lightning
 from _common.run import Run, shell, write_json
-from _common.trust import trusting
+from _common.trust import keep_trust, trusting
 from _train.command_line import TrainCLI
 from _train.export import export_onnx, typed_export
 from _train.find_run import find_run, first_process
@@ -48,6 +48,7 @@ EXPECTED = (
     r".*across ranks is zero",  # data without a validation split
     r"Couldn't infer the batch indices",  # the prediction file counts by itself
     r"Checkpoint directory .* exists and is not empty",  # a resumed run continues in its folder
+    r"The provided params to be frozen already exist",  # the head, which BackboneFinetuning unfreezes with the rest
     r".*callbacks used to create the checkpoint need to be provided",  # test and predict need none of them
 )
 """Lightning warnings that are expected here, as regular expressions."""
@@ -84,6 +85,7 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
         raise ValueError("--evaluate_on val needs a validation part, found --data.val_size 0")
     rank_zero_only(cli.run.remove_half_written)()
     rank_zero_only(cli.run.save_config)(cli.config_text())
+    rank_zero_only(keep_trust)(cli.run.folder)
     if cli.config.init_from is not None and cli.config.ckpt_path is None:
         skipped = load_matching(cli.model, read_checkpoint(cli.config.init_from)["state_dict"])
         rank_zero_only(say)(

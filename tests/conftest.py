@@ -1,11 +1,13 @@
 """What every test file shares."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")  # not the user's, for subprocesses too
 collect_ignore = ["workers"]  # bodies of subprocesses, some of which set up the process that imports them
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ..added_groups import cover
 from ..runs.unsaved_state import steps_per_epoch
 from ..schedule import Schedule
 
@@ -70,7 +72,9 @@ class ResumeAsTyped(Callback):
         self._fresh = [{name: value for name, value in group.items() if name != "params"} for group in groups]
         old, new = saved.get("optimizer"), now.get("optimizer")
         sizes = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
-        if not self.resume_optimizer or _kinds(old) != _kinds(new) or sizes != [len(one["params"]) for one in groups]:
+        added = sizes[len(groups) :] if "fine_tuning" in checkpoint else []  # in mid-training; they come later
+        same_groups = sizes == [len(one["params"]) for one in groups] + added
+        if not self.resume_optimizer or _kinds(old) != _kinds(new) or not same_groups:
             checkpoint["optimizer_states"] = []
             self._anew.append(f"optimizer ({type(trainer.optimizers[0]).__name__})")
         self._options = _differences(old, new)
@@ -130,7 +134,10 @@ class ResumeAsTyped(Callback):
         return f"; the schedule continues at the same part of the training ({now} instead of {before} steps an epoch)"
 
     def _apply(self, trainer: pl.Trainer, checkpoint: dict[str, Any], module: pl.LightningModule) -> None:
-        groups, names, values = trainer.optimizers[0].param_groups, set(self._options), self._fresh
+        groups, names = trainer.optimizers[0].param_groups, set(self._options)
+        values = self._fresh = self._fresh + self._of_added(trainer.optimizers[0])
+        if any(one.startswith("optimizer") for one in self._anew):
+            names |= self._fresh[0].keys()
         plateau: Any = None
         if self._reschedule:
             names |= {*_RATES}
@@ -154,12 +161,24 @@ class ResumeAsTyped(Callback):
         for group, value in zip(groups, values, strict=True):
             group.update({name: value[name] for name in names if name in value})
 
+    def _of_added(self, optimizer: Optimizer) -> list[dict[str, Any]]:
+        """Return the options of groups that a callback has added, whose rates keep their ratio to the first group's."""
+        groups, first = optimizer.param_groups, self._fresh[0]
+        made = []
+        for group in groups[len(self._fresh) :]:
+            value = {**optimizer.defaults, **{name: group[name] for name in group if name != "params"}}
+            for name in (name for name in _RATES if groups[0].get("lr") and first.get(name) is not None):
+                value[name] = first[name] * float(group["lr"] / groups[0]["lr"])
+            made.append(value)
+        return made
+
     def _scheduled(self, trainer: pl.Trainer, scheduler: Any, steps: int) -> list[dict[str, Any]]:
         """Return the options of the groups to which a new schedule comes after a number of steps."""
         groups = trainer.optimizers[0].param_groups
         restored = [dict(group) for group in groups]
         for group, value in zip(groups, self._fresh, strict=True):
             group.update(value)
+        cover(scheduler)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step\(\)")  # before the optimizer's
             for _ in range(steps):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import BackboneFinetuning, Callback
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
@@ -47,7 +47,13 @@ class StartChecks(Callback):
             for part in schedulers_in(config.scheduler):
                 if isinstance(part, Schedule):
                     part.begin()
+        tuned = any(isinstance(one, BackboneFinetuning) for one in vars(trainer)["callbacks"])
         for optimizer in trainer.optimizers:
+            if tuned and "lr" not in optimizer.param_groups[0]:
+                raise ValueError(
+                    f"BackboneFinetuning needs a learning rate, {type(optimizer).__name__} has none: freeze by "
+                    "freeze='backbone' (--model.freeze backbone), or take another optimizer"
+                )
             warn_of_default_rate(optimizer)
         watched = [one for one in vars(trainer)["callbacks"] if isinstance(getattr(one, "monitor", None), str)]
         for one in watched:

@@ -30,6 +30,9 @@ from ..paths import OURS, find_path, importable, load, public_path
 KINDS = (nn.Module, Optimizer, LRScheduler, LightningDataModule, Callback)
 PACKAGES = (*OURS, "torch.nn", "torch.optim", "torchvision", "timm", "pytorch_lightning.callbacks")
 
+FUNCTIONS = {"pytorch_lightning.callbacks.finetuning.multiplicative"}
+"""Further functions that a file may name: the default of `BackboneFinetuning`, which multiplies a rate by 2."""
+
 MAX_DEPTH = 100
 MAX_ENTRIES = 1_000_000
 _OPENS_FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}  # arguments of timm's models
@@ -107,6 +110,8 @@ def leaves(data: Any, source: str | Path) -> Iterator[tuple[tuple[str, ...], Any
 
 def _is_refused(place: tuple[str, ...], value: Any, trust: tuple[str, ...], imported: bool) -> bool:
     if not isinstance(value, str) or "." not in value:  # a short name is looked up in our lists only
+        return False
+    if value in FUNCTIONS:
         return False
     if place[-1:] != ("class_path",) and not (importable if _FACTORIES & {*place} else may_be_imported)(value):
         return False

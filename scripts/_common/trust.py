@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import get_loader
 
 from _common.names import full_path
+from _common.own_runs import is_proven, prove
 from _common.run import check_unchanged
 
 MAX_BYTES = 1_000_000
@@ -16,7 +17,8 @@ MAX_ENTRIES = 20_000
 def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
     """Return what a run's config.yaml holds, if it names nothing but what a file may name.
 
-    The parser takes some strings for YAML or for the name of a YAML file: what these hold is checked too.
+    What this user has started on this machine names what was typed, which is trusted. The parser takes some strings for
+    YAML or for the name of a YAML file: what these hold is checked too.
 
     Args:
         folder: The run.
@@ -25,7 +27,7 @@ def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
     Raises:
         ValueError: If it is not readable, names what it may not, or the folder has links that lead out of it.
     """
-    from lightning_modules.runs.trust import check, leaves
+    from lightning_modules.runs.trust import check, leaves, needed
 
     for link in (path for path in folder.rglob("*") if path.is_symlink()):
         target = Path(os.path.realpath(link))
@@ -42,6 +44,7 @@ def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold options, found {type(config).__name__}: give --config FILE instead")
     check_unchanged(text, path)
+    trusted = packages(trust) + (needed(_without_name(config)) if is_proven(folder) else [])
     waiting: list[tuple[Any, Path]] = [(_without_name(config), folder)]
     seen, entries = set(), 0
     while waiting:
@@ -55,7 +58,7 @@ def checked_config(folder: Path, trust: str = "") -> dict[str, Any]:
             seen.add((place[-1:], value, at))
             _check_name(place, value, folder)
             waiting += [({place[-1]: one} if place else one, there) for one, there in _nested_text(value, at)]
-        check(data, path, packages(trust))
+        check(data, path, trusted)
     return config
 
 
@@ -117,3 +120,9 @@ def trusting(folder: Path) -> tuple[str, ...]:
 
     names = needed(_without_name(get_loader("yaml")((folder / "config.yaml").read_text())))
     return ("--trust", ",".join(names)) if names else ()
+
+
+def keep_trust(folder: Path) -> None:
+    """Let a run that names one's own classes be continued on this machine without `--trust`."""
+    if trusting(folder):
+        prove(folder)

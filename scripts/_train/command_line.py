@@ -211,8 +211,10 @@ class TrainCLI(LightningCLI):
         bars = any(isinstance(callback, ProgressBar) for callback in own)
         if given.get("enable_progress_bar") is not False and fits and not bars:
             callbacks.append(TrainingProgress())
+        self.resuming = ResumeAsTyped(self.config.resume_optimizer, rank_zero_only(say), self.changes())
         if fits:
-            callbacks[:0] = [PrintStart(self.config.evaluate_on == "test"), TrainClock()]
+            # Before the user's, which may give the optimizer further groups.
+            callbacks[:0] = [PrintStart(self.config.evaluate_on == "test"), TrainClock(), self.resuming]
             if self.config.keep_predictions:
                 callbacks.append(KeepPredictions(self.run.folder / "predictions.npz"))
             if given.get("log_every_n_steps") is None:
@@ -225,9 +227,6 @@ class TrainCLI(LightningCLI):
         checkpoints = self.checkpoints(averages) if self.saves else []
         if not checkpoints:
             callbacks.append(StopSignals())
-        self.resuming = ResumeAsTyped(self.config.resume_optimizer, rank_zero_only(say), self.changes())
-        if fits:
-            callbacks.append(self.resuming)
         self.checkpoint_io = AtomicCheckpointIO()
         kwargs |= {
             "callbacks": callbacks + checkpoints,

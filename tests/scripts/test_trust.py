@@ -87,7 +87,7 @@ def best(trained, monkeypatch):
     return str(started / "checkpoints" / "best.ckpt")
 
 
-def test_own_classes_train_and_their_run_goes_on_with_trust(trained, best, capsys):
+def test_own_classes_train_and_their_run_goes_on_with_trust(trained, best, capsys, monkeypatch, tmp_path):
     folder, printed = trained
     (started,) = (folder / "runs").iterdir()
     assert "said moin" in printed
@@ -99,13 +99,14 @@ def test_own_classes_train_and_their_run_goes_on_with_trust(trained, best, capsy
     assert len(commands) == 2
     assert all("--trust my_blocks" in line for line in commands)
 
-    with pytest.raises(SystemExit) as ended:
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path))  # somebody else's
         train.main(["test", "--ckpt_path", best])
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "--trust my_blocks" in line
     assert "my_blocks" not in sys.modules
-    train.main(["test", "--ckpt_path", best, "--trust", "my_blocks"])
+    train.main(["test", "--ckpt_path", best])  # what was typed here needs no trust
 
 
 @pytest.mark.slow
