@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -99,9 +100,11 @@ def test_own_classes_train_and_their_run_goes_on_with_trust(trained, best, capsy
     assert len(commands) == 2
     assert all("--trust my_blocks" in line for line in commands)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path))  # somebody else's
+    home = os.environ["XDG_STATE_HOME"]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # somebody else's
+    with pytest.raises(SystemExit) as ended:
         train.main(["test", "--ckpt_path", best])
+    monkeypatch.setenv("XDG_STATE_HOME", home)
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "--trust my_blocks" in line
