@@ -121,7 +121,8 @@ def test_a_calibrated_run_of_own_classes_is_tested(best):
 
 
 @pytest.mark.parametrize("main", [calibrate.main, explain.main, cluster.main], ids=["calibrate", "explain", "cluster"])
-def test_other_scripts_refuse_it_too(main, trained, capsys, monkeypatch):
+def test_other_scripts_refuse_it_too(main, trained, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # not the home where it was typed
     monkeypatch.delitem(sys.modules, "my_blocks", raising=False)  # what is imported already needs no trust
     (started,) = (trained[0] / "runs").iterdir()
     command = {calibrate.main: [], explain.main: ["image"], cluster.main: ["features"]}[main]
