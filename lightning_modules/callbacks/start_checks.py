@@ -51,8 +51,8 @@ class StartChecks(Callback):
         for optimizer in trainer.optimizers:
             if tuned and "lr" not in optimizer.param_groups[0]:
                 raise ValueError(
-                    f"BackboneFinetuning needs a learning rate, {type(optimizer).__name__} has none: freeze by "
-                    "freeze='backbone' (--model.freeze backbone), or take another optimizer"
+                    f"BackboneFinetuning needs a learning rate, {type(optimizer).__name__} has none: "
+                    "take another optimizer, or leave the callback out"
                 )
             warn_of_default_rate(optimizer)
         watched = [one for one in vars(trainer)["callbacks"] if isinstance(getattr(one, "monitor", None), str)]
