@@ -90,7 +90,7 @@ setup(
         "matplotlib>=3.9",
         # The curves of compare.py's report.
         "plotly>=6.0",
-        "scipy>=1.11",
+        "scipy>=1.11.1",
         # TensorBoard's HParams and jsonargparse's configuration files.
         "pyyaml>=6.0",
     ],

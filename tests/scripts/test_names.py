@@ -40,8 +40,8 @@ NEEDED = {
 }
 # Built from other schedulers, which a command line cannot express.
 FROM_PYTHON = {"SequentialLR", "ChainedScheduler"}
-OURS = ("activations", "optim")
-EXAMPLES = ("LeakyReLU", "Threshold", "GELUTanh", "SGD", "LBFGS", "Lion")
+OURS = ("activations", "lightning_modules", "optim")
+EXAMPLES = ("LeakyReLU", "Threshold", "GELUTanh", "SGD", "LBFGS", "Lion", "OneCycleLR", "LambdaLR")
 
 
 def parse(parser, key, name):
@@ -54,7 +54,8 @@ def named(key):
     """Return the names as parameters; those of other packages, which are all parsed alike, are slow together."""
     paths = known(key)
     ours = [name for name in paths if paths[name].partition(".")[0] in OURS or name in EXAMPLES]
-    return [pytest.param(name, marks=[] if name in ours else [pytest.mark.slow]) for name in sorted(paths)]
+    names = sorted(set(paths) - FROM_PYTHON)
+    return [pytest.param(name, marks=[] if name in ours else [pytest.mark.slow]) for name in names]
 
 
 @pytest.mark.parametrize("name", named("activation"))
@@ -67,7 +68,7 @@ def test_every_optimizer(parser, name):
     assert parse(parser, "optimizer", name).class_path.endswith(f".{name}")
 
 
-@pytest.mark.parametrize("name", sorted(set(known("lr_scheduler")) - FROM_PYTHON))
+@pytest.mark.parametrize("name", named("lr_scheduler"))
 def test_every_scheduler(parser, name):
     assert parse(parser, "lr_scheduler", name).class_path.endswith(f".{name}")
 
