@@ -40,8 +40,8 @@ from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.stop_signals import StopSignals
 from lightning_modules.callbacks.train_clock import TrainClock
 from lightning_modules.callbacks.training_monitor import TrainingMonitor
-from lightning_modules.runs.checkpoint_io import load_matching, read_checkpoint
 from lightning_modules.runs.unsaved_state import has_stopped
+from lightning_modules.runs.weights import load_matching, read_weights
 
 EXPECTED = (
     r".*smaller than the logging interval",  # it is checked before the interval is fitted to the epoch
@@ -87,9 +87,11 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
     rank_zero_only(cli.run.save_config)(cli.config_text())
     rank_zero_only(keep_trust)(cli.run.folder)
     if cli.config.init_from is not None and cli.config.ckpt_path is None:
-        skipped = load_matching(cli.model, read_checkpoint(cli.config.init_from)["state_dict"])
+        skipped = load_matching(cli.model, read_weights(cli.config.init_from))
         rank_zero_only(say)(
-            f"weights from {cli.config.init_from}" + (f", except {', '.join(skipped)}" if skipped else "")
+            f"weights from {cli.config.init_from}"
+            + (f", except {', '.join(skipped[:6])}" if skipped else "")
+            + (f" and {len(skipped) - 6} more" if len(skipped) > 6 else "")
         )
     if cli.config.lr_range_test:
         from _train.lr_range_test import lr_range_test  # with `evaluation`, which the help does not need

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import Tensor, nn
 
 from .finite import broken_weight
 from .reading import read_checkpoint as read_checkpoint
+from .weights import load_matching as load_matching
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -130,35 +130,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def load_matching(module: nn.Module, state_dict: dict[str, Tensor]) -> list[str]:
-    """Copy the tensors of `state_dict` whose name and shape match those in `module`.
-
-    A network with another number of classes thus takes all layers but the last.
-
-    Args:
-        module: The network, changed in place.
-        state_dict: Weights by name.
-
-    Returns:
-        The names in `module` that were not loaded.
-
-    Raises:
-        ValueError: If no tensor matches.
-
-    >>> import torch
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 10))
-    >>> load_matching(net, nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5)).state_dict())
-    ['1.weight', '1.bias']
-    """
-    own = module.state_dict()
-    fitting = {name: value for name, value in state_dict.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        raise ValueError(
-            f"no weight fits: the network has {', '.join(list(own)[:3])}..., "
-            f"the checkpoint {', '.join(list(state_dict)[:3])}...; "
-            "give the backbone that the checkpoint was trained with"
-        )
-    module.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]

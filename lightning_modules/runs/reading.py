@@ -23,18 +23,7 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
         FileNotFoundError: If there is no such file.
         ValueError: If the file is truncated, is not a Lightning checkpoint, or unpacks to far more than its size.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: check the path")
-    try:
-        checkpoint = _load(path, map_location, weights_only)
-    except Exception as error:  # damaged bytes fail in any way
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        state = "damaged" if isinstance(error, ChecksumError) else "truncated or not a checkpoint"
-        good = _newest_good_beside(Path(path))
-        remedy = f"the newest good one beside it is {good}" if good else "take another one"
-        raise ValueError(
-            f"cannot read the checkpoint {path}: it is {state} ({reason[:120]}); {remedy}, or start again"
-        ) from error
+    checkpoint = read_file(path, map_location, weights_only=weights_only)
     if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
         content = (
             f"keys {sorted(map(str, checkpoint))[:5]}" if isinstance(checkpoint, dict) else type(checkpoint).__name__
@@ -46,14 +35,40 @@ def read_checkpoint(path: Any, map_location: Any | None = "cpu", *, weights_only
         if not isinstance(checkpoint.get(key, kind()), kind):
             found = type(checkpoint[key]).__name__
             raise ValueError(f"{path} is damaged: its {key} must be a {kind.__name__}, found {found}")
-    for _, value in leaves(checkpoint, path):  # refuses data that are nested too deeply
+    refuse_huge(checkpoint, path)
+    return checkpoint
+
+
+def read_file(path: Any, map_location: Any | None = "cpu", *, weights_only: bool = True) -> Any:
+    """Read what torch has saved, whatever it is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is truncated or damaged, or unpacks to far more than its size.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: check the path")
+    try:
+        return _load(path, map_location, weights_only)
+    except Exception as error:  # damaged bytes fail in any way
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        state = "damaged" if isinstance(error, ChecksumError) else "truncated or not a checkpoint"
+        good = _newest_good_beside(Path(path))
+        remedy = f"the newest good one beside it is {good}" if good else "take another one"
+        raise ValueError(
+            f"cannot read the checkpoint {path}: it is {state} ({reason[:120]}); {remedy}, or start again"
+        ) from error
+
+
+def refuse_huge(content: Any, path: Any) -> None:
+    """Refuse tensors that are far larger than the memory that they show, and data that are nested too deeply."""
+    for _, value in leaves(content, path):  # refuses data that are nested too deeply
         if type(value) is Tensor and value.layout is torch.strided and value.device.type != "meta":
             size, held = value.numel() * value.element_size(), value.untyped_storage().nbytes()
             if size > max(MAX_RATIO * held, 2**20):  # a number, shown as a huge tensor
                 raise ValueError(
                     f"{path} holds a tensor of {size:,} bytes in {held:,}: it is damaged or made to do harm"
                 )
-    return checkpoint
 
 
 def check_resumable(checkpoint: dict[str, Any], path: Any) -> None:

@@ -10,7 +10,7 @@ from _common.run import Run, check_name, run_of
 from _train.command_line import TrainCLI
 from _train.export import check_exporter, typed_export
 from _train.words import NO_CHECKPOINT
-from lightning_modules.runs.checkpoint_io import read_checkpoint
+from lightning_modules.runs.weights import read_weights
 
 LEAST = {
     "accumulate_grad_batches": 1,
@@ -44,7 +44,7 @@ def find_run(cli: TrainCLI, words: Sequence[str] = ()) -> Run:
         keep_name(cli, run)
         return run
     if cli.config.init_from is not None:
-        read_checkpoint(cli.config.init_from)
+        read_weights(cli.config.init_from)
     if cli.config.export is not None:
         check_exporter()
     run = Run.to_train(root, checkpoint, first_process(), name)
