@@ -119,6 +119,17 @@ class Muon:
             weight.add_(self.orthogonal(update.reshape(len(weight), -1)).view_as(weight), alpha=-rate)
 
 
+def windows(images: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Return of each image [C, H, W] the window that begins at its row `top` and column `left`, channels-last.
+
+    One gather, whose indices are the sums of an image's offset and the places in a window; nothing waits.
+    """
+    places = torch.arange(size, device=images.device)
+    image = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+    rows, columns = (top.view(-1, 1) + places)[:, :, None], (left.view(-1, 1) + places)[:, None, :]
+    return images.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
+
+
 class Epochs:
     """Augments all images of an epoch: a shift of up to two pixels, and a mirror image in every other epoch."""
 
@@ -129,13 +140,8 @@ class Epochs:
 
     def next(self) -> Tensor:
         """Return the images of the next epoch."""
-        padded = self.padded
-        shifts = torch.randint(5, (2, len(padded)), device=padded.device)
-        result = torch.empty_like(padded[..., :32, :32], memory_format=torch.channels_last)
-        for top in range(5):
-            for left in range(5):
-                chosen = (shifts[0] == top) & (shifts[1] == left)
-                result[chosen] = padded[chosen, :, top : top + 32, left : left + 32]
+        top, left = torch.randint(5, (2, len(self.padded)), device=self.padded.device)
+        result = windows(self.padded, top, left, 32)
         self.epoch += 1
         return result if self.epoch % 2 else result.flip(-1)
 

@@ -4,10 +4,12 @@ For a small network the launches of a step take the host longer than the kernels
 (loss, metrics, clipping, optimizer) runs as usual.
 """
 
+import functools
 import inspect
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -52,8 +54,9 @@ class Captured:
     """Replays a network for batches like those that came several times in a row, and calls it as it is for others.
 
     Called as it is: in evaluation, without gradients, for batches of another shape, while a module has hooks, and again
-    before the backward pass of the last call. After a change of the weights' place in memory, of `requires_grad` or of
-    the training mode of a part, the graphs are captured again.
+    before the backward pass of the last call. Of hooks it warns once, as of a network that cannot be captured. After a
+    change of the weights' place in memory, of `requires_grad` or of the training mode of a part, the graphs are
+    captured again.
 
     Args:
         network: The network; neither its state nor its methods are changed.
@@ -75,7 +78,7 @@ class Captured:
         self._kind: Any = None  # of the batches and the network that are captured
         self._last: Any = None
         self._repeats = 0
-        self._refused = False
+        self._refused = self._told = False
         self._unfinished: weakref.ref[Any] | None = None  # the forward pass that has had no backward pass
         self._own: dict[Tensor, Tensor] = {}  # gradients that are not in the graphs' memory
 
@@ -85,6 +88,7 @@ class Captured:
             return self.call(images)
         state = self._parts.state()
         if state is None:
+            self._tell(self._parts.obstacle())
             return self.call(images)
         device = images.device.type
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -127,6 +131,15 @@ class Captured:
             if p.grad is not None and p not in self._own:
                 p.grad = self._own[p] = p.grad.clone()
 
+    def _tell(self, reason: str, error: Exception | None = None) -> None:
+        """Warn once that the network is not captured; raise an error if it must be."""
+        reason = f"the network cannot be captured ({reason})"
+        if self.required:
+            raise ValueError(f"cuda_graph=True: {reason}: set it to auto or false") from error
+        if not self._told:
+            warnings.warn(f"cuda_graph='auto' has no effect, {reason}", stacklevel=3)
+        self._told = True
+
     def _capture(self, images: Tensor, kind: Any) -> bool:
         self._graphed = self._kind = self._unfinished = None  # frees the memory of the last graphs
         try:
@@ -134,10 +147,7 @@ class Captured:
                 self._graphed = _graphed(self.network, self.call, images)
         except Exception as error:  # each of a network's obstacles raises its own error
             self._graphed, self._refused = None, True
-            reason = f"the network cannot be captured ({str(error).strip().splitlines()[0][:200]})"
-            if self.required:
-                raise ValueError(f"cuda_graph=True: {reason}: set it to auto or false") from error
-            warnings.warn(f"cuda_graph='auto' has no effect, {reason}", stacklevel=2)
+            self._tell(str(error).strip().splitlines()[0][:200], error)
             return False
         self._kind, self._own, self.captures = kind, {}, self.captures + 1
         return True
@@ -160,6 +170,14 @@ class _Parts:
 
     def _found(self) -> list[nn.Module]:
         return [child for own in self._modules for child in own["_modules"].values()]
+
+    def obstacle(self) -> str:
+        """Return what a replay would leave out, where `state` is None."""
+        for name, module in self._network.named_modules():
+            kinds = [kind.strip("_") for kind in _HOOKS if vars(module).get(kind)]
+            if kinds:
+                return f"{type(module).__name__} {name or 'itself'} has {kinds[0].replace('_', ' ')}".rstrip()
+        return "it is TorchScript"
 
     def state(self) -> Any:
         """Return where and how the network's tensors are, and the mode of its modules; None if a module has hooks."""
@@ -192,8 +210,22 @@ def _graphed(network: nn.Module, call: Callable[[Tensor], Any], images: Tensor) 
         options["capture_error_mode"] = "thread_local"  # a loader's thread may pin memory meanwhile
     kind = images.device.type
     # Without autocast's cache, whose casts of the weights would be captured as results of an earlier step.
-    with torch.autocast(
-        kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+    with (
+        torch.autocast(
+            kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+        ),
+        nullcontext() if options.get("capture_error_mode") else _of_this_thread(),
     ):
         graphed: Callable[[Tensor], Any] = make(_Held(network, call), (images.clone(),), **options)
     return graphed
+
+
+@contextmanager
+def _of_this_thread() -> Iterator[None]:
+    """Give torch's captures the mode `thread_local`, where `make_graphed_callables` cannot: before torch 2.12."""
+    own: Any = torch.cuda.graph
+    torch.cuda.graph = functools.partial(own, capture_error_mode="thread_local")  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        torch.cuda.graph = own  # type: ignore[misc]

@@ -16,11 +16,11 @@ from .callbacks.optimizer_modes import OptimizerModes
 from .callbacks.start_checks import StartChecks
 from .callbacks.weight_average import WeightAverage
 from .capturing import Captured, captured
+from .checked_labels import LabelChecks
 from .compiling import Compiled, compiled, is_worth_compiling
 from .epoch_sums import EpochSums
 from .fine_tuned import FineTuned
 from .initial_images import initialise_from_data
-from .label_checks import LabelChecks
 from .linear_decay import steps_of, with_total
 from .loss import at_least_float32, classification_loss, dominant
 from .memory_format import MemoryFormat
@@ -73,8 +73,7 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, Checke
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
         no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
         parameter_groups: The optimizer's options by names: `[{"match": "head", "lr": 0.1}]`, see `named_groups`.
-        channels_last: Keep images and kernels in channels-last memory format; `auto`: while a Trainer runs a network of
-            convolutions on a CPU or with CUDA.
+        channels_last: Keep images and kernels channels-last; `auto`: while a Trainer runs convolutions on CPU or CUDA.
         compile: Compile the backbone for the first batch of training and of evaluation (others run as they are); warn
             if no compiler works. `auto`: for a long training with CUDA.
         cuda_graph: Replay the forward and backward pass of training batches of one shape as CUDA graphs; others run as
@@ -169,7 +168,7 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, Checke
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and add loss and metrics to the epoch's sums."""
-        images, labels = batch
+        images, labels = self.checked(*batch)
         logits = at_least_float32(self(images))
         loss = classification_loss(logits, labels, self.label_smoothing, self.loss_reduction)
         if self.l1 or self.l2:
@@ -191,7 +190,7 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, Checke
         outputs = self._evaluate(batch, ("test",), dataloader_idx)
         if self.test_time_augmentation:
             mean = six_views(lambda views: at_least_float32(self(views)), batch[0], outputs["logits"])
-            self._eval_sums.setdefault("test" + SUFFIX, EpochSums(self._metrics)).add(mean, batch[1])
+            self._eval_sums.setdefault("test" + SUFFIX, EpochSums(self._metrics)).add(mean, outputs["labels"])
         return outputs
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
@@ -269,7 +268,7 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, Checke
     def _evaluate(self, batch: Batch, stages: tuple[str, ...], dataloader_idx: int) -> dict[str, Tensor]:
         if dataloader_idx >= len(stages):
             raise ValueError(f"expected at most {len(stages)} loaders ({', '.join(stages)}), found more")
-        images, labels = batch
+        images, labels = self.checked(*batch)
         logits = at_least_float32(self(images))
         self._eval_sums.setdefault(stages[dataloader_idx], EpochSums(self._metrics)).add(logits, labels)
         return {"logits": logits, "labels": dominant(labels)}
@@ -282,4 +281,5 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, Checke
         sums.reset()
 
     def _reduced(self, sums: EpochSums) -> Tensor:
+        self.report_labels()
         return self.trainer.strategy.reduce(sums.vector(self.device), reduce_op="sum")

@@ -1,11 +1,11 @@
 """Labels without a logit, which end in one line: on a GPU they would end in an assertion that loses all its state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.utils.data import default_collate, default_convert
 
 IGNORED = -100
 """The label that torch's cross-entropy leaves out."""
@@ -56,38 +56,29 @@ def check_labels(labels: Any, num_classes: int) -> None:
         raise label_error(labels, num_classes)
 
 
-def check_resident_labels(loader: Any, num_classes: int | None) -> None:
-    """Refuse labels of a loader of a `TensorDataset` on a GPU, once, before training.
+def check_resident_labels(loader: Any, num_classes: int | None) -> bool:
+    """Refuse labels of a loader that holds all of them on a GPU, once, before training.
+
+    Returns:
+        Whether it is such a loader: of a `TensorDataset`, or of our data modules.
 
     Raises:
         ValueError: As `check_labels`.
     """
-    tensors: Any = getattr(getattr(loader, "dataset", None), "tensors", ())
-    if num_classes is not None and len(tensors) > 1 and not getattr(tensors[1], "is_cpu", True):
-        check_labels(tensors[1].cpu(), num_classes)
+    labels = _resident_labels(loader)
+    if num_classes is None or labels is None:
+        return False
+    check_labels(labels.cpu(), num_classes)
+    return True
 
 
-class LabelChecks(LightningModule):
-    """Checks the labels of each batch before it leaves the CPU, so that nothing waits for the device.
-
-    Batches that a loader makes on the device are not looked at: for our data modules and a `TensorDataset` all labels
-    are checked at the start.
-    """
-
-    num_classes: int
-
-    # A private method of Lightning's, because it calls the public hook of the same name in a data module only if the
-    # module has none: ours would take the place of somebody's own.
-    def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
-        """Return the batch that is to leave the CPU.
-
-        Raises:
-            ValueError: If the module is on a GPU, the batch on the CPU, and a label of it has no logit.
-        """
-        batch = super()._on_before_batch_transfer(batch, dataloader_idx)
-        evaluates = self.device.type != "cpu" and not self.trainer.predicting  # where an unknown label may be -1
-        if evaluates and isinstance(batch, Sequence) and len(batch) > 1:
-            labels = batch[1]
-            if isinstance(labels, Tensor) and labels.is_cpu:
-                check_labels(labels, self.num_classes)
-        return batch
+def _resident_labels(loader: Any) -> Tensor | None:
+    """Return the labels on a GPU that all batches of a loader are made of, or None."""
+    if isinstance(indices := getattr(loader, "indices", None), Tensor):
+        labels = getattr(loader, "labels", None)
+        labels = labels[indices.to(labels.device)] if isinstance(labels, Tensor) else None
+    else:
+        plain = getattr(loader, "collate_fn", None) in (default_collate, default_convert)
+        labels = getattr(getattr(loader, "dataset", None), "tensors", (None, None))[1:2] if plain else ()
+        labels = labels[0] if labels else None
+    return labels if isinstance(labels, Tensor) and not labels.is_cpu else None

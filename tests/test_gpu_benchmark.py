@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,8 +11,10 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -124,6 +127,81 @@ def test_the_experiments_are_commands_of_compare_whose_ended_runs_count(tmp_path
         path.write_text(json.dumps(outcome))
     (row,) = experiments.outcomes(tmp_path).values()
     assert (row["accuracy"], row["runs"], row["error"]) == (pytest.approx(60), 2, "no")
+
+
+ENDED = {
+    "record": [
+        {"case": "images", "name": "plain script", "train_seconds": {"median": 2.5, "low": 2.25, "high": 3.0},
+         "runs": 5, "accuracy_tta": 94.0, "accuracy": 93.1, "deviation": 0.12},
+        {"case": "images", "name": "airbench", "skipped": "not installed: airbench"},
+    ],
+    "experiments": [
+        {"case": "linear decay", "name": "Adam-lr=0.004", "accuracy": 91.0, "runs": 3, "deviation": 0.2},
+        {"case": "linear decay", "name": "LAMB-lr=0.02", "error": "out of memory"},
+        {"case": "linear decay", "name": "all runs", "seconds": 71.0},
+    ],
+}  # fmt: skip
+ENVIRONMENT = {"device": "Card 1", "python": "3.12", "versions": {"torch": "2.11"}, "date": "2026-01-02 03:04 UTC"}
+
+
+def tables():
+    spec = importlib.util.spec_from_file_location("results_tables", BENCHMARKS.parent / "results" / "tables.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def page(root, name, *parts):
+    """Return a page whose tables `results/tables.py` has made from a results file of a folder."""
+    (root / "docs").mkdir(exist_ok=True)
+    marked = "".join(f"<!-- results: {name} {part} -->\n<!-- end of results -->\n" for part in parts)
+    (root / "README.md").write_text(marked)
+    program = tables()
+    assert program.main([], root) == 0
+    assert program.main(["--check"], root) == 0
+    return (root / "README.md").read_text()
+
+
+def test_tables_of_whole_trainings(tmp_path):
+    results = module("driver").Results(tmp_path / "results", argparse.Namespace(commit="abc", only=list(ENDED)))
+    results.output.mkdir()
+    results.take("environment", {"rows": [{"case": "environment", "name": "environment", **ENVIRONMENT}]})
+    for part, rows in ENDED.items():
+        results.take(part, {"rows": rows})
+    written = page(tmp_path, "cifar10-card-1", *ENDED)
+    assert "| plain script | 2.500 (2.250 to 3.000) |" in written
+    assert "airbench" not in written
+    assert "| Adam-lr=0.004 | 91.00 |" in written
+    assert "| LAMB-lr=0.02 (failed: out of memory) |  |" in written
+
+
+@pytest.mark.slow
+def test_whole_trainings_from_a_folder_of_images_to_a_page(tmp_path):
+    pixels = np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 8)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image = pixels.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(image).save(folder / f"{number}.png")
+    words = ["--device", "cpu", "--quick", "--only", "record", "experiments", "--minutes", "60", "--cap", "1700"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CIFAR")}
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "gpu.py"), *words, "--data", str(tmp_path / "images"), "--output",
+         str(tmp_path / "results")], capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = json.loads((tmp_path / "results" / "cifar10-cpu.json").read_text())["parts"]
+    for part in ("record", "experiments"):
+        assert parts[part]["ended"] == "finished", done.stdout
+        assert [row for row in parts[part]["rows"] if "error" in row] == []
+    assert parts["environment"]["rows"][2]["count"] == 40
+    assert [row["name"] for row in parts["experiments"]["rows"] if "accuracy" in row] == [
+        "SGD-lr=0.4-momentum=0.9-nesterov=true-weight_decay=0.0005", "COCOB", "ReLU",
+    ]  # fmt: skip
+    written = page(tmp_path, "cifar10-cpu", "record", "experiments")
+    assert "train.py, cifar10_fast.yaml" in written
 
 
 def test_whole_trainings_have_a_file_of_their_own(tmp_path):

@@ -131,12 +131,15 @@ def worth_printing(rows: list[Row]) -> list[Row]:
 
 
 def markdown(part: str, content: dict[str, Any]) -> str:
-    """Return the tables of a part as the documentation shows them: fewer columns, and no rows without values."""
+    """Return the tables of a part as the documentation shows them: fewer columns, and no rows that were left out.
+
+    What failed is shown.
+    """
     return "\n\n".join(
         _markdown(
             case,
             [column for column in columns if column.key not in NOT_IN_PAGES],
-            [row for row in rows if any(column.key in row for column in columns)],
+            [row for row in rows if "error" in row or any(column.key in row for column in columns)],
         )
         for case, (columns, rows) in cases(part, content["rows"]).items()
         if columns
@@ -146,6 +149,7 @@ def markdown(part: str, content: dict[str, Any]) -> str:
 def _markdown(case: str, columns: list[Column], rows: list[Row]) -> str:
     line: Callable[[list[str]], str] = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
     lines = [line([case, *(column.heading for column in columns)]), line(["---", *["---:"] * len(columns)])]
-    return "\n".join(
-        [*lines, *(line([row["name"], *(text(row.get(column.key), column) for column in columns)]) for row in rows)]
-    )
+    for row in rows:
+        name = row["name"] + (f" (failed: {row['error'].replace('|', '/')[:80]})" if "error" in row else "")
+        lines.append(line([name, *(text(row.get(column.key), column) for column in columns)]))
+    return "\n".join(lines)

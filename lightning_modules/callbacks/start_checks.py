@@ -9,7 +9,7 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
-from ..label_checks import check_resident_labels
+from ..checked_labels import LabelChecks
 from ..metrics import direction
 from ..optimization import schedulers_in
 from ..restoring import restored
@@ -24,9 +24,9 @@ class StartChecks(Callback):
     """Checks a training of an `ImageClassifier` before its first step; the classifier adds it by itself.
 
     It refuses a last batch of one example if the network has batch normalisation that cannot be trained with it, and
-    labels of a `TensorDataset` on a GPU that have no logit. It warns of a default learning rate that is useless, and of
-    a callback or schedule that takes the worst value of a metric for the best. It also lets a `Schedule` begin, since
-    the length of the training is known only now.
+    labels without a logit of a loader that holds all of them on a GPU. It warns of a default learning rate that is
+    useless, and of a callback or schedule that takes the worst value of a metric for the best. It also lets a
+    `Schedule` begin, since the length of the training is known only now.
 
     >>> trainer = pl.Trainer(callbacks=[StartChecks()], logger=False, enable_checkpointing=False)
     """
@@ -37,7 +37,8 @@ class StartChecks(Callback):
         Raises:
             ValueError: If the last batch has one example and the network cannot be trained with it; for such labels.
         """
-        check_resident_labels(trainer.train_dataloader, getattr(pl_module, "num_classes", None))
+        if isinstance(pl_module, LabelChecks):
+            pl_module.know_labels(trainer.train_dataloader)
         if last_batch(trainer) == 1 and not trains_with_one(trainer, pl_module):
             raise ValueError(
                 "the last batch of an epoch has one example, with which batch normalisation cannot be trained: drop it "

@@ -175,12 +175,52 @@ def test_what_is_called_as_it_is(made) -> None:
     handle = small[2].register_forward_hook(lambda *_: None)
     network._unfinished = None
     replays.clear()
-    network(images)
+    with pytest.warns(UserWarning, match=r"has no effect, .* captured \(ReLU 2 has forward hooks\)$"):
+        network(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network(images)  # it has been told
     handle.remove()
     assert not replays
     network(images)
     assert replays
     assert made == [4]
+
+
+def test_hooks_are_refused_if_it_must_be_captured(made) -> None:
+    small = small_network()
+    network = Captured(small, small, required=True)
+    step(network, torch.randn(4, 1, 8, 8))
+    small[0].register_forward_pre_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"=True: .*Conv2d 0 has forward pre hooks\): set it to auto") as error:
+        step(network, torch.randn(4, 1, 8, 8))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("since_2_12", [True, False])
+def test_a_capture_lets_other_threads_use_the_device(since_2_12: bool, monkeypatch) -> None:
+    modes: list[Any] = []
+
+    def graph(pool: Any = None, capture_error_mode: str = "global") -> str:
+        return capture_error_mode
+
+    def make(module: nn.Module, samples: Any, allow_unused_input: bool) -> nn.Module:
+        modes.append(torch.cuda.graph())  # type: ignore[call-arg]
+        return graphs.make_graphed_callables(module, samples, allow_unused_input=allow_unused_input)
+
+    def make_since(module: nn.Module, samples: Any, allow_unused_input: bool, capture_error_mode: str) -> nn.Module:
+        modes.append(capture_error_mode)
+        return graphs.make_graphed_callables(module, samples, allow_unused_input=allow_unused_input)
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_since if since_2_12 else make)
+    monkeypatch.setattr(capturing, "DEVICES", {"cpu"})
+    network = small_network()
+    recorded = Captured(network, network)
+    for _ in range(2):
+        recorded(torch.randn(4, 1, 8, 8))
+    assert modes == ["thread_local"]
+    assert torch.cuda.graph is graph
 
 
 def test_two_calls_before_a_backward_pass_have_their_own_gradients(made) -> None:

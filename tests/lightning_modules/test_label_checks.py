@@ -1,15 +1,20 @@
 """A label without a logit is refused where it still is on the CPU: on a GPU it would be a device assertion."""
 
+import copy
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_modules import ImageClassifier
+from lightning_modules import ImageClassifier, checked_labels, device_labels
+from lightning_modules.device_labels import DeviceLabels
 from lightning_modules.label_checks import check_labels, check_resident_labels
 from lightning_modules.training_loop import use_lean_steps
+from reference.counting import Waits
 
 
 class Batch(NamedTuple):  # which our loop hands to Lightning for its transfer to the device
@@ -87,15 +92,135 @@ def test_ignored_labels_probabilities_and_others_are_left_to_the_loss():
     check_labels(["a"], 3)
 
 
-def test_labels_that_are_on_the_device_are_checked_once(monkeypatch):
+def test_labels_that_are_on_the_device_are_checked_once():
     labels = torch.tensor([0, 7])
     loader = DataLoader(TensorDataset(torch.zeros(2, 3), labels))
-    check_resident_labels(loader, 7)  # on the CPU each batch is checked, and has torch's own error
+    assert not check_resident_labels(loader, 7)  # on the CPU each batch is checked, and has torch's own error
     loader.dataset.tensors = (torch.zeros(2, 3), OnDevice(labels))
-    with pytest.raises(ValueError, match="labels must be below 7"):
-        check_resident_labels(loader, 7)
-    check_resident_labels(loader, 8)
-    check_resident_labels([], 7)
+    own = SimpleNamespace(labels=OnDevice(labels), indices=torch.tensor([1, 0]))  # as our data modules' loaders
+    for one in (loader, own):
+        with pytest.raises(ValueError, match="labels must be below 7"):
+            check_resident_labels(one, 7)
+        assert check_resident_labels(one, 8)
+    assert check_resident_labels(SimpleNamespace(labels=OnDevice(labels), indices=torch.tensor([0])), 7)
+    changing = DataLoader(loader.dataset, collate_fn=list)
+    assert not check_resident_labels(changing, 7)  # whose batches may have others
+    assert not check_resident_labels([], 7)
+
+
+@pytest.fixture
+def on_the_device(monkeypatch):
+    """Let the CPU be a device whose labels are watched there."""
+    monkeypatch.setattr(checked_labels, "DEVICES", {"cpu"})
+
+
+class Made:
+    """A loader that makes its batches on the device, and has nothing that could be looked at before."""
+
+    def __init__(self, count, bad=None):
+        self.labels = [torch.arange(8) % 7 for _ in range(count)]
+        if bad is not None:
+            self.labels[bad[0]][3] = bad[1]
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __iter__(self):
+        return iter([(torch.randn(8, 1, 4, 4), own) for own in self.labels])
+
+
+@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize(
+    ("label", "found"), [(7, "below 7.* from 0 to 7"), (-1, "at least 0, found labels from -1 to 6")]
+)
+def test_a_bad_label_that_a_loader_makes_on_the_device(lean, label, found, on_the_device, monkeypatch):
+    monkeypatch.setattr(device_labels, "EVERY", 4)
+    steps = []
+    monkeypatch.setattr(ImageClassifier, "on_train_batch_end", lambda *_: steps.append(1))
+    model = ImageClassifier("MLP", 7, (1, 4, 4))
+    with pytest.raises(ValueError, match=found) as error:
+        trainer(lean).fit(model, Made(20, (5, label)))
+    assert "\n" not in str(error.value)
+    assert len(steps) == 7  # at the end of the window
+    assert all(p.isfinite().all() for p in model.parameters())
+    late = ImageClassifier("MLP", 7, (1, 4, 4))
+    with pytest.raises(ValueError, match=found):  # at the end of the epoch
+        trainer(lean).fit(late, Made(3, (1, label)))
+
+
+def test_a_bad_label_on_the_device_in_evaluation(on_the_device):
+    model = ImageClassifier("MLP", 7, (1, 4, 4))
+    with pytest.raises(ValueError, match="below 7"):
+        trainer(True).test(model, Made(3, (1, 9)), verbose=False)
+    assert len(trainer(True).predict(model, Made(3, (1, -1)))) == 3
+    with pytest.raises(ValueError, match="below 7"):
+        trainer(True).fit(model, Made(3), Made(3, (2, 7)))
+
+
+def test_no_checkpoint_is_saved_after_a_bad_label(on_the_device, tmp_path):
+    model = ImageClassifier("MLP", 7, (1, 4, 4))
+    saving = ModelCheckpoint(tmp_path, every_n_train_steps=3)
+    one = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, callbacks=[saving], enable_progress_bar=False)
+    with pytest.raises(ValueError, match="below 7"):
+        one.fit(model, Made(9, (2, 7)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_labels_that_are_known_are_not_watched(known, on_the_device, monkeypatch):
+    watched = []
+    monkeypatch.setattr(checked_labels.DeviceLabels, "__call__", lambda _, labels: watched.append(1) or labels)
+    monkeypatch.setattr(checked_labels, "check_resident_labels", lambda *_: known)
+    trainer(True).fit(ImageClassifier("MLP", 7, (1, 4, 4)), Made(6))
+    assert len(watched) == (0 if known else 6)
+
+
+def test_labels_that_a_hook_changes_on_the_device_are_watched(on_the_device):
+    class Data(pl.LightningDataModule):
+        def train_dataloader(self):
+            return batches(9)
+
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return batch.images, batch.labels + 1
+
+    with pytest.raises(ValueError, match="below 7"):
+        trainer(True).fit(OnAGpu("MLP", 7, (1, 4, 4)), Data())
+
+
+def test_watching_waits_for_nothing_and_reads_what_has_come(monkeypatch):
+    watch, ready, streams = DeviceLabels(3), [False], []
+    event = SimpleNamespace(query=lambda: ready[0], record=streams.append)
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(device_labels, "DEVICES", {"cpu"})
+    monkeypatch.setattr(device_labels, "EVERY", 2)
+    make = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory, **options: make(*size, **options))
+    with Waits() as waits:
+        for label in (0, 5, 1, 1):
+            safe = watch(torch.tensor([label, -100]))
+            assert safe.equal(torch.tensor([-100 if label == 5 else label, -100]))
+    assert streams == ["stream of cpu"]  # sent once, and nothing more until it has come
+    assert not waits.counts
+    ready[0] = True
+    with pytest.raises(ValueError, match=r"below 3, .* found labels from 0 to 5"):
+        watch(torch.tensor([0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
+def test_watched_labels_of_any_kind_become_int64(dtype):
+    watch = DeviceLabels(2)
+    assert watch(torch.tensor([1, 0]).to(dtype)).equal(torch.tensor([1, 0]))
+    assert watch(torch.zeros(0, dtype=dtype)).dtype == torch.int64
+    watch.report()
+
+
+def test_a_copy_watches_anew():
+    model = ImageClassifier("MLP", 7, (1, 4, 4))
+    model._on_device, model._known = DeviceLabels(7), object()
+    twin = copy.deepcopy(model)
+    assert twin._on_device is None
+    assert twin._known is None
 
 
 class OnDevice(torch.Tensor):
