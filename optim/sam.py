@@ -118,18 +118,18 @@ class SAM(Optimizer):
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The parameter groups, which are the base optimizer's, also where somebody sets them."""
-        own = vars(self)  # while torch's constructor runs, there is no base optimizer
-        groups: list[dict[str, Any]] = (
-            self.base_optimizer.param_groups if "base_optimizer" in own else own["param_groups"]
-        )
+        # While torch's constructor runs, there is no base optimizer. Lightning's wrappers have ours by attribute only.
+        base = getattr(self, "base_optimizer", None)
+        groups: list[dict[str, Any]] = vars(self)["param_groups"] if base is None else base.param_groups
         return groups
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        if "base_optimizer" in vars(self):
-            self.base_optimizer.param_groups = groups
-        else:
+        base = getattr(self, "base_optimizer", None)
+        if base is None:
             vars(self)["param_groups"] = groups
+        else:
+            base.param_groups = groups
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: neither the copies of the weights nor the last sharpness."""

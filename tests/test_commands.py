@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
+MEASURED = re.compile(r"<!-- results: .*?<!-- end of results -->", re.DOTALL)
+"""What results/tables.py has written: how something was measured, with folders of the machine that did."""
 IN_TEXT = re.compile(r"`((?:\w+=\S+ )?(?:python|torchrun) [^`]*)`")
 OWN_CLASSES = """
 from datamodules import DigitsDataModule as Data
@@ -26,7 +28,7 @@ TINY = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--tr
 
 def lines_of(path: Path) -> list[str]:
     """Return the command lines that a page prints, or a script's docstring."""
-    text = path.read_text(encoding="utf-8")
+    text = MEASURED.sub("", path.read_text(encoding="utf-8"))
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""
         return re.findall(r"^    ((?:python|torchrun) .*)", text.replace("\\\n", " "), re.MULTILINE)

@@ -19,8 +19,10 @@ from _compare.report import report
 from _compare.runs import Task, outcome
 from _compare.statistics import against_baseline, fewer, limits, note, summarize, ties
 
-OTHERS = ("test/accuracy", "test/nll", "test/ece", "train/top_eigenvalue")
-"""Metrics shown beside the one that is compared, where the runs have them."""
+OTHERS = ("test/accuracy", "test/nll", "test/ece")
+"""Metrics shown beside the one that is compared."""
+SHARPNESS = "train/top_eigenvalue"
+"""A metric shown where the runs have it."""
 SPEED = "train/examples_per_second"
 
 
@@ -44,7 +46,7 @@ def gather(
     within = limits(metric)
     scores = {name: {seed: values[metric] for seed, values in by_seed.items()} for name, by_seed in finished.items()}
     measured = {key for by_seed in finished.values() for values in by_seed.values() for key in values}
-    others = [key for key in OTHERS if key != metric and key in measured]
+    others = [key for key in OTHERS if key != metric] + [SHARPNESS] * (SHARPNESS in measured)
     tests = against_baseline(scores, baseline, within)
     kept = _predictions(tasks)
     return {
