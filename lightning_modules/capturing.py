@@ -224,8 +224,9 @@ def _graphed(network: nn.Module, call: Callable[[Tensor], Any], images: Tensor) 
 def _of_this_thread() -> Iterator[None]:
     """Give torch's captures the mode `thread_local`, where `make_graphed_callables` cannot: before torch 2.12."""
     own: Any = torch.cuda.graph
+    # The one place where that function takes the mode from; until the capture has ended.
     torch.cuda.graph = functools.partial(own, capture_error_mode="thread_local")  # type: ignore[assignment,misc]
     try:
         yield
     finally:
-        torch.cuda.graph = own  # type: ignore[misc]
+        torch.cuda.graph = own  # type: ignore[misc]  # as it was

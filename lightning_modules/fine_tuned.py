@@ -25,7 +25,7 @@ class FineTuned(LightningModule):
     - A checkpoint has, under `fine_tuning`, the names of the parameters in each group, and what is frozen; a resumed
       training has the same groups before the optimizer is restored, and trains what was trained.
     - `BackboneFinetuning` freezes all of `backbone` but the head (`head_of`), which is a part of it here.
-    - Under DDP, whose processes add up the gradients of what was trainable when it began, it begins anew.
+    - Under DDP, whose processes add up the gradients of what was trainable when it was made, it is made again.
     """
 
     backbone: nn.Module
@@ -64,11 +64,11 @@ class FineTuned(LightningModule):
         self._trained = self._trainable()
 
     def on_train_epoch_start(self) -> None:
-        """Let DDP begin anew if something else is trained than before."""
+        """Make DDP again if something else is trained than before."""
         super().on_train_epoch_start()
         before, self._trained = self._trained, self._trainable()
         if self._trained != before:
-            _wrap_anew(self.trainer, self)
+            _wrap_again(self.trainer, self)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step a scheduler that covers all groups."""
@@ -136,7 +136,7 @@ class FineTuned(LightningModule):
                     rescale(scheduler, place, now / rate)
 
 
-def _wrap_anew(trainer: pl.Trainer, module: LightningModule) -> None:
+def _wrap_again(trainer: pl.Trainer, module: LightningModule) -> None:
     """Let DDP add up the gradients of all that is trained now: it has chosen them when it was made."""
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy):

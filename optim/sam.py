@@ -119,14 +119,12 @@ class SAM(Optimizer):
     def param_groups(self) -> list[dict[str, Any]]:
         """The parameter groups, which are the base optimizer's, also where somebody sets them."""
         # While torch's constructor runs, there is no base optimizer. Lightning's wrappers have ours by attribute only.
-        base = getattr(self, "base_optimizer", None)
-        groups: list[dict[str, Any]] = vars(self)["param_groups"] if base is None else base.param_groups
-        return groups
+        base: Any = getattr(self, "base_optimizer", None)
+        return vars(self)["param_groups"] if base is None else base.param_groups
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        base = getattr(self, "base_optimizer", None)
-        if base is None:
+        if (base := getattr(self, "base_optimizer", None)) is None:
             vars(self)["param_groups"] = groups
         else:
             base.param_groups = groups

@@ -11,7 +11,7 @@ from .reading import read_file, refuse_huge
 NESTED = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs save the weights."""
 PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
-"""What wrappers (DDP, a LightningModule, torch.compile) put before the names."""
+"""Prefixes that wrappers (DDP, a LightningModule, torch.compile) put before the names."""
 
 
 def read_weights(path: Any) -> dict[str, Tensor]:

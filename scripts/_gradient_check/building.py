@@ -1,4 +1,4 @@
-"""What `gradient_check.py --module` differentiates: a module, an autograd function, or a plain function."""
+"""The subject of `gradient_check.py --module`: a module, an autograd function, or a plain function."""
 
 import copy
 import functools
@@ -19,7 +19,7 @@ HOMES = ("activations", "lightning_modules.backbones", "torch.nn")
 
 
 class Built(NamedTuple):
-    """What is differentiated."""
+    """The subject, as a function of tensors."""
 
     path: str
     function: Callable[..., Any]

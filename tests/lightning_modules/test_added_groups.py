@@ -1,4 +1,4 @@
-"""A schedule that covers a group that came later goes on as one that had the group from the beginning."""
+"""A schedule that covers a group that came later continues as one that had the group from the beginning."""
 
 import functools
 import warnings

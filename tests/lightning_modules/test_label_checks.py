@@ -215,7 +215,7 @@ def test_watched_labels_of_any_kind_become_int64(dtype):
     watch.report()
 
 
-def test_a_copy_watches_anew():
+def test_a_copy_has_seen_no_labels():
     model = ImageClassifier("MLP", 7, (1, 4, 4))
     model._on_device, model._known = DeviceLabels(7), object()
     twin = copy.deepcopy(model)
