@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from _common.cli import at_least, experiment
 from _common.console import print_rows, say
@@ -111,19 +112,31 @@ def compare(samples: int = 750, seed: int = 0, output: Path | None = None) -> No
 def features(
     checkpoint: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
-    k: int | None = None,
+    k: str | None = None,
+    balanced: bool = False,
+    tolerance: float = 0.0,
+    neighbours: int = 20,
     metric: Literal["euclidean", "cosine"] = "euclidean",
     picture: Literal["pca", "tsne"] = "pca",
     seed: int = 0,
     output: Path | None = None,
     trust: str = "",
 ) -> None:
-    """Cluster the penultimate features of a trained network.
+    """Measure and cluster the penultimate features of a trained network.
+
+    The first rows are the accuracies of the nearest training features and of a linear classifier on them.
+
+        python scripts/cluster.py features --checkpoint runs/.../checkpoints/best.ckpt --k 2..20
+        python scripts/cluster.py features --checkpoint runs/.../checkpoints/best.ckpt --balanced
 
     Args:
         checkpoint: Checkpoint of a run of train.py; by default a network is trained on the digits first.
         split: Split of the checkpoint's data.
-        k: Number of clusters; by default the number of classes.
+        k: Number of clusters, or a range such as 2..20, of which the silhouette chooses; by default the number of
+            classes.
+        balanced: Whether all clusters have the same size.
+        tolerance: How far, as a share of that size, the sizes of balanced clusters may differ from it.
+        neighbours: Number of nearest training features.
         metric: Distance between features.
         picture: Projection to two dimensions for the picture.
         seed: Random seed of the clustering and the picture.
@@ -132,26 +145,55 @@ def features(
     """
     from sklearn.metrics import normalized_mutual_info_score
 
+    from _cluster.choosing import read_k, silhouettes
     from _cluster.features import extract, figure, write_projector
     from _cluster.fitting import print_scores
+    from _cluster.probes import knn_accuracy, linear_accuracy
     from _common.rebuild import train_default
     from clustering import KMeans, adjusted_rand_score, rand_score
+    from clustering.balanced import balanced_kmeans
 
+    at_least(1, neighbours=neighbours)
+    at_least(0, tolerance=tolerance)
+    if balanced and metric != "euclidean":
+        raise ValueError(f"--balanced needs --metric euclidean, found {metric}")
     checkpoint = checkpoint or train_default()
     taken = extract(checkpoint, split, trust)
-    model = KMeans(k or len(taken.classes), metric=metric, random_state=seed).fit(taken.values)
-    scores = {
-        "adjusted Rand": float(adjusted_rand_score(taken.labels, model.labels_)),
-        "Rand": float(rand_score(taken.labels, model.labels_)),
-        "NMI": float(normalized_mutual_info_score(taken.labels, model.labels_)),
+    values, targets = taken.values.numpy(), taken.labels.numpy()
+    counts = read_k(k, len(taken.classes), len(values))
+    scores: dict[str, float] = {}
+    if split != "train":
+        known = extract(checkpoint, "train", trust)
+        given = known.values.numpy(), known.labels.numpy(), values, targets
+        scores["k-NN accuracy"] = knn_accuracy(*given, neighbours)
+        scores["linear probe accuracy"] = linear_accuracy(*given)
+    found = silhouettes(values, counts, metric, seed) if len(counts) > 1 else {}
+    clusters = max(found, key=lambda count: found[count]) if found else counts[0]
+    if balanced:
+        labels = torch.from_numpy(balanced_kmeans(values, clusters, tolerance, seed).labels)
+    else:
+        labels = KMeans(clusters, metric=metric, random_state=seed).fit(taken.values).labels_
+    sizes = np.bincount(labels.numpy(), minlength=clusters)
+    scores |= {
+        "adjusted Rand": float(adjusted_rand_score(taken.labels, labels)),
+        "Rand": float(rand_score(taken.labels, labels)),
+        "NMI": float(normalized_mutual_info_score(targets, labels.numpy())),
+        "smallest cluster": int(sizes.min()),
+        "largest cluster": int(sizes.max()),
     }
     run = Run.at(output)
     examples, width = taken.values.shape
     about = {"checkpoint": str(checkpoint), "split": split, "examples": examples, "features": width}
-    figure(taken, model.labels_, picture, seed).savefig(run.folder / "features.png", dpi=150)
-    write_projector(taken, model.labels_, run.folder / "tensorboard")
-    print_scores(f"{examples:,} {split} examples, {width} features", {f"KMeans, {model.n_clusters}": scores})
-    about |= {"clusters": model.n_clusters, "metric": metric}
+    figure(taken, labels, picture, seed).savefig(run.folder / "features.png", dpi=150)
+    write_projector(taken, labels, run.folder / "tensorboard")
+    if found:
+        best = {count: " (chosen)" * (count == clusters) for count in found}
+        rows = {f"{count}{best[count]}": {"silhouette": value} for count, value in found.items()}
+        print_rows("mean silhouette", rows, "clusters")
+        about["silhouette"] = {str(count): value for count, value in found.items()}
+    name = f"{'balanced ' * balanced}KMeans, {clusters}"
+    print_scores(f"{examples:,} {split} examples, {width} features", {name: scores})
+    about |= {"clusters": clusters, "metric": metric, "balanced": balanced, "neighbours": neighbours}
     run.finish(about | scores | {"files": {"figure": "features.png", "results": "results.json"}})
     run.watch(tab="Projector")
 

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import silhouette_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 import cluster
+from _cluster import choosing
+from _cluster.choosing import read_k, silhouettes
+from _cluster.probes import knn_accuracy, linear_accuracy
 from _cluster.scatter import matched, scatter_plots
 from clustering import KMeans
 
@@ -114,6 +121,37 @@ def test_torchrun_gives_the_same_centres(tmp_path):
     np.testing.assert_array_equal(KMeans.load(tmp_path / "centres.npz").cluster_centers_, expected)
 
 
+def test_probes_agree_with_scikit_learn():
+    train, truth = make_blobs(120, 6, centers=5, cluster_std=6.0, random_state=1)
+    test, labels = train[80:], truth[80:]
+    train, truth = train[:80], truth[:80]
+    neighbours = KNeighborsClassifier(7, metric="cosine").fit(train, truth)
+    assert 0.4 < knn_accuracy(train, truth, test, labels, 7) < 1
+    assert knn_accuracy(train, truth, test, labels, 7) == pytest.approx(neighbours.score(test, labels))
+    scaler = StandardScaler().fit(train)
+    linear = LogisticRegression(max_iter=1000).fit(scaler.transform(train), truth)
+    assert linear_accuracy(train, truth, test, labels) == pytest.approx(linear.score(scaler.transform(test), labels))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_silhouettes_agree_with_scikit_learn_and_choose_the_number_of_blobs(metric, monkeypatch):
+    rows, _ = make_blobs(90, 3, centers=[[9, 0, 0], [0, 9, 0], [0, 0, 9]], random_state=0)
+    rows = rows.astype(np.float32)
+    found = silhouettes(rows, [2, 3, 4], metric, seed=0)
+    for k, value in found.items():
+        labels = KMeans(k, metric=metric, random_state=0).fit(rows).labels_
+        assert value == pytest.approx(silhouette_score(rows, labels, metric=metric), abs=1e-6)
+    assert max(found, key=found.get) == 3
+    monkeypatch.setattr(choosing, "LARGEST", 60)
+    assert silhouettes(rows, [3], metric, seed=0)[3] == pytest.approx(found[3], abs=0.05)
+
+
+@pytest.mark.parametrize("text", ["1..3", "5..4", "2..20", "0", "21", "x", "2..", "-1"])
+def test_a_wrong_range_of_clusters_is_refused(text):
+    with pytest.raises(ValueError, match=r"--k must be .*, found "):
+        read_k(text, 10, 20)
+
+
 @pytest.mark.slow
 def test_features_of_a_trained_network(tmp_path):
     import train
@@ -122,9 +160,13 @@ def test_features_of_a_trained_network(tmp_path):
     run = train.main(["fit", "--trainer.default_root_dir", str(tmp_path / "runs"), *epochs]).run.folder
     checkpoint = run / "checkpoints" / "best.ckpt"
     words = ["--checkpoint", str(checkpoint), "--picture", "tsne", "--output", str(tmp_path / "out")]
-    cluster.main(["features", *words])
+    cluster.main(["features", *words, "--k", "9..11", "--balanced"])
     results = results_in(tmp_path / "out")
     assert results["adjusted Rand"] > 0.3
+    assert min(results["k-NN accuracy"], results["linear probe accuracy"]) > 0.8
+    assert list(results["silhouette"]) == ["9", "10", "11"]
+    assert results["clusters"] == int(max(results["silhouette"], key=results["silhouette"].get))
+    assert results["largest cluster"] - results["smallest cluster"] <= 1
     assert results["examples"] > 100
     assert list((tmp_path / "out").glob("features.png"))
     assert list((tmp_path / "out").glob("tensorboard/**/tensors.tsv"))
@@ -136,6 +178,8 @@ def test_features_of_a_trained_network(tmp_path):
         (["fit", "missing.npy", "--k", "3"], "missing.npy"),
         (["fit", "missing.npy", "--output", "mine", "--out", "centres.npz"], "--output names a folder"),
         (["features", "--checkpoint", "missing.ckpt"], "missing.ckpt"),
+        (["features", "--balanced", "--metric", "cosine"], "--balanced needs --metric euclidean, found cosine"),
+        (["features", "--neighbours", "0"], "--neighbours must be at least 1, found 0"),
         (["--n", "10", "--k", "20"], "n_clusters=20"),
     ],
 )
