@@ -16,8 +16,9 @@ from .pipeline import batch, placement
 from .pipeline.augment import Augmentation
 from .pipeline.batch import FlatBatch, ImageBatch, ImageStore
 from .pipeline.label_noise import noisy_labels
-from .pipeline.loader import BatchLoader, Resident, Streamed
+from .pipeline.loader import BatchLoader
 from .pipeline.own_transform import Transform
+from .pipeline.sources import Resident, Streamed
 from .pipeline.split import Indices, stratified_split
 
 Part = Literal["train", "val", "test"]
@@ -56,7 +57,8 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         resident: Hold the whole set in memory, on the training device. False reads it batch by batch with the workers
             of a `DataLoader`, for sets that do not fit. The batches are the same bit for bit.
         device: Where the set is kept and the batches are made. `"auto"`: the Trainer's device, or the CPU.
-        num_workers: Worker processes that read when `resident=False`.
+        num_workers: Worker processes that read when `resident=False`; they live from epoch to epoch. What a dataset
+            draws from global generators there is a function of the seed, the epoch and the position.
         watch_test: Let `val_dataloader()` return `[validation, test]`, to plot the test curve in each epoch. Never use
             it to select anything.
         drop_last: Drop the last incomplete training batch.

@@ -17,6 +17,8 @@ from .messages import shown
 
 VERSION = 1
 """Counts the changes of what is decoded from the same file, for the cache."""
+GAP = 2
+"""A reduced image has at least this many times the pixels of its side that are wanted, as in `Image.thumbnail`."""
 SERIES = {"AVIF", "DCX", "FLI", "GIF", "PNG", "TIFF", "WEBP"}
 """Formats in which several frames are a film or pages, not another version of the same picture."""
 
@@ -28,10 +30,11 @@ class Decoding:
     image_size: int | None = None
     background: str = "white"
     value_range: tuple[float, float] | None = None
+    reduced: bool = False
 
     def __str__(self) -> str:
         """Return what the pixels depend on besides the size, for the cache's checksum."""
-        return f"{VERSION} {self.background} {self.value_range}"
+        return f"{VERSION} {self.background} {self.value_range}{' reduced' if self.reduced else ''}"
 
 
 class Decoded(NamedTuple):
@@ -64,6 +67,8 @@ def decode(path: Path, how: Decoding) -> Decoded:
         with open(path, "rb") as source, Image.open(source) as file:
             is_first = file.format in SERIES and getattr(file, "is_animated", False)
             whole = _has_32_bits(file)
+            if how.reduced and how.image_size is not None:  # which only JPEG knows
+                file.draft(None, (GAP * how.image_size, GAP * how.image_size))
             ImageOps.exif_transpose(file, in_place=True)  # reads the pixels
             if file.mode[0] in "IF":
                 values, key = np.array(file), file.info.get("transparency")

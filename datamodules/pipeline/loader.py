@@ -7,62 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import Dataset, Sampler, SequentialSampler
 
 from .augment import Augmentation, Plan, draw_plan
 from .mixing import mixed, mixed_labels, partners, window
 from .own_transform import Transform, transformed
-
-
-class Resident:
-    """The whole set, in the memory of the training device."""
-
-    def __init__(self, store: Any, make_batch: Any) -> None:
-        self.store, self.make_batch = store, make_batch
-
-    num_workers = 0
-
-    def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
-        """Yield the batch of the plan's positions `start..stop-1` for each (start, stop) of `bounds`."""
-        for start, stop in bounds:
-            yield self.make_batch(self.store, plan.slice(start, stop))
-
-    def plain(self, examples: Tensor) -> Tensor:
-        """Return the batch of some examples, int64 `[n]`, without augmentation."""
-        return self.make_batch(self.store, Plan(examples))
-
-
-class Streamed:
-    """A dataset (or tensor) read example by example by a DataLoader; batches are made on the training device."""
-
-    def __init__(self, dataset: Any, make_batch: Any, device: torch.device, num_workers: int = 0) -> None:
-        self.dataset, self.make_batch, self.device, self.num_workers = dataset, make_batch, device, num_workers
-
-    def stream(self, plan: Plan, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
-        """Yield the batch of the plan's positions `start..stop-1` for each (start, stop) of `bounds`."""
-        order = plan.order.cpu()
-        # Workers are started for each epoch: in those that live on, the generators of a dataset that draws random
-        # numbers would continue from the epoch before, and a resumed epoch could not have their state.
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=[order[start:stop].tolist() for start, stop in bounds],
-            num_workers=self.num_workers,
-            collate_fn=torch.stack,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # DataLoader would draw from the global one, which changes dropout
-        )
-        for (start, stop), raw in zip(bounds, loader, strict=True):
-            yield self._batch(raw, plan.slice(start, stop))
-
-    def plain(self, examples: Tensor) -> Tensor:
-        """Return the batch of some examples, int64 `[n]`, without augmentation, read in this process."""
-        raw = torch.stack([self.dataset[example] for example in examples.tolist()])
-        return self._batch(raw, Plan(examples))
-
-    def _batch(self, raw: Tensor, plan: Plan) -> Tensor:
-        store = self.make_batch.collate(raw.to(self.device, non_blocking=True))
-        rows = torch.arange(len(raw), device=self.device)
-        return self.make_batch(store, plan._replace(order=rows))
+from .sources import Resident, Streamed
 
 
 @dataclass(eq=False, repr=False)
@@ -173,7 +123,7 @@ class BatchLoader:
         plan = self._on_device(epoch)
         bounds = self.bounds[first:] if self._rest is None else self._rest
         read = bounds if plan.share is None else [window(*ends, len(self.indices)) for ends in bounds]
-        for done, images in enumerate(self.source.stream(plan, read)):
+        for done, images in enumerate(self.source.stream(plan, read, (self.seed, epoch if self.shuffle else 0))):
             # Before the yield: Lightning does not ask for a batch after the last one, so later code never runs.
             self._batch = first + done + 1
             images, labels = self._batch_of(plan, bounds[done], read[done], images)

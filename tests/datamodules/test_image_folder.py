@@ -316,3 +316,8 @@ def test_a_large_image_is_used_without_a_warning(image_folder, resident, monkeyp
         warnings.simplefilter("error")
         data = ready(image_folder, resident=resident)
         assert sum(len(labels) for _, labels in data.test_dataloader()) == 12
+
+
+def test_reduced_decoding_needs_a_size(image_folder):
+    with pytest.raises(ValueError, match="reduced_decoding needs image_size, the side that images are scaled to"):
+        ImageFolderDataModule(data_dir=str(image_folder), reduced_decoding=True)

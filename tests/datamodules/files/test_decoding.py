@@ -160,3 +160,25 @@ def test_a_decompression_bomb_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(OSError, match=r"image .*bomb.png cannot be read \(Image size .* exceeds limit"):
         pixels(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"), [((800, 640), (200, 160)), ((639, 640), (320, 320)), ((300, 310), (300, 310))]
+)
+def test_a_reduced_image_keeps_twice_the_side_and_differs_little(tmp_path, monkeypatch, size, decoded):
+    y, x = np.mgrid[: size[1], : size[0]]
+    waves = 127 + 60 * np.sin(x / 17) + 50 * np.cos(y / 23 + x / 41)
+    picture = np.stack([waves, 255 - waves, waves / 2], 2) + np.random.default_rng(0).normal(0, 4, (*y.shape, 3))
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / "a.jpg", quality=90)
+    whole = pixels(tmp_path / "a.jpg", image_size=80).astype(int)
+    seen = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, *a, **k: seen.append(self.size) or resize(self, *a, **k))
+    reduced = pixels(tmp_path / "a.jpg", image_size=80, reduced=True)
+    assert seen == [decoded]
+    assert reduced.shape == (3, 80, 80)
+    assert np.abs(reduced - whole).mean() < 1.5
+    assert np.array_equal(reduced, whole) == (size == decoded)
+    Image.open(tmp_path / "a.jpg").save(tmp_path / "a.png")
+    same = [pixels(tmp_path / "a.png", image_size=80, reduced=reduced) for reduced in (False, True)]
+    assert np.array_equal(*same)  # only JPEG can be decoded so
