@@ -50,7 +50,7 @@ class ImageFolderDataModule(ImageDataModule):
         value_range: Values that become black and white in images of more than 8 bits, such as `(0, 4095)` for 12 bits
             in a file of 16; values beyond are clipped. None: the whole range of 16 bits, and 0 to 1 for floats.
         reduced_decoding: Decode JPEG files at 1/2, 1/4 or 1/8 of their size, as long as the shorter side keeps at least
-            twice `image_size`: faster, with slightly other pixels (by one level of 255 in the mean, see `training.md`).
+            twice `image_size`: faster, with slightly other pixels.
         cache_dir: Folder of the decoded images. None: `data_dir/.decoded`, with a warning if it cannot be written.
         **options: See `ImageDataModule` and `SplitDataModule`.
 
