@@ -35,6 +35,7 @@ from _train.command_line import TrainCLI
 from _train.export import export_onnx, typed_export
 from _train.find_run import find_run, first_process
 from _train.settings import log_settings
+from _train.size import size
 from _train.warm_up import warm_up
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.stop_signals import StopSignals
@@ -126,7 +127,7 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
 
         results |= sharpness(cli.model, cli.datamodule, cli.config.sharpness)
     results |= speed | {"train_seconds": train_seconds + clock.test_seconds}
-    results["parameters"] = sum(p.numel() for p in cli.model.parameters())
+    results |= size(cli.model)
     missing: list[str] = []
     if cli.config.export == "onnx" and first_process():
         with noting_refusal(missing):

@@ -69,13 +69,25 @@ def _summary(results: Mapping[str, Any], times: Mapping[str, Any], colours: Mapp
     for name, row in results["table"].items():
         seconds = [run["seconds"] for run in times["runs"] if run["name"] == name and run["seconds"]]
         mean = {"seconds": f"{sum(seconds) / len(seconds):,.1f}" if seconds else None}
-        rows.append({"combination": _name(name, colours)} | summary_row(results, name) | row["others"] | mean)
+        first = {"combination": _name(name, colours)}
+        rows.append(first | summary_row(results, name) | row["others"] | mean | _size(results, name))
         verdict = rows[-1]["conclusion"]
         kind = verdict if verdict in ("higher", "lower") else "muted"
         rows[-1]["conclusion"] = Cell(f'<td class="{kind}">{verdict}</td>')
     ensembles = [{"combination": name} | row for name, row in ensemble_rows(results).items()]
     rows += [{key: row.get(key, "") for key in rows[0]} for row in ensembles]
     return f'<h2>Results</h2>{html_table(rows, "results", "sortable")}<p class="muted">{HOW}</p>'
+
+
+def _size(results: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return the parameters and the operations of a forward pass of one example, the same for every seed."""
+    measured: Mapping[str, float] = next(
+        (run["metrics"] for run in results["runs"] if run["name"] == name and "metrics" in run), {}
+    )
+    return {
+        heading: f"{measured[key]:,.0f}" if key in measured else ""
+        for key, heading in {"parameters": "parameters", "flops": "FLOPs"}.items()
+    }
 
 
 def summary_row(results: Mapping[str, Any], name: str) -> dict[str, str]:

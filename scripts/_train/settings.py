@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from _common.console import say
 from _common.run import flatten
 from _train.command_line import TrainCLI
+from _train.size import SIZE
 from _train.start import learning_rate, optimizer_name
 from lightning_modules.paths import importable, load
 from lightning_modules.runs.loggers import CSVLog, TensorBoardLog
@@ -42,7 +43,7 @@ def log_settings(cli: TrainCLI, varied: Sequence[str], results: Mapping[str, Any
     The HParams tab takes its columns from any one run, so that all write the same; a comparison writes its own, with
     the options that it has `varied`.
     """
-    final = {f"final/{name}": value for name, value in results.items() if name != "parameters"}
+    final = {f"final/{name}": value for name, value in results.items() if name not in SIZE}
     chosen = settings(cli, varied)
     for logger in loggers:
         if getattr(logger, "dropped", 0):

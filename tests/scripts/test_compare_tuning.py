@@ -75,6 +75,7 @@ def test_a_stopped_study_ends_like_a_whole_one(tmp_path, capsys):
     assert written["environment"]["commit"]
     page = (output / "report.html").read_text()
     assert all(words in page for words in ("none: it tunes itself", "of training", 'id="sensitivity"', "all 2 trials"))
+    assert all(f"{first['runs'][0]['metrics'][key]:,}" in page for key in ("parameters", "flops"))
 
     # As a kill during the trials leaves it.
     capsys.readouterr()
