@@ -106,7 +106,6 @@ class Source(ABC):
 
     count: int  # number of rows; -1 before batches have been read once
     dim: int  # number of columns
-    random_access: bool  # whether `take` costs less than reading everything
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
@@ -118,13 +117,11 @@ class Source(ABC):
 
     @abstractmethod
     def take(self, numbers: Numbers) -> Array:
-        """Return the rows with the given numbers, which must ascend unless the source has random access."""
+        """Return the rows with the given numbers, which must ascend where rows come in batches."""
 
 
 class ArraySource(Source):
     """An array or a tensor `[N, D]`: each block is read in place, when it is needed."""
-
-    random_access = True
 
     def __init__(self, data: Array | Tensor) -> None:
         self.data = data
@@ -147,27 +144,29 @@ class ArraySource(Source):
 class BatchSource(Source):
     """Batches of any size (arrays or tensors `[*, D]`, or tuples that begin with one), regrouped into blocks."""
 
-    random_access = False
-
     def __init__(self, batches: Iterable[Any], dim: int) -> None:
         self.batches, self.count, self.dim = batches, -1, dim
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks in order."""
-        pending: list[Array] = []
+        for start, rows in self.groups():
+            yield Block(start, start + len(rows), to_numpy(rows), start)
+
+    def groups(self) -> Iterator[tuple[int, Array | Tensor]]:
+        """Yield the number of the first row of each block, and its rows on their device."""
+        pending: list[Array | Tensor] = []
         start = size = 0
-        for part in self.parts():
-            rows = to_numpy(part)
+        for rows in self.parts():
             while size + len(rows) >= BLOCK:
                 head, rows = rows[: BLOCK - size], rows[BLOCK - size :]
-                yield Block(start, start + BLOCK, np.concatenate([*pending, head]), start)
+                yield start, joined([*pending, head])
                 start, pending, size = start + BLOCK, [], 0
             if len(rows):
                 # A copy, because a loader may write the next batch into the same memory.
-                pending.append(rows.copy())
+                pending.append(rows.clone() if isinstance(rows, Tensor) else rows.copy())
                 size += len(rows)
         if size:
-            yield Block(start, start + size, np.concatenate(pending), start)
+            yield start, joined(pending)
 
     def parts(self) -> Iterator[Array | Tensor]:
         """Yield the rows of each batch, as it is."""
@@ -199,6 +198,13 @@ class BatchSource(Source):
         if rows.shape[1] != self.dim:
             raise ValueError(f"every batch must have {self.dim} columns like the first, found {rows.shape[1]}")
         return rows
+
+
+def joined(parts: list[Array | Tensor]) -> Array | Tensor:
+    """Return all rows in new memory: a tensor if all parts are tensors on one device."""
+    if all(isinstance(rows, Tensor) and rows.device == parts[0].device for rows in parts):
+        return torch.cat(parts)  # type: ignore[arg-type]  # all are tensors
+    return np.concatenate([to_numpy(rows) for rows in parts])
 
 
 def first_of(batch: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch import Tensor
 
-from .data import BLOCK, Array, Float64
+from .data import BLOCK, Array, BatchSource, Float64
 from .device import open_rows
 from .problem import Problem
 from .rows import Assignment
@@ -124,10 +124,10 @@ def _batches(
     """Yield the rows and the weights of the batches of `limit` epochs."""
     source, weights = problem.source, problem.weights
     for _ in range(limit):
-        if source.random_access:
+        if isinstance(source, BatchSource):
+            for start, rows in source.groups():
+                yield rows, None if weights is None else weights[start : start + len(rows)]
+        else:
             for _ in range(-(-source.count // size)):
                 numbers = np.sort(rng.choice(source.count, size, replace=False, shuffle=False))
                 yield open_rows(problem).take(numbers), None if weights is None else weights[numbers]
-        else:
-            for block in source.blocks():
-                yield block.rows(), None if weights is None else weights[block.start : block.stop]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Array, ArraySource, Source, to_numpy
+from ..data import Array, ArraySource, Source, joined
 from ..problem import Problem
 
 RESIDENT = 1 << 27
@@ -112,16 +112,10 @@ def _grouped(source: Source) -> Iterator[tuple[int, Any]]:
             group.append(batch[cut].clone() if isinstance(batch, Tensor) else batch[cut].copy())
             stop += len(group[-1])
             if (stop - start) * (source.dim + OVERHEAD) >= STREAMED:
-                yield start, _joined(group)
+                yield start, joined(group)
                 start, group = stop, []
     if group:
-        yield start, _joined(group)
-
-
-def _joined(group: list[Array | Tensor]) -> Array | Tensor:
-    if all(isinstance(rows, Tensor) and rows.device == group[0].device for rows in group):
-        return torch.cat(group)  # type: ignore[arg-type]  # all are tensors
-    return np.concatenate([to_numpy(rows) for rows in group])
+        yield start, joined(group)
 
 
 class _Upload:

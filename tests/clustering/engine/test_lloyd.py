@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import make_blobs
 
+from clustering.engine import data as data_module
 from clustering.engine.data import BLOCK, BatchSource
 from clustering.engine.device import open_rows
-from clustering.engine.lloyd import descend, fill_empty, means, sweep
+from clustering.engine.lloyd import _batches, descend, fill_empty, means, sweep
 from reference.kmeans import assign, lloyd, minibatch, objective
 
 ROWS = make_blobs(2_000, 3, centers=6, cluster_std=4.0, random_state=0)[0]
@@ -97,6 +99,19 @@ def test_minibatch_steps_against_a_loop(make_any_problem):
     expected = minibatch([data[:BLOCK], data[BLOCK : 2 * BLOCK], data[2 * BLOCK :]], data[:6])
     np.testing.assert_allclose(centres, expected, rtol=1e-9)
     assert reported == [1, 2, 3]
+
+
+def test_minibatches_of_tensors_are_not_copied_to_the_host(make_any_problem, monkeypatch):
+    data = make_blobs(BLOCK + 500, 3, centers=6, random_state=1)[0]
+    rows = torch.from_numpy(data)
+    source = BatchSource([rows[:9_000], rows[9_000:]], 3)
+    list(source.blocks())
+    seen = []
+    monkeypatch.setattr(data_module, "to_numpy", lambda values: seen.append(len(values)) or np.asarray(values))
+    batches = list(_batches(make_any_problem(data, source=source), BLOCK, 1, np.random.default_rng(0)))
+    assert [type(batch) for batch, _ in batches] == [torch.Tensor, torch.Tensor]
+    torch.testing.assert_close(torch.cat([batch for batch, _ in batches]), rows, rtol=0, atol=0)
+    assert not seen
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS * (WEIGHTS > 1)])
