@@ -197,10 +197,12 @@ class SplitDataModule(pl.LightningDataModule, ABC):
         return self._loader("val") if self.val_size else []
 
     def test_dataloader(self) -> BatchLoader:
-        """Return the test part, in order; predictions are made for it too."""
+        """Return the test part, in order."""
         return self._loader("test")
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> Any:
+        """Return what predictions are made for: the test part."""
+        return self.test_dataloader()
 
     def part_indices(self, part: Part) -> Tensor:
         """Return the examples of a part: positions in the training set, or in the test set if there is one."""

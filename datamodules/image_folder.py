@@ -1,6 +1,5 @@
 """Any folder of images."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,18 +7,30 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ImageColor
 from torch import Tensor
 
 from ._checks import at_least, own_path
+from ._pixels import black_and_white, channels, colour
 from .base import Examples
 from .files.array_cache import ArrayCache
 from .files.decoding import Decoding, decode, of_any_size
 from .files.image_files import FolderImages
-from .files.image_listing import Listing, class_names, first_image, joined, list_images, similar_names
+from .files.image_listing import (
+    Listing,
+    class_names,
+    first_image,
+    joined,
+    list_images,
+    similar_names,
+    unlabelled_images,
+)
 from .files.messages import say, shown
+from .files.unlabelled import UnlabelledImages
 from .image import ImageDataModule
-from .pipeline.batch import ImageStore
+from .network_images import images_of
+from .pipeline import placement
+from .pipeline.batch import ImageBatch, ImageStore
+from .pipeline.loader import shares
 from .pipeline.scaling import mean_and_std
 from .pipeline.split import Indices, stratified_split
 
@@ -43,6 +54,17 @@ class ImageFolderDataModule(ImageDataModule):
     again when a file was added, changed or removed, or when the array is damaged. With `resident=False` the images are
     decoded for each batch and never kept; `cache_dir` then holds only the sums for mean and standard deviation.
 
+    With `predict_dir`, `Trainer.predict` reads the images below that folder, and neither `train/` nor `test/`: batches
+    are `(images, files)`, in the order of the files' names. What the network's training knew of its images (size,
+    channels, mean, standard deviation, background, ...) comes from the network's checkpoint, unless it is given here;
+    an image of another size is scaled until it covers the network's, and cut in the middle.
+
+        model = ImageClassifier.load_from_checkpoint("best.ckpt")
+        data = ImageFolderDataModule(predict_dir="photos")
+        for batch in Trainer().predict(model, data):
+            for file, number in zip(batch["file"], batch["prediction"].tolist()):
+                print(file, model.class_names[number])
+
     Args:
         image_size: Scale the shorter side to this length and keep the square in the middle. None: all images must have
             the same size.
@@ -52,6 +74,10 @@ class ImageFolderDataModule(ImageDataModule):
         reduced_decoding: Decode JPEG files at 1/2, 1/4 or 1/8 of their size, as long as the shorter side keeps at least
             twice `image_size`: faster, with slightly other pixels.
         cache_dir: Folder of the decoded images. None: `data_dir/.decoded`, with a warning if it cannot be written.
+        mean: Mean per channel, in units of the full scale. None: that of the training part.
+        std: Standard deviation per channel, likewise.
+        predict_dir: Folder of images without labels, at any depth, that `predict` reads.
+        skip_unreadable: Predict without the files of `predict_dir` that cannot be read, and list them at the end.
         **options: See `ImageDataModule` and `SplitDataModule`.
 
     Raises:
@@ -69,14 +95,41 @@ class ImageFolderDataModule(ImageDataModule):
         value_range: tuple[float, float] | None = None,
         reduced_decoding: bool = False,
         cache_dir: str | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        predict_dir: str | None = None,
+        skip_unreadable: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.image_size = None if image_size is None else at_least("image_size", image_size, 1)
-        if reduced_decoding and image_size is None:
+        if reduced_decoding and image_size is None and predict_dir is None:
             raise ValueError("reduced_decoding needs image_size, the side that images are scaled to; set it")
-        self.how = Decoding(self.image_size, _colour(background), _limits(value_range), reduced_decoding)
+        if skip_unreadable and predict_dir is None:
+            raise ValueError("skip_unreadable needs predict_dir, the folder of the images to predict; set it")
+        self.background, self.value_range = colour("background", background), black_and_white(value_range)
+        self.reduced_decoding, self.skip_unreadable = reduced_decoding, skip_unreadable
+        self.how = Decoding(self.image_size, self.background, self.value_range, reduced_decoding)
         self.cache_dir = None if cache_dir is None else own_path(cache_dir)
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean and std belong together: set both or neither, found {mean} and {std}")
+        self._given: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+        if mean is not None and std is not None:
+            self.mean, self.std = self._given = channels("mean", mean), channels("std", std)
+        self.predict_dir = None if predict_dir is None else own_path(predict_dir)
+        self._listings: dict[str, Listing] = {}
+        self._sums: NDArray[np.int64] | None = None
+        if predict_dir is None:
+            self._find_classes()
+
+    def __getattr__(self, name: str) -> Any:
+        """Look for the training set only when it is asked for, if there may be none because `predict_dir` is given."""
+        if name not in ("classes", "num_classes", "image_shape", "_validation") or "predict_dir" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._find_classes()
+        return vars(self)[name]
+
+    def _find_classes(self) -> None:
         train = Path(self.data_dir) / "train"
         self.classes = class_names(train)
         self.num_classes = len(self.classes)
@@ -92,8 +145,6 @@ class ImageFolderDataModule(ImageDataModule):
                 )
             if not (Path(self.data_dir) / "test").is_dir():
                 self.test_size = 0  # the test part is taken from the folders that are read for training
-        self._listings: dict[str, Listing] = {}
-        self._sums: NDArray[np.int64] | None = None
         side = self.image_size
         if side:
             self.image_shape = (3, side, side)
@@ -103,9 +154,33 @@ class ImageFolderDataModule(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Decode what is not in the cache, once per machine."""
+        if self._predicts():
+            return
         self._split()
         self._set("train")
         self._set("test")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what `stage` needs; nothing for predictions in `predict_dir`."""
+        if stage != "predict" or self.predict_dir is None:
+            super().setup(stage)
+
+    def predict_dataloader(self) -> Any:
+        """Return the images of `predict_dir`, or the test part."""
+        if self.predict_dir is None:
+            return self.test_dataloader()
+        root = Path(self.predict_dir)
+        files = unlabelled_images(root)
+        given = {"background": self.background, "value_range": self.value_range, "reduced": self.reduced_decoding}
+        wanted = images_of(self.trainer, self.image_size, given, self._given)
+        device = placement.device(self.device, self.trainer)
+        make_batch = ImageBatch(wanted.image_shape, wanted.mean, wanted.std).to(device)
+        rank, world_size = placement.process(self.trainer)
+        bounds = shares(len(files), self.eval_batch_size, rank, world_size)
+        return UnlabelledImages(root, files, wanted.how, make_batch, bounds, device, self.skip_unreadable)
+
+    def _predicts(self) -> bool:
+        return self.predict_dir is not None and self.trainer is not None and self.trainer.predicting
 
     def read(self, part: Literal["train", "test"]) -> tuple[FolderImages, Tensor] | None:
         """Return the images of `train/` (with those of `val/` behind) or `test/` as a dataset, and their labels.
@@ -181,20 +256,3 @@ class ImageFolderDataModule(ImageDataModule):
         name = f"{part}-{self.image_size or 'original'}"
         source = f"{self._listing(part).checksum} {self.how}"
         return ArrayCache(folder, name, source, required=self.cache_dir is not None)
-
-
-def _colour(background: str) -> str:
-    try:
-        ImageColor.getrgb(background)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"background must be a colour such as white or #ff8000, found {background!r}") from error
-    return background
-
-
-def _limits(value_range: Sequence[float] | None) -> tuple[float, float] | None:
-    if value_range is None:
-        return None
-    limits = tuple(map(float, value_range))
-    if len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf:
-        raise ValueError(f"value_range must hold two finite numbers, black < white, found {list(value_range)}")
-    return limits[0], limits[1]

@@ -21,6 +21,7 @@ from .compiling import Compiled, compiled, is_worth_compiling
 from .epoch_sums import EpochSums
 from .fine_tuned import FineTuned
 from .initial_images import initialise_from_data
+from .known_data import KnownData
 from .linear_decay import steps_of, with_total
 from .loss import at_least_float32, classification_loss, dominant
 from .memory_format import MemoryFormat
@@ -33,7 +34,7 @@ from .two_pass import TwoPassMixin
 Batch = tuple[Tensor, Tensor] | list[Tensor]
 
 
-class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, CheckedLoading):
+class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, KnownData, CheckedLoading):
     """Trains any network that maps images to logits, with cross-entropy.
 
     A batch is `(images, labels)`: float `[N, *image_shape]`, normalised, and int64 `[N]`, or probabilities `[N, K]` (of
@@ -193,12 +194,12 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, Checke
             self._eval_sums.setdefault("test" + SUFFIX, EpochSums(self._metrics)).add(mean, outputs["labels"])
         return outputs
 
-    def predict_step(self, batch: Batch | Tensor, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Return the class probabilities, the predicted class and, if the batch has labels, the label."""
-        images, *labels = (batch,) if isinstance(batch, Tensor) else batch
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Return the class probabilities, the predicted class and, if the batch has them, labels or names of files."""
+        images, *rest = (batch,) if isinstance(batch, Tensor) else batch
         probabilities = at_least_float32(self(images)).softmax(1)
         predicted = {"probabilities": probabilities, "prediction": probabilities.argmax(1)}
-        return {**predicted, "label": labels[0]} if labels else predicted
+        return predicted | {"label" if isinstance(one, Tensor) else "file": one for one in rest}
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums from zero."""

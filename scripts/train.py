@@ -34,6 +34,7 @@ from _common.trust import keep_trust, trusting
 from _train.command_line import TrainCLI
 from _train.export import export_onnx, typed_export
 from _train.find_run import find_run, first_process
+from _train.prediction import write_unreadable
 from _train.settings import log_settings
 from _train.size import size
 from _train.warm_up import warm_up
@@ -159,6 +160,10 @@ def predict(cli: TrainCLI) -> None:
         data = data.test_dataloader()
     cli.trainer.predict(cli.model, data, return_predictions=False, ckpt_path=cli.config.ckpt_path, weights_only=True)
     rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
+    skipped = getattr(cli.trainer.predict_dataloaders, "unreadable", {})
+    if skipped:
+        rank_zero_only(write_unreadable)(cli.run.folder / "unreadable.csv", skipped)
+        rank_zero_only(say)(f"left out    {cli.run.folder / 'unreadable.csv'}")
 
 
 def export(cli: TrainCLI) -> None:

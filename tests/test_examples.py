@@ -128,3 +128,7 @@ def test_new_optimizer(tmp_path):
     accuracies = values("test/accuracy", done.stdout)
     assert len(accuracies) == 2
     assert min(accuracies) > 0.85
+
+
+def test_predict_folder(run):
+    assert int(re.search(r"(\d+) of 20 files", run("predict_folder"))[1]) >= 16

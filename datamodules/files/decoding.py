@@ -1,4 +1,4 @@
-"""One image file as RGB pixels."""
+"""One image file as RGB or grey pixels."""
 
 import re
 import warnings
@@ -27,10 +27,16 @@ SERIES = {"AVIF", "DCX", "FLI", "GIF", "PNG", "TIFF", "WEBP"}
 class Decoding:
     """How image files become RGB pixels; see `ImageFolderDataModule`."""
 
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None  # of a square, or height and width
     background: str = "white"
     value_range: tuple[float, float] | None = None
     reduced: bool = False
+    grey: bool = False  # one channel in place of three
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Return height and width, or None for those of the file."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
     def __str__(self) -> str:
         """Return what the pixels depend on besides the size, for the cache's checksum."""
@@ -56,7 +62,7 @@ def of_any_size() -> Iterator[None]:
 
 
 def decode(path: Path, how: Decoding) -> Decoded:
-    """Read the first frame of an image file as RGB, upright by its EXIF orientation, uint8 `[3, H, W]`.
+    """Read the first frame of an image file as RGB, upright by its EXIF orientation, uint8 `[3, H, W]` (grey: 1).
 
     Raises:
         OSError: If the file cannot be read.
@@ -67,8 +73,8 @@ def decode(path: Path, how: Decoding) -> Decoded:
         with open(path, "rb") as source, Image.open(source) as file:
             is_first = file.format in SERIES and getattr(file, "is_animated", False)
             whole = _has_32_bits(file)
-            if how.reduced and how.image_size is not None:  # which only JPEG knows
-                file.draft(None, (GAP * how.image_size, GAP * how.image_size))
+            if how.reduced and how.sides is not None:  # which only JPEG knows
+                file.draft(None, (GAP * how.sides[1], GAP * how.sides[0]))
             ImageOps.exif_transpose(file, in_place=True)  # reads the pixels
             if file.mode[0] in "IF":
                 values, key = np.array(file), file.info.get("transparency")
@@ -83,8 +89,10 @@ def decode(path: Path, how: Decoding) -> Decoded:
         if isinstance(key, int):
             pixels[values == key] = ImageColor.getrgb(how.background)[:3]
         image = Image.fromarray(pixels)
-    if how.image_size is not None:
-        image = _middle_square(image, how.image_size)
+    if how.sides is not None:
+        image = _middle_part(image, *how.sides)
+    if how.grey:
+        return Decoded(np.array(image.convert("L"))[None], is_first)
     return Decoded(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), is_first)
 
 
@@ -129,13 +137,14 @@ def _bytes(values: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.uint
     return np.rint(scaled).astype(np.uint8)
 
 
-def _middle_square(image: Image.Image, side: int) -> Image.Image:
-    """Scale the shorter side to `side` and keep the square in the middle; nothing else is scaled."""
-    if image.size == (side, side):
+def _middle_part(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Scale an image until it covers `height` x `width` and keep the middle; one of that size is not scaled."""
+    if image.size == (width, height):
         return image
-    factor = side / min(image.size)
-    (left, right), (top, bottom) = (_middle(length, factor, side) for length in image.size)
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    factor = max(width / image.width, height / image.height)
+    left, right = _middle(image.width, factor, width)
+    top, bottom = _middle(image.height, factor, height)
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
 
 
 def _middle(length: int, factor: float, side: int) -> tuple[float, float]:

@@ -106,6 +106,26 @@ def first_image(root: Path, classes: list[str]) -> Path:
     return Path(images[0][0])
 
 
+def unlabelled_images(root: Path) -> list[str]:
+    """Return the images below a folder, at any depth, as paths relative to it, sorted; say what is left out and why.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it has no image.
+    """
+    if not root.is_dir():
+        problem = f"{shown(root)} is not a folder" if root.exists() else f"there is no folder {shown(root)}"
+        raise FileNotFoundError(f"{problem}; name one with images by --data.predict_dir")
+    left_out = LeftOut()
+    start = len(os.path.join(root, ""))
+    files = [path[start:] for path, _, _ in _images(root, left_out)]
+    if not files:
+        found = f" ({left_out})" if left_out.paths else ""
+        raise ValueError(f"{shown(root)} has no image{found}; name a folder with images by --data.predict_dir")
+    say(f"{shown(root)}: {len(files):,} image{'s' * (len(files) > 1)}{', ' * bool(left_out.paths)}{left_out}")
+    return files
+
+
 def _images(folder: Path, left_out: LeftOut) -> list[tuple[str, int, int]]:
     known = _extensions()
     return walk(str(folder), lambda name: os.path.splitext(name)[1].lower() in known, "an image", left_out)

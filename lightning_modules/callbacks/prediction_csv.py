@@ -13,6 +13,10 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 class PredictionCSV(BasePredictionWriter):
     """Writes `index, label, prediction, probability of each class` for every example of the predict loader.
 
+    For files without labels (`ImageFolderDataModule(predict_dir=...)`) the columns are `index, file, prediction,
+    class_number, probability of each class`: the file's name relative to the folder, the name of the predicted class,
+    and its number.
+
     Names are quoted where CSV asks for it. One that begins with `=` or `@`, which a spreadsheet would run as a formula,
     is written behind an apostrophe; all others are unchanged.
 
@@ -21,19 +25,24 @@ class PredictionCSV(BasePredictionWriter):
 
     Args:
         path: The CSV file; an existing one is replaced.
-        classes: Class names, in the order of the network's outputs.
+        classes: Class names, in the order of the network's outputs. None: those that the network's checkpoint has, or
+            numbers.
 
     >>> PredictionCSV("predictions.csv", ["cat", "dog"]).header
     ['index', 'label', 'prediction', 'probability_cat', 'probability_dog']
     """
 
-    def __init__(self, path: str | Path, classes: Sequence[str]) -> None:
+    def __init__(self, path: str | Path, classes: Sequence[str] | None = None) -> None:
         super().__init__(write_interval="batch")
-        self.path, self.classes = Path(path), [_no_formula(str(name)) for name in classes]
-        self.header = ["index", "label", "prediction", *(f"probability_{name}" for name in classes)]
+        self.path, self._names = Path(path), classes
+        self._set_classes(classes or ())
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         self._file: IO[str] | None = None
         self._index = 0
+
+    def _set_classes(self, names: Sequence[str]) -> None:
+        self.classes = [_no_formula(str(name)) for name in names]
+        self.header = ["index", "label", "prediction", *(f"probability_{name}" for name in names)]
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the file.
@@ -47,7 +56,8 @@ class PredictionCSV(BasePredictionWriter):
         # Names of folders need not be UTF-8: their bytes are written as they are. Closed when predict ends.
         self._file = open(self._partial, "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self._index = 0
-        csv.writer(self._file).writerow(self.header)
+        known = self._names or getattr(pl_module, "class_names", None)
+        self._set_classes(known or [str(number) for number in range(getattr(pl_module, "num_classes", 0))])
 
     def write_on_batch_end(
         self,
@@ -62,15 +72,21 @@ class PredictionCSV(BasePredictionWriter):
         """Append the batch's rows."""
         predicted, probabilities = prediction["prediction"].tolist(), prediction["probabilities"].tolist()
         labels = prediction["label"].tolist() if "label" in prediction else [None] * len(predicted)
-        rows = []
-        for label, found, shares in zip(labels, predicted, probabilities, strict=True):
+        files = prediction.get("file", labels)
+        if "file" in prediction and self._index == 0:
+            self.header[1:3] = ["file", "prediction", "class_number"]
+        rows: list[list[Any]] = [self.header] if self._index == 0 else []
+        for file, label, found, shares in zip(files, labels, predicted, probabilities, strict=True):
             named = "" if label is None else self.classes[label]
-            rows.append([self._index, named, self.classes[found], *(f"{share:.7g}" for share in shares)])
+            known = [file, self.classes[found], found] if "file" in prediction else [named, self.classes[found]]
+            rows.append([self._index, *known, *(f"{share:.7g}" for share in shares)])
             self._index += 1
         csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]  # not None: opened when predict starts
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Rename the finished file."""
+        if self._file is not None and self._index == 0:
+            csv.writer(self._file).writerow(self.header)
         self._close()
         os.replace(self._partial, self.path)
 

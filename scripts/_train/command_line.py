@@ -20,7 +20,6 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.plugins.precision import DoublePrecision
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from _common.cli import ShortHelp, at_home, command_of
@@ -32,6 +31,7 @@ from _common.threads import set_threads
 from _train.figures import figure_callbacks
 from _train.kept_predictions import KeepPredictions
 from _train.options import add_options
+from _train.prediction import network_of, one_process, predicts_folder
 from _train.start import PrintStart
 from _train.words import choose_classifier, complete
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
@@ -97,7 +97,9 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, words: list[str]) -> None:
         self.command, rest = command_of(words, COMMANDS, "fit")
+        typed = rest
         rest, self.classifier = choose_classifier(complete(self.command, rest))
+        self.of_folder = predicts_folder(self.command, rest, typed)
         super().__init__(
             self.classifier,
             pl.LightningDataModule,
@@ -157,14 +159,19 @@ class TrainCLI(LightningCLI):
             pl.LightningDataModule, "data", required=True, fail_untyped=False, metavar="NAME",
             help=f"Data module: {names}, or a class. --data.help NAME lists its options.",
         )  # fmt: skip
-        parser.add_lightning_class_args(self.classifier, "model")
+        if self.of_folder:
+            options: dict[str, Any] = {"fail_untyped": False, "instantiate": False, "sub_configs": True}
+            parser.add_class_arguments(self.classifier, "model", **options)
+        else:
+            parser.add_lightning_class_args(self.classifier, "model")
         parser.add_lightning_class_args(TrainingMonitor, "monitor")
         parser.add_lightning_class_args(pl.Trainer, "trainer")
         for name, group in (parser.groups or {}).items():
             group.title = TITLES.get(name, group.title)
         parser.set_defaults({"trainer.default_root_dir": ROOT})
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
-        parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")
+        if not self.of_folder:
+            parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+            parser.link_arguments("data.image_shape", "model.image_shape", apply_on="instantiate")
         parser.link_arguments("optimizer", "model.optimizer")
         parser.link_arguments("lr_scheduler", "model.lr_scheduler")
 
@@ -205,6 +212,8 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer with the run's loggers, callbacks and checkpoints."""
+        if self.of_folder:
+            self.model = network_of(self.config.ckpt_path, self.classifier, self.config.trust)
         given, fits = self.config_init["trainer"], self.command == "fit"
         own = self.own_callbacks(given.get("callbacks") or [])
         callbacks = [*own, *figure_callbacks(self.config)]
@@ -220,7 +229,7 @@ class TrainCLI(LightningCLI):
             if given.get("log_every_n_steps") is None:
                 callbacks.insert(0, FitLogInterval())
         if self.command == "predict":
-            classes = getattr(self.datamodule, "classes", [str(label) for label in range(self.model.num_classes)])
+            classes = None if self.of_folder else getattr(self.datamodule, "classes", None)
             callbacks.append(PredictionCSV(self.run.folder / "predictions.csv", classes))
             kwargs |= one_process(given)
         averages = any(isinstance(callback, StochasticWeightAveraging) for callback in own)
@@ -289,11 +298,3 @@ class TrainCLI(LightningCLI):
         metric, mode = self.config.monitor_metric, self.config.monitor_mode
         mode = mode or direction(metric, self.classifier.metrics)
         return [BestCheckpoint(self.run.checkpoint("best"), metric, mode), last]
-
-
-def one_process(given: Any) -> dict[str, Any]:
-    """Return the Trainer's options with which one process predicts, where the training had several."""
-    strategy = given.get("strategy") or "auto"
-    if not (isinstance(strategy, DDPStrategy) or str(strategy).startswith(("auto", "ddp"))):
-        return {}  # a network that is sharded may need all of them
-    return {"devices": 1, "num_nodes": 1, "strategy": "auto"}
