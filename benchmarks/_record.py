@@ -50,6 +50,18 @@ def as_data(table: Table) -> dict[str, Any]:
     }
 
 
+def load_before() -> str:
+    """Return a note with the machine's load, the mean number of running processes, of the last minute and the last 15.
+
+    >>> load_before().startswith("load of the machine before")
+    True
+    """
+    if not hasattr(os, "getloadavg"):
+        return "load of the machine before: not known"
+    last, _, long = os.getloadavg()
+    return f"load of the machine before: {last:.1f} (the last minute), {long:.1f} (the last 15)"
+
+
 def environment() -> dict[str, Any]:
     """Return where and with what a benchmark runs."""
     cpuinfo = Path("/proc/cpuinfo")

@@ -21,6 +21,8 @@ from typing import Literal
 
 import jsonargparse
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -109,8 +111,10 @@ def timed(
     return run
 
 
-def table(dtype: torch.dtype, device: str, rounds: int, clock: Literal["wall", "cpu", "device"], compiled: bool) -> str:
-    """Return the markdown table of one type."""
+def table(
+    dtype: torch.dtype, device: str, rounds: int, clock: Literal["wall", "cpu", "device"], compiled: bool
+) -> Table:
+    """Return the table of one type."""
     x = torch.randn(64, 64, 32, 32, device=device).to(dtype).requires_grad_()
     grad = torch.randn(64, 64, 32, 32, device=device).to(dtype)
     runs = {}
@@ -131,11 +135,15 @@ def table(dtype: torch.dtype, device: str, rounds: int, clock: Literal["wall", "
     title = (
         f"{str(dtype).removeprefix('torch.')} on {device}, {clock} clock{'' if compiled else ', without a compiler'}"
     )
-    lines = [f"| {title} | ratio to ReLU | ms | bytes saved in addition to the input |", "| --- | ---: | ---: | ---: |"]
+    made = Table(title=title)
+    made.add_column("activation")
+    for column in ("ratio to ReLU", "quartiles", "ms", "bytes saved in addition to the input"):
+        made.add_column(column, justify="right")
     for name, own in times.items():
-        ratio = statistics.median(a / b for a, b in zip(own, relu, strict=True))
-        lines.append(f"| {name} | {ratio:.2f} | {statistics.median(own) * 1e3:.2f} | {saved[name]:,} |")
-    return "\n".join(lines)
+        low, ratio, high = statistics.quantiles([a / b for a, b in zip(own, relu, strict=True)], method="inclusive")
+        spread, milliseconds = f"{low:.2f} .. {high:.2f}", statistics.median(own) * 1e3
+        made.add_row(name, f"{ratio:.2f}", spread, f"{milliseconds:.2f}", f"{saved[name]:,}")
+    return made
 
 
 def compare(
@@ -145,25 +153,33 @@ def compare(
     threads: int = 2,
     clock: Literal["auto", "wall", "cpu"] = "auto",
     uncompiled: bool = False,
+    results: Path | None = None,
 ) -> None:
     """Print one table for each type.
 
     Args:
         dtypes: Types of the input, which has 64 x 64 x 32 x 32 elements.
         device: Device of the input.
-        rounds: Number of times each contender is timed.
+        rounds: Number of times each contender is timed, at least 2.
         threads: Number of CPU threads.
         clock: wall, cpu (time of one thread), or auto: device time on CUDA, wall on a CPU.
         uncompiled: Run the plain operations that a machine without a compiler uses.
+        results: JSON file to write the tables to, such as results/NAME.json.
     """
+    from benchmarks._record import load_before, write_record  # other programs import this file for its contenders
+
+    notes = [load_before()]
     torch.set_num_threads(threads)
     if uncompiled:
         _elementwise._uncompilable.update((device, getattr(torch, dtype)) for dtype in dtypes)
     chosen: Literal["wall", "cpu", "device"] = clock if clock != "auto" else "device" if device == "cuda" else "wall"
     where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} threads"
-    print(f"torch {torch.__version__}, {where}, {rounds} rounds\n")
-    for dtype in dtypes:
-        print(table(getattr(torch, dtype), device, rounds, chosen, not uncompiled), end="\n\n", flush=True)
+    notes.append(f"torch {torch.__version__}, {where}, {rounds} rounds")
+    made = [table(getattr(torch, dtype), device, rounds, chosen, not uncompiled) for dtype in dtypes]
+    for one in made:
+        Console(width=120).print(one)
+    print(*notes, sep="\n")
+    write_record(results, made, notes)
 
 
 def main(args: list[str] | None = None) -> None:

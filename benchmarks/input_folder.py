@@ -7,6 +7,7 @@ Each round reads an epoch (the first one, in which workers start, does not count
 torchvision's of the round.
 """
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 from jsonargparse import auto_cli
 from PIL import Image
 from rich.console import Console
@@ -22,6 +24,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # before this folder, whose files have the packages' names
+
+from benchmarks._record import load_before, write_record
 from datamodules import ImageFolderDataModule
 
 SIDE, MEAN, STD = 224, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -70,7 +75,14 @@ def our_loader(folder: Path, workers: int, batch_size: int, reduced: bool) -> An
     return data.train_dataloader()
 
 
-def run(rounds: int = 5, images: int = 96, width: int = 1600, height: int = 1200, workers: int = 2) -> None:
+def run(
+    rounds: int = 5,
+    images: int = 96,
+    width: int = 1600,
+    height: int = 1200,
+    workers: int = 2,
+    results: Path | None = None,
+) -> None:
     """Measure and print one table.
 
     Args:
@@ -79,7 +91,9 @@ def run(rounds: int = 5, images: int = 96, width: int = 1600, height: int = 1200
         width: Their width.
         height: Their height.
         workers: Worker processes.
+        results: JSON file to write the table to, such as results/NAME.json.
     """
+    notes = [load_before()]
     with tempfile.TemporaryDirectory() as name:
         folder, batch_size = Path(name), 16
         write(folder, images, width, height)
@@ -101,8 +115,11 @@ def run(rounds: int = 5, images: int = 96, width: int = 1600, height: int = 1200
     for name, values in rates.items():
         low, middle, high = np.quantile(np.array(values) / np.array(rates[BASELINE]), [0.25, 0.5, 0.75])
         table.add_row(name, f"{np.median(values):,.0f}", f"{middle:.2f}", f"{low:.2f} .. {high:.2f}")
+    notes.append(f"{rounds} rounds; torch {torch.__version__}, torchvision {torchvision.__version__}")
     Console().print(table)
-    Console().print(f"{rounds} rounds; torch {torch.__version__}")
+    for note in notes:
+        Console().print(note)
+    write_record(results, [table], notes)
 
 
 def main(args: list[str] | None = None) -> None:

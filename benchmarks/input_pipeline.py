@@ -5,61 +5,50 @@
 All make batches of normalised float32 images from the same 50,000 uint8 images of CIFAR-10's shape, with an independent
 crop (padding 4) and flip for each image. In each round the variants run one after the other, and each rate is divided
 by that of the best torchvision DataLoader of the round. Memory is measured in a separate process.
+
+A second table has each augmentation by itself: whole epochs of ours beside torchvision's v2 transforms image by image,
+both in one process, one after the other in each round. `--tables '[augmentations]'` measures it alone.
 """
 
 import gc
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning
 import torch
+import torchvision
 from jsonargparse import auto_cli
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from datamodules.image import ImageDataModule
+sys.path.insert(0, str(Path(__file__).parent.parent))  # before this folder, whose files have the packages' names
 
-SHAPE = (3, 32, 32)
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+from benchmarks._augmentations import (
+    MEAN,
+    STD,
+    OneByOne,
+    RandomImages,
+    augmentations,
+    forever,
+    ours,
+    per_sample_v2,
+    torchvisions,
+)
+from benchmarks._record import load_before, write_record
+
+CROP: dict[str, Any] = {"crop_padding": 4, "flip": "random"}
+
 BASELINE = "torchvision, {} workers"
-
-
-class RandomImages(ImageDataModule):
-    """Noise of CIFAR-10's shape."""
-
-    num_classes, image_shape, mean, std = 10, SHAPE, MEAN, STD
-
-    def __init__(self, count: int, **options: Any) -> None:
-        super().__init__(val_size=0, crop_padding=4, flip="random", **options)
-        self.count, self.classes = count, [str(i) for i in range(10)]
-
-    def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
-        """Return the same noise as the training and the test set."""
-        images = torch.empty(self.count, *SHAPE, dtype=torch.uint8)
-        images.random_(generator=torch.Generator().manual_seed(0))
-        return images, torch.arange(self.count) % 10
-
-
-class OneByOne(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's CIFAR10 gives them: from the array to PIL, through the transforms."""
-
-    def __init__(self, images: np.ndarray, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.images, self.transform = images, transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), index % 10
 
 
 def per_sample() -> Callable[[Image.Image], Tensor]:
@@ -69,18 +58,6 @@ def per_sample() -> Callable[[Image.Image], Tensor]:
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize(MEAN, STD),
-        ]
-    )
-
-
-def per_sample_v2() -> Callable[[Image.Image], Tensor]:
-    return v2.Compose(
-        [
-            v2.RandomCrop(32, padding=4),
-            v2.RandomHorizontalFlip(),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
         ]
     )
 
@@ -99,18 +76,13 @@ def kornia_batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
             yield augment(images[indices].float() / 255)
 
 
-def forever(loader: Any) -> Iterator[Any]:
-    while True:
-        yield from loader
-
-
 def variants(count: int, batch_size: int) -> tuple[dict[str, tuple[Iterator[Any], int]], list[str]]:
     """Return an endless iterator and the batches per round of each variant, and notes on missing variants."""
-    data = RandomImages(count, batch_size=batch_size, seed=0)
+    data = RandomImages(count, batch_size=batch_size, seed=0, **CROP)
     data.setup("fit")
     images, _ = data.read("train")
     array = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
-    compiled = RandomImages(count, batch_size=batch_size, seed=0, compile=True)
+    compiled = RandomImages(count, batch_size=batch_size, seed=0, compile=True, **CROP)
     compiled.setup("fit")
 
     def stream(transform: Callable[[Image.Image], Tensor], workers: int) -> tuple[Iterator[Any], int]:
@@ -123,7 +95,7 @@ def variants(count: int, batch_size: int) -> tuple[dict[str, tuple[Iterator[Any]
         "ours, resident, compile": (forever(compiled.train_dataloader()), 100),
         BASELINE.format(0): stream(per_sample(), 0),
         BASELINE.format(2): stream(per_sample(), 2),
-        "torchvision v2, 0 workers": stream(per_sample_v2(), 0),
+        "torchvision v2, 0 workers": stream(per_sample_v2(v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()), 0),
     }
     notes = []
     try:
@@ -135,9 +107,9 @@ def variants(count: int, batch_size: int) -> tuple[dict[str, tuple[Iterator[Any]
     return result, notes
 
 
-def rate(batches: Iterator[Any], count: int, batch_size: int) -> float:
+def rate(batches: Iterator[Any], count: int, batch_size: int, skip: int = 6) -> float:
     """Return images per second over `count` batches, after emptying the queues that workers filled meanwhile."""
-    for _ in range(6):
+    for _ in range(skip):
         next(batches)
     began = time.perf_counter()
     for _ in range(count):
@@ -156,7 +128,7 @@ def measure_memory(count: int) -> float:
     """Return the memory that a loader adds to the process, in units of the images' bytes."""
     torch.zeros(4_000_000).add(1)  # memory that the allocator and the threads keep
     base = anonymous_bytes()
-    data = RandomImages(count)
+    data = RandomImages(count, **CROP)
     data.setup("fit")
     for epoch in range(2):
         for batch, _ in zip(data.train_dataloader(), range(20 + epoch), strict=False):
@@ -164,18 +136,8 @@ def measure_memory(count: int) -> float:
     return (anonymous_bytes() - base) / (count * 3 * 32 * 32)
 
 
-def run(rounds: int = 9, images: int = 50_000, batch_size: int = 128, only_memory: bool = False) -> None:
-    """Measure and print one table.
-
-    Args:
-        rounds: Number of rounds.
-        images: Number of images.
-        batch_size: Images per batch.
-        only_memory: Print only the memory factor; used by the process that measures it.
-    """
-    if only_memory:
-        print(measure_memory(images))
-        return
+def loaders_table(rounds: int, images: int, batch_size: int) -> tuple[Table, list[str]]:
+    """Measure crop and flip, and return the table and the notes beside it."""
     command = [sys.executable, __file__, "--only_memory=true", f"--images={images}"]
     memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -196,14 +158,79 @@ def run(rounds: int = 9, images: int = 50_000, batch_size: int = 128, only_memor
     for column in ("variant", "images/s", "ratio", "quartiles"):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for name, values in rates.items():
-        low, middle, high = np.quantile(np.array(values) / np.array(rates[best]), [0.25, 0.5, 0.75])
-        table.add_row(name, f"{np.median(values):,.0f}", f"{middle:.2f}", f"{low:.2f} .. {high:.2f}")
-    console = Console()
-    console.print(table)
-    versions = f"torch {torch.__version__}, Lightning {pytorch_lightning.__version__}"
-    console.print(f"{rounds} rounds; memory over the process's base: {memory:.2f} of the images' bytes; {versions}")
+        table.add_row(name, f"{np.median(values):,.0f}", *ratio(values, rates[best]))
+    return table, [f"memory over the process's base: {memory:.2f} of the images' bytes", *notes]
+
+
+def augmentations_table(rounds: int, batches: int, batch_size: int) -> Table:
+    """Measure each augmentation, an epoch of ours and two batches of torchvision's a round, and return the table."""
+    made = {}
+    for name, (options, transform, mix) in augmentations().items():
+        made[name] = (
+            (forever(ours(options, batches * batch_size, batch_size)), batches),
+            (forever(torchvisions(transform, mix, batches * batch_size, batch_size)), 2),
+        )
+    rates: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in made}
+    for round_ in range(rounds + 1):
+        for name, pair in made.items():
+            for (stream, count), values in zip(pair, rates[name], strict=True):
+                found = rate(stream, count, batch_size, skip=0)
+                if round_:  # after one that fills caches
+                    values.append(found)
+    threads = torch.get_num_threads()
+    table = Table(title=f"Augmentations by themselves, normalised; batch {batch_size}, {threads} threads")
+    for column in ("augmentation", "ours, images/s", "torchvision v2, images/s", "ratio", "quartiles"):
+        table.add_column(column, justify="left" if column == "augmentation" else "right")
+    for name, (own, other) in rates.items():
+        table.add_row(name, f"{np.median(own):,.0f}", f"{np.median(other):,.0f}", *ratio(own, other))
+    return table
+
+
+def ratio(values: Sequence[float], base: Sequence[float]) -> tuple[str, str]:
+    """Return the median of the ratios within the rounds, and their quartiles."""
+    low, middle, high = np.quantile(np.array(values) / np.array(base), [0.25, 0.5, 0.75])
+    digits = 2 if middle < 10 else 0
+    return f"{middle:.{digits}f}", f"{low:.{digits}f} .. {high:.{digits}f}"
+
+
+def run(
+    rounds: int = 9,
+    images: int = 50_000,
+    batch_size: int = 128,
+    batches: int = 20,
+    tables: list[Literal["loaders", "augmentations"]] = ["loaders", "augmentations"],  # noqa: B006
+    results: Path | None = None,
+    only_memory: bool = False,
+) -> None:
+    """Measure and print the tables.
+
+    Args:
+        rounds: Number of rounds.
+        images: Number of images of the first table.
+        batch_size: Images per batch.
+        batches: Batches of an epoch of the second table, at least 2.
+        tables: Which tables.
+        results: JSON file to write the tables to, such as results/NAME.json.
+        only_memory: Print only the memory factor; used by the process that measures it.
+    """
+    if only_memory:
+        print(measure_memory(images))
+        return
+    made, notes = [], [load_before()]
+    if "loaders" in tables:
+        table, beside = loaders_table(rounds, images, batch_size)
+        made.append(table)
+        notes += beside
+    if "augmentations" in tables:
+        made.append(augmentations_table(rounds, batches, batch_size))
+    console = Console(width=120)
+    for table in made:
+        console.print(table)
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    notes.append(f"{rounds} rounds; {versions}, Lightning {pytorch_lightning.__version__}")
     for note in notes:
         console.print(note)
+    write_record(results, made, notes)
 
 
 def main(args: list[str] | None = None) -> None:
