@@ -74,6 +74,11 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, KnownD
         l2: Weight of the sum of squared weights (separate from the optimizer's weight decay).
         no_decay_on_1d: Exclude biases and norm scales from weight decay, by a second parameter group.
         parameter_groups: The optimizer's options by names: `[{"match": "head", "lr": 0.1}]`, see `named_groups`.
+        freeze: Freeze the backbone but its head (True), or the parameters whose names match a regular expression.
+        unfreeze: Epoch, counted from 0, from which the frozen part is trained too. None: never.
+        train_bn: Train batch normalisation within the frozen part. Otherwise its statistics are frozen too.
+        layer_decay: Factor of the learning rate from each layer to the one before it, in (0, 1], see `LayerRates`.
+        head_lr: Learning rate of the head, in place of the optimizer's.
         channels_last: Keep images and kernels channels-last; `auto`: while a Trainer runs convolutions on CPU or CUDA.
         compile: Compile the backbone for the first batch of training and of evaluation (others run as they are); warn
             if no compiler works. `auto`: for a long training with CUDA.
@@ -114,6 +119,11 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, KnownD
         l2: float = 0.0,
         no_decay_on_1d: bool = False,
         parameter_groups: list[dict[str, Any]] | None = None,
+        freeze: bool | str = False,
+        unfreeze: int | None = None,
+        train_bn: bool = False,
+        layer_decay: float | None = None,
+        head_lr: float | None = None,
         channels_last: bool | Literal["auto"] = "auto",
         compile: bool | Literal["auto"] = False,
         cuda_graph: bool | Literal["auto"] = "auto",
@@ -141,6 +151,7 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, KnownD
             self.hparams.pop(name)
         self.save_hyperparameters(given)
         self.backbone = networks.build(make, num_classes, self.image_shape, self._make.pop("activation"))
+        self._fine_tune(freeze, unfreeze, train_bn, layer_decay, head_lr)
         if self.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         example = torch.zeros(1, num_classes), torch.zeros(1, dtype=torch.long)
@@ -217,7 +228,10 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, KnownD
         """Build the optimizer and the scheduler, after the model has been placed and sharded."""
         make, make_scheduler = self._make["optimizer"], self._make["lr_scheduler"]
         options: dict[str, Any] = {"lr": self.lr, "wanted": self.hparams["parameter_groups"] or ()}
-        optimizer = build_optimizer(make or default_optimizer, self, self.hparams["no_decay_on_1d"], **options)
+        with self._all_parts():
+            optimizer = build_optimizer(
+                make or default_optimizer, self, self.hparams["no_decay_on_1d"], layers=self._layers, **options
+            )
         total = steps_of(self)
         if make_scheduler is not None:
             return with_schedule(optimizer, with_total(make_scheduler, total), self.lr_interval, lambda: self.trainer)
@@ -227,7 +241,8 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, KnownD
         """Add the checks before the first step, the optimizer's modes and, with `ema_decay`, the average's callback."""
         if self.ema_decay is not None:
             self._average = WeightAverage(self.ema_decay, self.trainer.strategy.root_device)
-        return [StartChecks(), OptimizerModes(), *([] if self._average is None else [self._average])]
+        own = [self._freezing, StartChecks(), OptimizerModes(), self._average]
+        return [one for one in own if one is not None]
 
     def setup(self, stage: str) -> None:
         """Reset the sums of an earlier training, and compile the backbone, if asked for."""

@@ -1,6 +1,7 @@
 """A module of which a callback freezes and unfreezes parts while it is trained."""
 
 import gc
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +14,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .added_groups import cover, rates, rescale
+from .callbacks.freezing import Freezing, freezing
 from .head import head_of
+from .layer_rates import LayerRates, layer_rates, spread
 from .optimization import has_finder
 
 
@@ -35,6 +38,26 @@ class FineTuned(LightningModule):
     _covered = 0
     _rates: list[float] | None = None  # of the groups that were added
     _trained: frozenset[str] = frozenset()
+    _freezing: Freezing | None = None
+    """Callback that freezes parts as a function of the epoch, which no checkpoint has to hold."""
+    _layers: LayerRates | None = None
+    """Learning rates by depth."""
+
+    def _fine_tune(
+        self,
+        freeze: bool | str | None,
+        unfreeze: int | None,
+        train_bn: bool,
+        layer_decay: float | None,
+        head_lr: float | None,
+    ) -> None:
+        """Freeze parts of the network, and divide it by learning rates; see `Freezing` and `LayerRates`."""
+        self._freezing = freezing(self, freeze, unfreeze, train_bn)
+        self._layers = layer_rates(self, layer_decay, head_lr)
+
+    def _all_parts(self) -> AbstractContextManager[None]:
+        """Return a context in which frozen parts are trainable, for an optimizer that is to hold them."""
+        return nullcontext() if self._freezing is None else self._freezing.lifted(self)
 
     def setup(self, stage: str) -> None:
         """Leave the head, a part of `backbone`, out of what `BackboneFinetuning` has frozen."""
@@ -49,6 +72,7 @@ class FineTuned(LightningModule):
         After a search, whose steps they have counted, both are built again.
         """
         super().on_fit_start()
+        self._trained = self._trainable()  # when DDP was made
         if has_finder(self.trainer):
             self.trainer.strategy.setup_optimizers(self.trainer)
         self._covered, self._rates, tuning = 0, None, self._tuning
@@ -61,20 +85,25 @@ class FineTuned(LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             cover(config.scheduler)
         self._tuning = None
-        self._trained = self._trainable()
+
+    def on_train_start(self) -> None:
+        """Make DDP again if something else is trained than when it was made, as after a resume."""
+        super().on_train_start()
+        self._synchronise_trained()
+        for config in self.trainer.lr_scheduler_configs:
+            spread(config.scheduler)
 
     def on_train_epoch_start(self) -> None:
         """Make DDP again if something else is trained than before."""
         super().on_train_epoch_start()
-        before, self._trained = self._trained, self._trainable()
-        if self._trained != before:
-            _wrap_again(self.trainer, self)
+        self._synchronise_trained()
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step a scheduler that covers all groups."""
         if isinstance(scheduler, LRScheduler):
             self._follow(scheduler)
         super().lr_scheduler_step(scheduler, metric)
+        spread(scheduler)
         if isinstance(scheduler, LRScheduler) and self._covered > self._first_groups:
             self._rates = rates(scheduler.optimizer, self._first_groups)
 
@@ -82,6 +111,7 @@ class FineTuned(LightningModule):
         """Save which parameters are in which group, and what is frozen."""
         super().on_save_checkpoint(checkpoint)
         optimizers, frozen = self.trainer.optimizers, [n for n, p in self.named_parameters() if not p.requires_grad]
+        frozen = [name for name in frozen if self._freezing is None or name not in self._freezing.names]
         if len(optimizers) == 1 and (frozen or len(optimizers[0].param_groups) > self._first_groups):
             names = {param: name for name, param in self.named_parameters()}
             untracked = [n for n, m in self.named_modules() if isinstance(m, _BatchNorm) and not m.track_running_stats]
@@ -100,6 +130,11 @@ class FineTuned(LightningModule):
         if self._tuning is not None:
             states = checkpoint.get("optimizer_states") or [{"param_groups": []}]
             self._tuning = {**self._tuning, "options": states[0]["param_groups"]}
+
+    def _synchronise_trained(self) -> None:
+        before, self._trained = self._trained, self._trainable()
+        if self._trained != before:
+            _wrap_again(self.trainer, self)
 
     def _trainable(self) -> frozenset[str]:
         return frozenset(name for name, param in self.named_parameters() if param.requires_grad)

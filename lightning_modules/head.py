@@ -20,18 +20,28 @@ def head_of(network: nn.Module, num_classes: int) -> list[nn.Module]:
     >>> head_of(network, 3)
     [Linear(in_features=8, out_features=3, bias=True)]
     """
-    ask = getattr(network, "get_classifier", None)
-    given = ask() if callable(ask) else None
-    heads = [one for one in (given if isinstance(given, list | tuple) else [given]) if isinstance(one, nn.Module)]
-    if any(True for one in heads for _ in one.parameters()):
+    heads = _named_by(network)
+    if heads:
         return heads
     weights = [
         (module, param) for module in network.modules() for param in module.parameters(recurse=False) if param.ndim > 1
     ]
     if not weights:
         raise ValueError(f"{type(network).__name__} has no weight: it has no head")
+    for part in network.modules():  # a timm network within another module
+        heads = _named_by(part)
+        if any(param.ndim > 1 and len(param) == num_classes for one in heads for param in one.parameters()):
+            return heads
     rows = [module for module, param in weights if len(param) == num_classes]
     return [(rows or [module for module, _ in weights])[-1]]
+
+
+def _named_by(network: nn.Module) -> list[nn.Module]:
+    """Return the layers that a timm network names as its head, if they have parameters."""
+    ask = getattr(network, "get_classifier", None)
+    given = ask() if callable(ask) else None
+    heads = [one for one in (given if isinstance(given, list | tuple) else [given]) if isinstance(one, nn.Module)]
+    return heads if any(True for one in heads for _ in one.parameters()) else []
 
 
 def head_names(network: nn.Module, num_classes: int) -> set[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from .layer_rates import LayerRates, keep_apart, set_rates
 from .linear_decay import LinearDecay
 from .named_groups import named_groups
 from .runs.unsaved_state import steps_per_epoch
@@ -135,6 +136,7 @@ def with_schedule(
     if scheduler.optimizer is not optimizer:
         raise ValueError("lr_scheduler: it was built for another optimizer: give its class, or a partial")
     parts = schedulers_in(scheduler)
+    keep_apart(optimizer, parts)
     by_step = any(isinstance(part, OneCycleLR | CyclicLR | LinearDecay | Schedule) for part in parts)
     chosen = interval or ("step" if by_step else "epoch")
     for part in parts:
@@ -195,6 +197,7 @@ def build_optimizer(
     no_decay_on_1d: bool,
     lr: float | None = None,
     wanted: Sequence[Mapping[str, Any]] = (),
+    layers: LayerRates | None = None,
 ) -> Optimizer:
     """Build the optimizer of a network.
 
@@ -204,6 +207,7 @@ def build_optimizer(
         no_decay_on_1d: See `parameter_groups`.
         lr: Learning rate of all groups that have none of their own; None keeps that of the factory.
         wanted: Groups with options of their own; see `named_groups`.
+        layers: Rates of the others by their layer.
 
     Raises:
         ValueError: If the network has no trainable parameter, `no_decay_on_1d` is set for an optimizer without weight
@@ -211,12 +215,14 @@ def build_optimizer(
     """
     groups = named_groups(module, wanted)
     params = parameter_groups(module, no_decay_on_1d, {param for group in groups for param in group["params"]})
-    if groups and params and not isinstance(params[0], dict):
+    if layers is not None:
+        params = layers.split(module, params)
+    elif groups and params and not isinstance(params[0], dict):
         params = [{"params": params}]
     params += groups
     if not params:
         raise ValueError("the network has no parameter with requires_grad=True: there is nothing to train")
-    own_rates = [isinstance(one, dict) and "lr" in one for one in params]  # an optimizer adds its default to the others
+    asked = [dict(one) if isinstance(one, dict) else {} for one in params]  # an optimizer adds its defaults to `params`
     optimizer = make(params)
     own = set(module.parameters())
     if not isinstance(optimizer, Optimizer) or not all(p in own for g in optimizer.param_groups for p in g["params"]):
@@ -228,9 +234,10 @@ def build_optimizer(
         raise ValueError(
             f"no_decay_on_1d needs an optimizer with weight_decay, {type(optimizer).__name__} has none: drop the option"
         )
-    for group, has_own in zip(optimizer.param_groups, own_rates, strict=False) if lr is not None else ():
-        if not has_own:
+    for group, options in zip(optimizer.param_groups, asked, strict=False) if lr is not None else ():
+        if "lr" not in options:
             group["lr"] = lr
+    set_rates(optimizer, asked)
     fuse_on_cuda(optimizer)
     return optimizer
 

@@ -1,16 +1,20 @@
 """Any network of timm, with its activation swapped."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
 from activations import names, replace
 
+from .pretrained import are_wanted, loading
 from .shapes import check_positive, image_size
 
 # Names of activations that timm's networks use as gates, which stay as they are.
 _GATES = {"identity", "sigmoid", "hardsigmoid", "logsigmoid", "tanh"}
+_OWN_WEIGHTS = {"pretrained_cfg", "pretrained_cfg_overlay"}
+"""timm's options that name weights."""
 
 
 def timm_model(
@@ -30,14 +34,16 @@ def timm_model(
         image_shape: `(C, H, W)`. Networks with position embeddings are built for this H and W.
         activation: Factory of the activation modules, called once for each site; None keeps the network's own.
             Gates (sigmoid, hard sigmoid, tanh) stay.
-        pretrained: Whether to download trained weights.
+        pretrained: Load trained weights, from timm's cache or the network; not where those of a checkpoint follow. They
+            expect images with the `mean` and `std` of the network's `pretrained_cfg`.
         options: Further keyword arguments of `timm.create_model`.
 
     Returns:
         The network, from `[N, C, H, W]` to `[N, K]`.
 
     Raises:
-        ValueError: If timm has no such model, cannot build it for these images, or it has no activation modules.
+        ValueError: If timm has no such model, cannot build it for these images, has no weights or cannot load them, or
+            it has no activation modules.
     """
     import timm  # takes seconds and is needed here only
 
@@ -49,8 +55,15 @@ def timm_model(
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options.setdefault("img_size", (height, width))
+    if pretrained and not (timm.is_model_pretrained(name) or options.keys() & _OWN_WEIGHTS):
+        raise ValueError(
+            f"timm has no trained weights of {name!r}: see timm.list_pretrained(), or use pretrained=False"
+        )
+    wanted = are_wanted(pretrained)
+    options |= {"pretrained": wanted, "num_classes": num_classes, "in_chans": channels}
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **options)
+        with loading(name) if wanted else nullcontext():
+            model = timm.create_model(name, **options)
     except (AssertionError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"timm cannot build {name!r} for image_shape={tuple(image_shape)}: {reason}") from error
@@ -73,7 +86,7 @@ class TimmModel(nn.Module):
         image_shape: `(C, H, W)`.
         activation: Factory of the activation modules; None keeps the network's own.
         name: timm's name of the model.
-        pretrained: Whether to download trained weights.
+        pretrained: Load trained weights; see `timm_model`.
         options: Further keyword arguments of `timm.create_model`.
 
     Shape:

@@ -14,6 +14,7 @@ from ..runs.unsaved_state import steps_per_epoch
 from ..schedule import Schedule
 
 _RATES = ("lr", "initial_lr")
+_OF_LAYERS = ("lr_scale", "own_lr")
 _LENGTHS = ("T_max", "total_steps", "total_iters", "epochs", "steps_per_epoch")
 
 
@@ -80,7 +81,8 @@ class ResumeAsTyped(Callback):
         self._options = _differences(old, new)
         keys = ("lr_scheduler", "lr_interval")
         kept = all(saved.get(key) == now.get(key) for key in keys)
-        self._reschedule = bool(self._anew) or "lr" in self._options or not kept
+        moved = any(saved.get(name) != now.get(name) for name in ("layer_decay", "head_lr"))
+        self._reschedule = bool(self._anew) or "lr" in self._options or moved or not kept
         configs = trainer.lr_scheduler_configs
         if not self._reschedule:
             return
@@ -140,7 +142,7 @@ class ResumeAsTyped(Callback):
             names |= self._fresh[0].keys()
         plateau: Any = None
         if self._reschedule:
-            names |= {*_RATES}
+            names |= {*_RATES, *_OF_LAYERS}
             config = next(iter(trainer.lr_scheduler_configs), None)
             if config is not None and isinstance(config.scheduler, ReduceLROnPlateau):
                 plateau = config.scheduler

@@ -6,6 +6,7 @@ from typing import Any, Self
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 
+from ..backbones.pretrained import weights_follow
 from .checkpoint_io import read_checkpoint
 from .trust import check
 
@@ -49,9 +50,10 @@ class CheckedLoading(LightningModule):
         check({name: value for name, value in saved if name not in kwargs}, checkpoint_path, trust)
         check(old, checkpoint_path, trust)
         try:
-            return super().load_from_checkpoint(
-                checkpoint_path, map_location, None, strict, weights_only=weights_only, **kwargs
-            )
+            with weights_follow():
+                return super().load_from_checkpoint(
+                    checkpoint_path, map_location, None, strict, weights_only=weights_only, **kwargs
+                )
         except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError) as error:
             if str(error).startswith("Error(s) in loading state_dict"):
                 raise

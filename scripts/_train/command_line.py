@@ -1,6 +1,7 @@
 """The command line of `train.py`, and the data, network and trainer that it describes."""
 
 import functools
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -34,6 +35,7 @@ from _train.options import add_options
 from _train.prediction import network_of, one_process, predicts_folder
 from _train.start import PrintStart
 from _train.words import choose_classifier, complete
+from lightning_modules.backbones.pretrained import weights_follow
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.callbacks.log_interval import FitLogInterval
@@ -196,7 +198,8 @@ class TrainCLI(LightningCLI):
         set_threads(self.config.threads)
         if self.config.matmul_precision != "highest":
             rank_zero_only(say)(f"float32 matrix products have precision {self.config.matmul_precision}")
-        super().instantiate_classes()
+        with weights_follow() if self.config.ckpt_path is not None else nullcontext():
+            super().instantiate_classes()
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before a checkpoint is loaded, not after it, as Lightning does
         if self.command == "fit" and self.config.log_graph:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from _common.console import say
 from _common.threads import warn_if_busy
 from lightning_modules import Schedule
+from lightning_modules.callbacks.freezing import Freezing
 
 
 class PrintStart(Callback):
@@ -27,11 +28,14 @@ class PrintStart(Callback):
         """Print."""
         lines = {
             "network": network(pl_module),
+            "pretrained": pretrained(trainer, pl_module),
             "data": data(trainer, self.counts_test),
             "optimizer": optimizer(trainer, pl_module),
             "device": device(trainer),
         }
         for name, line in lines.items():
+            if not line:
+                continue
             rank_zero_only(say)(f"{name:<11} {line}")
         if trainer.strategy.root_device.type == "cpu":
             rank_zero_only(warn_if_busy)()
@@ -42,8 +46,27 @@ def network(module: Any) -> str:
     parameters = list(module.parameters())
     trained = sum(one.numel() for one in parameters if one.requires_grad)
     total = sum(one.numel() for one in parameters)
-    some = f" ({trained:,} trained)" if trained != total else ""
+    freezing = next((one for one in vars(module.trainer)["callbacks"] if isinstance(one, Freezing)), None)
+    until = f" until epoch {freezing.unfreeze}" if freezing is not None and freezing.unfreeze is not None else ""
+    some = f" ({trained:,} trained{until})" if trained != total else ""
     return f"{type(module.backbone).__name__}, {total:,} parameters{some}"
+
+
+def pretrained(trainer: Any, module: Any) -> str:
+    """Return the normalisation that timm's trained weights expect, and the data's; empty without such weights."""
+    made = module.hparams["backbone"]
+    arguments = made.get("init_args", {}) if isinstance(made, dict) else {}
+    configs = [getattr(one, "pretrained_cfg", None) for one in module.backbone.modules()]
+    config = next((one for one in configs if isinstance(one, dict) and one.get("mean")), None)
+    if not arguments.get("pretrained") or config is None:
+        return ""
+    mean, std = getattr(trainer.datamodule, "mean", None), getattr(trainer.datamodule, "std", None)
+    own = f"; the data's are {_numbers(mean)} and {_numbers(std)}" if mean and std else ""
+    return f"images were normalised with mean {_numbers(config['mean'])} and std {_numbers(config['std'])}{own}"
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{float(value):.3g}" for value in values)
 
 
 def data(trainer: Any, counts_test: bool = True) -> str:
@@ -78,6 +101,9 @@ def optimizer(trainer: pl.Trainer, module: Any) -> str:
         schedule = f"{configs[0].scheduler.text}, over {trainer.estimated_stepping_batches} steps"
     else:
         schedule = f"{type(configs[0].scheduler).__name__}, stepped each {configs[0].interval}"
+    layers, head = module.hparams["layer_decay"], module.hparams["head_lr"]
+    shown += f", times {layers:g} for each layer below the head" if layers is not None else ""
+    shown += f", head {head:g}" if head is not None else ""
     return f"{optimizer_name(made)}, {shown}; schedule: {schedule}"
 
 
@@ -88,10 +114,10 @@ def optimizer_name(made: Any) -> str:
 
 
 def learning_rate(made: Any) -> float | None:
-    """Return the learning rate of an optimizer's first group, which a schedule may have changed; None without one."""
+    """Return the learning rate of an optimizer, by its first group, which a schedule may have changed; None without."""
     group = made.param_groups[0]
     rate = group.get("max_lr", group.get("initial_lr", group.get("lr")))
-    return None if rate is None else float(rate)
+    return None if rate is None else float(rate) / group.get("lr_scale", 1.0)
 
 
 def device(trainer: pl.Trainer) -> str:

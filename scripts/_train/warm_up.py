@@ -1,6 +1,7 @@
 """A short training before the one that is timed: what is compiled, captured and allocated is so beforehand."""
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -39,7 +40,9 @@ def warm_up(cli: "TrainCLI", steps: int) -> None:
     trainer = pl.Trainer(max_steps=steps, limit_test_batches=2, **options)
     if cli.config.fast_loop:
         use_lean_steps(trainer)
-    trainer.fit(cli.model, cli.datamodule)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="unfreeze=.* is never reached")  # in these steps
+        trainer.fit(cli.model, cli.datamodule)
     trainer.test(cli.model, cli.datamodule, verbose=False)
     cli.model.load_state_dict(weights)
     restore_random_state([numbers], 0)

@@ -7,7 +7,7 @@ import yaml
 from jsonargparse import get_loader
 
 from _common.cli import Option, join, replace, split, value_of, with_full_names
-from _common.names import classifier_path
+from _common.names import backbones, classifier_path
 from _common.rebuild import classifier_class, imported
 from _common.run import ROOT, find_last, run_of
 from _common.trust import checked_config
@@ -17,6 +17,7 @@ from lightning_modules.runs.trust import may_be_imported
 from lightning_modules.schedule import is_schedule, parse
 
 NO_CHECKPOINT = "{} needs a trained network: add --ckpt_path FILE, or --ckpt_path last"
+_HELP = "model.backbone.help"
 DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "digits.yaml"
 
 
@@ -28,7 +29,7 @@ def complete(command: str, words: list[str]) -> list[str]:
     leading, options = split(words)
     switch = Option("lr_range_test", ("true",))
     options = [switch if one == Option("lr_range_test", ()) else one for one in options]
-    options = with_full_names(with_scheduler(options))
+    options = with_full_names(with_timm(with_scheduler(options)))
     for name, values in options:
         if values and name != "name" and may_be_imported(values[0]):
             imported(f"--{name}", values[0])  # so that the reason of a failure is the message
@@ -55,6 +56,25 @@ def complete(command: str, words: list[str]) -> list[str]:
     if start is not None and value_of("config", options) is None:
         options = [Option("config", (str(start),)), *options]
     return leading + join(options)
+
+
+def with_timm(options: list[Option]) -> list[Option]:
+    """Return the options with the class of timm's networks where one of them has options of its own.
+
+    `--model.backbone resnet18 --model.backbone.pretrained true` is `--model.backbone TimmModel` with a name.
+    """
+    given = value_of("model.backbone", options)
+    has_options = any(option.name.startswith("model.backbone.") and option.name != _HELP for option in options)
+    if given is None or not has_options or given in backbones().keys() - {"timm_model"}:
+        return options
+    made = [Option("model.backbone", ("TimmModel",))]
+    if given not in ("timm_model", backbones()["timm_model"]):
+        import timm  # takes seconds
+
+        if not timm.is_model(given):
+            return options
+        made.append(Option("model.backbone.name", (given,)))
+    return [one for option in options for one in (made if option.name == "model.backbone" else [option])]
 
 
 def with_scheduler(options: list[Option]) -> list[Option]:
