@@ -241,8 +241,7 @@ class ImageClassifier(TwoPassMixin, FineTuned, MemoryFormat, LabelChecks, KnownD
         """Add the checks before the first step, the optimizer's modes and, with `ema_decay`, the average's callback."""
         if self.ema_decay is not None:
             self._average = WeightAverage(self.ema_decay, self.trainer.strategy.root_device)
-        own = [self._freezing, StartChecks(), OptimizerModes(), self._average]
-        return [one for one in own if one is not None]
+        return [one for one in (self._freezing, StartChecks(), OptimizerModes(), self._average) if one is not None]
 
     def setup(self, stage: str) -> None:
         """Reset the sums of an earlier training, and compile the backbone, if asked for."""

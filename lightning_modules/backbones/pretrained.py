@@ -10,9 +10,9 @@ _LOGGERS = ("huggingface_hub", "timm")
 
 
 @contextmanager
-def weights_follow() -> Iterator[None]:
-    """Build networks without their trained weights in the `with` block, as those of a checkpoint follow."""
-    token = _FOLLOW.set(True)
+def weights_follow(follow: bool = True) -> Iterator[None]:
+    """Build networks without their trained weights in the `with` block, if those of a checkpoint `follow`."""
+    token = _FOLLOW.set(follow)
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
 """The command line of `train.py`, and the data, network and trainer that it describes."""
 
 import functools
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -198,7 +197,7 @@ class TrainCLI(LightningCLI):
         set_threads(self.config.threads)
         if self.config.matmul_precision != "highest":
             rank_zero_only(say)(f"float32 matrix products have precision {self.config.matmul_precision}")
-        with weights_follow() if self.config.ckpt_path is not None else nullcontext():
+        with weights_follow(self.config.ckpt_path is not None):
             super().instantiate_classes()
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before a checkpoint is loaded, not after it, as Lightning does
@@ -262,11 +261,9 @@ class TrainCLI(LightningCLI):
         run = run_of(self.config.ckpt_path) if self.config.ckpt_path is not None else None
         if run is None or self.command != "fit":
             return []
-        before, now = (
-            flatten(yaml.safe_load(text)) for text in ((run / "config.yaml").read_text(), self.config_text())
-        )
+        before, now = (flatten(yaml.safe_load(t)) for t in ((run / "config.yaml").read_text(), self.config_text()))
         names = [name for name in now if name in before or name.endswith("class_path")]  # of the same class
-        differ = [name for name in names if before.get(name) != now[name] and name not in _UNSEEN]
+        differ = (name for name in names if before.get(name) != now[name] and name not in _UNSEEN)
         return [f"{name} {before.get(name)} -> {now[name]}" for name in differ]
 
     def own_callbacks(self, given: pl.Callback | list[pl.Callback]) -> list[pl.Callback]:
