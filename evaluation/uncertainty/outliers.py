@@ -59,7 +59,8 @@ class KNearestScore:
         k: Which neighbour, at least 1.
 
     Raises:
-        ValueError: If k is not a positive integer or exceeds the number of features, or the shape is not `[N, D]`.
+        ValueError: If k is not a positive integer or exceeds the number of features, the shape is not `[N, D]`, a
+            feature is not finite, or `fit` comes after the call.
 
     >>> score = KNearestScore(k=1).fit([[1.0, 0.0], [0.0, 1.0]])
     >>> score([[2.0, 0.0], [1.0, 1.0]]).round(4)
@@ -82,7 +83,12 @@ class KNearestScore:
 
     def __call__(self, features: Array) -> Any:
         """Return the score of each example, `[N]`: a tensor for a tensor, otherwise a numpy array."""
-        squares, _ = self._index.search(_directions(features), self.k)
+        if not hasattr(self, "_index"):
+            raise ValueError("KNearestScore is not fitted yet: call fit(features)")
+        rows = _directions(features)
+        if rows.shape[1] != self._index.d:
+            raise ValueError(f"features must be [N, {self._index.d}], found {list(rows.shape)}")
+        squares, _ = self._index.search(rows, self.k)
         # The squared distance of equal directions may be rounded to less than 0.
         return _like(features, torch.from_numpy(-np.sqrt(np.maximum(squares[:, -1], 0))))
 
@@ -111,7 +117,8 @@ def separation(inside: Array, outside: Array) -> dict[str, float]:
         raise ValueError(f"inside and outside must be [N] and [M], found {list(first.shape)} and {list(others.shape)}")
     if np.isnan(first).any() or np.isnan(others).any():
         raise ValueError("scores must be numbers, found NaN")
-    area = roc_auc_score(np.repeat([1, 0], [len(first), len(others)]), np.concatenate([first, others]))
+    _, ranks = np.unique(np.concatenate([first, others]), return_inverse=True)  # scikit-learn refuses infinite scores
+    area = roc_auc_score(np.repeat([1, 0], [len(first), len(others)]), ranks)
     accepted = -(-len(first) * 95 // 100)  # 95 % of them, rounded up
     threshold = np.sort(first)[-accepted]
     return {"auroc": float(area), "fpr95": float(np.mean(others >= threshold))}
@@ -126,6 +133,8 @@ def _matrix(name: str, values: Array) -> Tensor:
 
 def _directions(features: Array) -> Any:
     rows = _matrix("features", features).cpu()
+    if not rows.isfinite().all():  # Faiss would find neighbours at any distance
+        raise ValueError("features must be finite, found NaN or infinite ones")
     return np.ascontiguousarray(torch.nn.functional.normalize(rows).float())
 
 
