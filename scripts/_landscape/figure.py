@@ -1,5 +1,6 @@
 """The figures of `landscape.py`."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,11 @@ def draw_between(names: list[str], found: dict[str, Any]) -> Figure:
     for place, (name, colour) in enumerate(zip(names, COLOURS, strict=True)):
         line.axvline(place, color=colour, linestyle="--", linewidth=1, label=name)
         plane.plot(place, 0, "o", color=colour, markeredgecolor="white", label=name)
-    line.set(xlabel="place on the line", ylabel="loss", yscale="log", title="on the line between the networks")
-    for set_formatter in (line.yaxis.set_major_formatter, line.yaxis.set_minor_formatter):
-        set_formatter("{x:.3g}")  # without formulas, as names have
+    line.set(xlabel="place on the line", ylabel="loss", title="on the line between the networks")
+    if _spans_a_decade([value for losses in found["losses"] for value in losses]):
+        line.set_yscale("log")
+        for set_formatter in (line.yaxis.set_major_formatter, line.yaxis.set_minor_formatter):
+            set_formatter("{x:.3g}")  # without formulas, as names have
     line.legend(fontsize=9)
     line.grid(alpha=0.3, which="both")
     surface = np.array(found["plane"])
@@ -67,6 +70,12 @@ def draw_between(names: list[str], found: dict[str, Any]) -> Figure:
     plane.legend(fontsize=9, loc="upper right")
     draw_literally(figure)
     return figure
+
+
+def _spans_a_decade(losses: list[float]) -> bool:
+    """Return whether a logarithmic axis has labels enough; it shows no loss of 0."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return bool(finite) and 0 < 10 * min(finite) <= max(finite)
 
 
 def draw_relief(networks: dict[str, Any], grid: list[float], title: str) -> Figure:

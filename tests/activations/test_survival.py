@@ -18,6 +18,7 @@ VARIANTS = {
     "hardshrink asymmetric": ("hardshrink", {"lower": -0.1, "upper": 0.7}),
 }
 ALL = [*names(), *VARIANTS]
+OWN = [*OURS, *VARIANTS]
 # Limits of torch's own modules; strict, so that a torch release that lifts one is noticed.
 LIMITS = {
     "vmap": {"rrelu": "no batching rule"},
@@ -33,9 +34,9 @@ def each(names, limit):
     return [pytest.param(n, marks=pytest.mark.xfail(reason=known[n], strict=True)) if n in known else n for n in names]
 
 
-def slow_but(*quick):
-    """Return our activations and their variants, with all but the quick ones marked slow."""
-    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in (*OURS, *VARIANTS)]
+def slow_but(quick, among=ALL):
+    """Return activations, with all but the quick ones marked slow."""
+    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in among]
 
 
 def make(name):
@@ -122,12 +123,14 @@ def test_make_fx(module, x, wanted):
     torch.testing.assert_close(make_fx(module)(x)(x), wanted)
 
 
+@pytest.mark.parametrize("name", slow_but(OWN))
 def test_export(module, x, wanted):
     program = torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     torch.testing.assert_close(program.module()(x), wanted)
     torch.testing.assert_close(program.module()(torch.cat([x, x])), module(torch.cat([x, x])))
 
 
+@pytest.mark.parametrize("name", slow_but(OWN))
 def test_compile_without_breaks(module, x, wanted):
     torch._dynamo.reset()
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
@@ -138,7 +141,7 @@ def test_compile_without_breaks(module, x, wanted):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", slow_but("spocu", "spocu trainable", "sparsemax"))
+@pytest.mark.parametrize("name", slow_but(["spocu trainable"], OWN))
 def test_onnx(module, x, wanted, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -443,7 +443,13 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize(("command", "expected"), COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        pytest.param(*each, id=name, marks=[] if name == "class with options" else [pytest.mark.slow])
+        for name, each in COMMANDS.items()
+    ],
+)
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 def test_the_command_line_and_its_checkpoint(tmp_path, command, expected):
     fixed = {"logger": False, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
@@ -760,6 +766,7 @@ if trainer.is_global_zero:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_log_the_means_of_all_examples(tmp_path):
     script, checkpoint, out = (tmp_path / name for name in ("ddp.py", "mid.ckpt", "metrics.json"))
     script.write_text(DDP_SCRIPT)

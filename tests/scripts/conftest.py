@@ -2,7 +2,16 @@
 
 import shutil
 
+import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def blank_figures(request, monkeypatch):
+    """Leave TensorBoard's figures blank, which take most of a short run's time; tests/evaluation has their tests."""
+    if request.node.get_closest_marker("figures") is None:
+        for name in ("mistakes_monitor", "calibration_monitor"):
+            monkeypatch.setattr(f"evaluation.callbacks.{name}.to_rgb", lambda figure: np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ NAMES = ["Adam", "SGD(lr=0.1)", "COCOB"]
 COMMAND = [
     *("--axis", "optimizer", "--values", *NAMES, "--seeds", "2", "--model.backbone", "TwoLayerNet"),
     *("--data.batch_size", "256", "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "2"),
-    *("--trainer.accelerator", "cpu", "--save_every", "2"),
+    *("--trainer.accelerator", "cpu", "--save_every", "2", "--figures_every", "9"),
 ]
 PROCESSES = multiprocessing.get_context("forkserver")
 

@@ -48,6 +48,7 @@ def test_a_trial_leaves_the_test_split_unread(tmp_path, monkeypatch):
     assert set(read) == {"train", "val"}
 
 
+@pytest.mark.slow
 def test_a_stopped_study_ends_like_a_whole_one(tmp_path, capsys):
     output, record = tmp_path / "study", tmp_path / "results" / "tiny.json"
     arguments = [*COMMAND, "--output", str(output), "--results", str(record), "--baseline", "SGD", "--jobs", "2"]

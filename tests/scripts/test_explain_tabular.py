@@ -149,6 +149,7 @@ def test_no_header_and_names_with_hyphens(tmp_path):
 
 
 @pytest.mark.skipif(not (DATA / "boston_housing.csv").is_file(), reason="no boston_housing.csv in DATA_DIR")
+@pytest.mark.slow
 def test_boston(tmp_path):
     words = ["tabular", "--csv", str(DATA / "boston_housing.csv"), "--no-header", "--feature-names", f"{BOSTON},MEDV"]
     models = "[linear,tree,forest,boosting,'MLP (torch)']"

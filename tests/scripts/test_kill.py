@@ -25,7 +25,7 @@ RUN = [
         "--data.batch_size",
         "128",
     ),
-    *("--trainer.max_epochs", "8", "--trainer.log_every_n_steps", "3", "--save_every", "4"),
+    *("--trainer.max_epochs", "8", "--trainer.log_every_n_steps", "3", "--save_every", "4", "--figures_every", "99"),
     *("--trainer.accelerator", "cpu", "--trainer.num_sanity_val_steps", "1"),
 ]
 

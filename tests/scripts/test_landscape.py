@@ -130,6 +130,7 @@ def trained(tmp_path_factory):
     return landscape.main(words), folder
 
 
+@pytest.mark.slow
 def test_two_networks_are_trained_and_compared(trained):
     results, folder = trained
     assert json.loads((folder / "results.json").read_text()) == results

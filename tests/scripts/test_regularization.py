@@ -195,6 +195,7 @@ def test_a_wrong_file_is_one_line(words, message, capsys, tmp_path, monkeypatch)
     assert message in line
 
 
+@pytest.mark.slow
 def test_networks(tmp_path):
     words = ["--parts", "[network]", "--epochs", "8", "--repeats", "2", "--output", str(tmp_path)]
     variants = regularization.main(words)["network"]["variants"]

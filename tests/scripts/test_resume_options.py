@@ -71,6 +71,7 @@ def test_a_run_that_ended_by_steps_says_how_to_train_on(tmp_path, capsys):
     assert again(tmp_path, "--trainer.max_steps", "9").trainer.global_step == 9
 
 
+@pytest.mark.slow
 def test_early_stopping_says_how_to_train_on(tmp_path, capsys):
     stopping = "EarlyStopping", "--trainer.callbacks.monitor", "val/nll", "--trainer.callbacks.min_delta", "9"
     patience = "--trainer.callbacks.patience"

@@ -61,7 +61,13 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(one, id=name, marks=[] if name == "validation in mid-epoch" else [pytest.mark.slow])
+        for name, one in OPTIONS.items()
+    ],
+)
 def test_resume_from_every_checkpoint_is_exact(tmp_path, options):
     whole, log = train(tmp_path / "whole", **options)
     checkpoints = sorted((tmp_path / "whole").glob("*step*.ckpt"))
