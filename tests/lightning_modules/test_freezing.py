@@ -2,7 +2,12 @@
 
 import copy
 import functools
+import os
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -13,6 +18,7 @@ from torch import nn
 from datamodules import DigitsDataModule
 from lightning_modules import ImageClassifier, LastCheckpoint
 from optim import COCOB, LAMB, SAM, Muon
+from workers import tuned_ranks
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 SGD = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -209,3 +215,29 @@ def test_an_optimizer_without_the_frozen_part_is_refused(tmp_path):
     model = OnlyTrained("MLP", 10, (1, 8, 8), freeze=True, unfreeze=1)
     with pytest.raises(ValueError, match=r"unfreeze: backbone\.hidden\.0\.weight and 3 more are in no group"):
         fit(tmp_path, {}, model=model)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_end_as_one_and_resume_after_the_epoch(tmp_path):
+    """What is trained is synchronised, also where a resumed training begins with all parts."""
+    root = Path(__file__).parents[2]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = os.pathsep.join([str(root), str(root / "tests")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(root / "tests" / "workers" / "tuned_ranks.py")]
+    processes = [
+        subprocess.Popen([*command, str(rank), port, str(tmp_path)], env=environment, stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=180)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)[-3000:]
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    for kind in tuned_ranks.OPTIONS:
+        one = tuned_ranks.train(kind, tmp_path / "one" / kind, 1, 12)
+        for name, value in one.items():
+            torch.testing.assert_close(first[kind][name], value, rtol=1e-4, atol=1e-5)
+            for same in (second[kind], first[f"{kind} resumed"], second[f"{kind} resumed"]):
+                assert torch.equal(first[kind][name], same[name]), (kind, name)
