@@ -73,6 +73,17 @@ def test_pixels_and_labels(image_folder):
     np.testing.assert_allclose(data.std, scaled.std(axis=(0, 2, 3)), rtol=1e-12)
 
 
+def test_given_mean_and_std(image_folder):
+    plain, given = ready(image_folder), ready(image_folder, mean=[0.4, 0.5, 0.6], std=[0.1, 0.2, 0.3])
+    assert (given.mean, given.std) == ((0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
+    pixels = []
+    for data in (plain, given):
+        (images, _), *_ = data.val_dataloader()
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+        pixels.append(images.double() * std + mean)
+    torch.testing.assert_close(pixels[0], pixels[1], rtol=0, atol=1e-6)
+
+
 def test_subfolders_grey_images_and_other_files(image_folder):
     folder = image_folder / "train" / "cat"
     (folder / "more").mkdir()
