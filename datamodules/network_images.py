@@ -8,10 +8,6 @@ import pytorch_lightning as pl
 
 from ._pixels import black_and_white, channels, colour
 from .files.decoding import Decoding
-from .files.messages import say
-
-UNKNOWN_MEAN, UNKNOWN_STD = 0.5, 0.25
-"""About those of photographs, for a network of which neither is known."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,8 @@ def images_of(
         normalisation: Mean and standard deviation per channel, or None.
 
     Raises:
-        ValueError: If the network takes no images in RGB or grey, or an option contradicts it.
+        ValueError: If the network takes no images in RGB or grey, an option contradicts it, or mean and standard
+            deviation are unknown.
     """
     network = getattr(trainer, "lightning_module", None)
     known: dict[str, Any] = getattr(network, "data_description", None) or {}
@@ -55,12 +52,10 @@ def images_of(
     chosen = {name: described[name] if given[name] == getattr(Decoding, name) else given[name] for name in given}
     mean, std = normalisation or (known.get("mean"), known.get("std"))
     if mean is None or std is None:
-        say(
-            "the network's checkpoint has no mean and std (an older version wrote it): pixels are normalised by "
-            f"{UNKNOWN_MEAN} and {UNKNOWN_STD}, which may be wrong; set those of the training by --data.mean and "
-            "--data.std"
+        raise ValueError(
+            "the network's checkpoint has no mean and std (an older version wrote it): set those of its training by "
+            "--data.mean and --data.std"
         )
-        mean, std = [UNKNOWN_MEAN] * shape[0], [UNKNOWN_STD] * shape[0]
     for name, values in (("mean", mean), ("std", std)):
         if len(channels(name, values)) != shape[0]:
             raise ValueError(f"{name} must have a number for each of the network's {shape[0]} channels, found {values}")

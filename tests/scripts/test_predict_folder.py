@@ -184,10 +184,12 @@ def test_an_older_checkpoint_has_numbers_for_classes(work, tmp_path, capsys):
     del old["data_description"]
     torch.save(old, tmp_path / "old.ckpt")
     words = [*FOLDER, "--data.predict_dir", str(work / "photos"), "--ckpt_path"]
-    cli = run(tmp_path / "runs", *words, str(tmp_path / "old.ckpt"))
-    printed = capsys.readouterr().out
-    assert printed.count("classes     numbers") == 1
-    assert printed.count("no mean and std") == 1
+    with pytest.raises(SystemExit):
+        run(tmp_path / "runs", *words, str(tmp_path / "old.ckpt"))
+    assert capsys.readouterr().err.count("no mean and std") == 1
+    known = ["--data.mean", "[0.5,0.5,0.5]", "--data.std", "[0.2,0.2,0.2]"]
+    cli = run(tmp_path / "runs", *words, str(tmp_path / "old.ckpt"), *known)
+    assert capsys.readouterr().out.count("classes     numbers") == 1
     rows = rows_of(cli.run.folder / "predictions.csv")
     assert all(row["prediction"] == row["class_number"] for row in rows)
     assert "probability_2" in rows[0]
