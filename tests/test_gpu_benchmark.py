@@ -92,6 +92,8 @@ def test_a_pass_of_kmeans_beside_its_matrix_products(tmp_path):
     assert rows["ours"]["ms"]["count"] == 1
     assert rows["ours"]["wrong_ppm"] == 0
     assert rows["ours, whole fit"]["seconds"] > 0
+    assert rows["ours, whole fit"]["excess_ppm"] < 1  # ours after ten passes from some of the rows, or less
+    assert rows["adjusted Rand index"]["ms"]["median"] > 0
     assert rows["flash-kmeans"]["skipped"] == "needs CUDA"
 
 
@@ -367,3 +369,12 @@ def test_a_new_run_of_one_part_keeps_the_others(tmp_path):
 def test_without_a_card_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match="no CUDA device was found: measure a CPU with --device cpu"):
         module("environment").run(module("rows").Bench(tmp_path / "rows", "cuda"))
+
+
+def test_of_a_machine_without_a_card_no_result_is_left(tmp_path, monkeypatch, capsys):
+    driver = module("driver")
+    monkeypatch.setattr(driver.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(driver, "run_capped", lambda words, cap, log, poll: log.write_text("no CUDA") and "exit code 1")
+    assert driver.main(["--only", "record", "--output", str(tmp_path), "--commit", "abc"]) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert "no CUDA" in capsys.readouterr().out

@@ -47,6 +47,7 @@ def main(words: list[str] | None = None) -> int:
     left = lambda: 60 * options.minutes - (time.monotonic() - began)  # noqa: E731
     results.run("environment", min(ENVIRONMENT_CAP, left()))
     if results.parts["environment"]["ended"].startswith("exit") and results.environment["device"] == "unknown":
+        results.path.unlink(missing_ok=True)  # which says nothing
         return 1  # no such device, or no torch
     images = results.environment.get("images", {})
     if options.data and (images.get("shape") != [3, 32, 32] or images.get("classes", 11) > 10):

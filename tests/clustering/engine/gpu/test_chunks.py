@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from clustering.engine.data import ArraySource, BatchSource
+from clustering.engine import fit, starts
+from clustering.engine.data import ArraySource, BatchSource, OutputType
 from clustering.engine.gpu import chunks as module
 from clustering.engine.gpu.assignment import GpuAssignment
 from clustering.engine.gpu.chunks import chunks, place
 from clustering.engine.gpu.nearest import Found, Nearest
+from clustering.engine.problem import Options, Problem
 from reference.counting import Live, Waits
 
 CPU = torch.device("cpu")
@@ -103,6 +105,21 @@ def test_the_memory_of_a_pass(dim, clusters, make_problem, monkeypatch):
         state.assign(centres + 1e-3)
     assert kept < 8.2 * len(rows)  # a label and a margin
     assert share * (live.peak - kept) < 1.2 * 2**30
+
+
+def test_the_memory_of_a_whole_fit(monkeypatch):
+    share = 64  # of the real sizes; the passes' products in low precision are above
+    monkeypatch.setattr(module, "RESIDENT", module.RESIDENT // share)
+    monkeypatch.setattr(module, "PIECE", module.PIECE // share)
+    monkeypatch.setattr(fit, "SAMPLE", starts.SAMPLE // share)
+    for name in ("SAMPLE", "_SMALL", "_LEAST"):
+        monkeypatch.setattr(starts, name, getattr(starts, name) // share)
+    rows = torch.randn(16_000, 64, generator=torch.Generator().manual_seed(0))
+    with Live() as live:
+        options = Options(16, device=CPU, max_iter=2)
+        result = fit.fit_centres(Problem(ArraySource(rows), OutputType.of(rows)), options)
+    assert len(result.labels) == len(rows)
+    assert share * live.peak < 2**30  # seeding, local search and the larger sample beside the data
 
 
 def test_tensors_are_not_copied():
