@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from optim import COCOB, LAMB, SAM, MovingAverage, _common, _table
+from optim import COCOB, LAMB, SAM, MovingAverage, Muon, _common, _table
 from optim._climb import Climb
 
 pytest.importorskip("triton")
@@ -118,6 +118,7 @@ FACTORIES: dict[str, Callable[[list[nn.Parameter]], Optimizer]] = {
     "LAMB-fused": partial(LAMB, lr=0.05, fused=True),
     "LAMB-capturable": partial(LAMB, lr=0.05, capturable=True),
     "COCOB": COCOB,
+    "Muon": partial(Muon, lr=0.05, ns_dtype="float32"),
     "SAM": partial(SAM, base_optimizer=torch.optim.SGD, lr=0.05, rho=0.5),
     "ASAM-LAMB": partial(SAM, base_optimizer=LAMB, lr=0.05, rho=0.5, adaptive=True),
 }
