@@ -27,7 +27,9 @@ def head_of(network: nn.Module, num_classes: int) -> list[nn.Module]:
         (module, param) for module in network.modules() for param in module.parameters(recurse=False) if param.ndim > 1
     ]
     if not weights:
-        raise ValueError(f"{type(network).__name__} has no weight: it has no head")
+        raise ValueError(
+            f"{type(network).__name__} has no weight, or lazy ones before their first batch: its head is not known"
+        )
     for part in network.modules():  # a timm network within another module
         heads = _named_by(part)
         if any(param.ndim > 1 and len(param) == num_classes for one in heads for param in one.parameters()):

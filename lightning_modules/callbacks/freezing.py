@@ -124,12 +124,12 @@ class Freezing(Callback):
         parts = [params[name] for name in self.names if name in params]
         before = [part.requires_grad for part in parts]
         for part in parts:
-            part.requires_grad_(True)
+            part.requires_grad = True
         try:
             yield
         finally:
             for part, trained in zip(parts, before, strict=True):
-                part.requires_grad_(trained)
+                part.requires_grad = trained
 
     def _at_epoch(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         frozen = self.is_frozen(trainer.current_epoch)
@@ -139,7 +139,7 @@ class Freezing(Callback):
     def _freeze(self, module: nn.Module, frozen: bool) -> None:
         params = dict(module.named_parameters())
         for name in self.names:
-            params[name].requires_grad_(not frozen)
+            params[name].requires_grad = not frozen  # by attribute, which lazy parameters have too
             if frozen:
                 params[name].grad = None  # of an earlier training: the optimizer would take it
 

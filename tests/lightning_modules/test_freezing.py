@@ -156,6 +156,14 @@ class Net(nn.Module):
         return self.head(self.block(self.norm(self.stem(images.flatten(1)))))
 
 
+def test_lazy_layers_are_frozen_by_name():
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(10))
+    model = ImageClassifier(network, num_classes=10, image_shape=(1, 8, 8), freeze="^1")
+    pl.Trainer(max_steps=2, enable_checkpointing=False, **QUIET).fit(model, DigitsDataModule())
+    trained = [name for name, param in model.named_parameters() if param.requires_grad]
+    assert trained == ["backbone.3.weight", "backbone.3.bias"]
+
+
 def test_names_are_patterns_and_what_was_frozen_before_stays_so():
     model = classifier(backbone=Net(), freeze="^(stem|norm)", unfreeze=0)
     assert model._freezing.names == ["backbone.stem.weight"]
