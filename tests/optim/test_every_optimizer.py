@@ -272,7 +272,8 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@pytest.mark.parametrize("name", [name for name in FACTORIES if name != "Adam"])
+# torch's own Adam, also within SAM, fails with another default device in torch 2.11.
+@pytest.mark.parametrize("name", [name for name in FACTORIES if name not in ("Adam", "ASAM")])
 def test_another_default_device_or_type_changes_nothing(name: str) -> None:
     results = []
     for context in (nullcontext(), torch.device("meta"), default_dtype(torch.float64)):

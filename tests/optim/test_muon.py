@@ -68,8 +68,9 @@ def test_is_torchs_muon_on_matrices(dtype: torch.dtype, options: dict[str, Any])
     shapes = [(5, 7), (7, 5), (64, 100), (1, 9), (5, 7)]
     ours, theirs = parameters(shapes, dtype), parameters(shapes, dtype)
     results = step(Muon(ours, lr=0.02, **options), ours), step(torch.optim.Muon(theirs, lr=0.02, **options), theirs)
-    # Batched matrix products may round otherwise, which they do not on most CPUs.
-    torch.testing.assert_close(*results, rtol=0.01 if dtype is torch.bfloat16 else 0.0, atol=2e-3)
+    # Batched matrix products may round otherwise, which they do on CPUs with torch 2.11: a unit of bfloat16 or two.
+    rtol, atol = (0.016, 0.016) if dtype is torch.bfloat16 else (0.0, 2e-3)
+    torch.testing.assert_close(*results, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
