@@ -155,6 +155,8 @@ def features(
 
     at_least(1, neighbours=neighbours)
     at_least(0, tolerance=tolerance)
+    if tolerance and not balanced:
+        raise ValueError(f"--tolerance {tolerance:g} has no effect without --balanced: add it, or leave both out")
     if balanced and metric != "euclidean":
         raise ValueError(f"--balanced needs --metric euclidean, found {metric}")
     checkpoint = checkpoint or train_default()

@@ -37,6 +37,7 @@ from _train.find_run import find_run, first_process
 from _train.prediction import write_unreadable
 from _train.settings import log_settings
 from _train.size import size
+from _train.start import AtStart
 from _train.warm_up import warm_up
 from lightning_modules.callbacks.best_checkpoint import BestCheckpoint
 from lightning_modules.callbacks.stop_signals import StopSignals
@@ -47,6 +48,7 @@ from lightning_modules.runs.weights import load_matching, read_weights
 
 EXPECTED = (
     r".*smaller than the logging interval",  # it is checked before the interval is fitted to the epoch
+    r"`max_epochs` was not set",  # which the start says
     r".*across ranks is zero",  # data without a validation split
     r"Couldn't infer the batch indices",  # the prediction file counts by itself
     r"Checkpoint directory .* exists and is not empty",  # a resumed run continues in its folder
@@ -86,8 +88,10 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
     if split == "val" and not getattr(cli.datamodule, "val_size", True):
         raise ValueError("--evaluate_on val needs a validation part, found --data.val_size 0")
     rank_zero_only(cli.run.remove_half_written)()
-    rank_zero_only(cli.run.save_config)(cli.config_text())
-    rank_zero_only(keep_trust)(cli.run.folder)
+    if cli.run.resumed:  # a resume that fails before its first step leaves the run as it was
+        vars(cli.trainer)["callbacks"].append(AtStart(lambda: rank_zero_only(save_settings)(cli)))
+    else:
+        rank_zero_only(save_settings)(cli)
     if cli.config.init_from is not None and cli.config.ckpt_path is None:
         skipped = load_matching(cli.model, read_weights(cli.config.init_from))
         rank_zero_only(say)(
@@ -142,6 +146,12 @@ def fit(cli: TrainCLI, shown: Sequence[str] = ()) -> None:
         raise OSError(f"the run has ended, but not all was written: {'; '.join(missing)}")
 
 
+def save_settings(cli: TrainCLI) -> None:
+    """Write config.yaml, and that this user has started the run."""
+    cli.run.save_config(cli.config_text())
+    keep_trust(cli.run.folder)
+
+
 @contextmanager
 def noting_refusal(missing: list[str]) -> Iterator[None]:
     """Note what the disk refuses."""
@@ -160,10 +170,12 @@ def predict(cli: TrainCLI) -> None:
         data = data.test_dataloader()
     cli.trainer.predict(cli.model, data, return_predictions=False, ckpt_path=cli.config.ckpt_path, weights_only=True)
     rank_zero_only(say)(f"predictions {cli.run.folder / 'predictions.csv'}")
-    skipped = getattr(cli.trainer.predict_dataloaders, "unreadable", {})
+    skipped, listed = getattr(cli.trainer.predict_dataloaders, "unreadable", {}), cli.run.folder / "unreadable.csv"
     if skipped:
-        rank_zero_only(write_unreadable)(cli.run.folder / "unreadable.csv", skipped)
-        rank_zero_only(say)(f"left out    {cli.run.folder / 'unreadable.csv'}")
+        rank_zero_only(write_unreadable)(listed, skipped)
+        rank_zero_only(say)(f"left out    {listed}")
+    else:
+        rank_zero_only(listed.unlink)(missing_ok=True)  # of another folder's predictions
 
 
 def export(cli: TrainCLI) -> None:

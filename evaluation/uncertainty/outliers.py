@@ -76,7 +76,7 @@ class KNearestScore:
 
         rows = _directions(features)
         if len(rows) < self.k:
-            raise ValueError(f"k={self.k} neighbours need as many features, found {len(rows)}")
+            raise ValueError(f"k={self.k} neighbours need as many features, found {len(rows)}: take a smaller k")
         self._index = faiss.IndexFlatL2(rows.shape[1])
         self._index.add(rows)
         return self

@@ -1,6 +1,7 @@
 """Predictions as a CSV file, written batch by batch."""
 
 import csv
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,12 @@ class PredictionCSV(BasePredictionWriter):
         rows: list[list[Any]] = [self.header] if self._index == 0 else []
         for file, label, found, shares in zip(files, labels, predicted, probabilities, strict=True):
             named = "" if label is None else self.classes[label]
+            if not math.isfinite(sum(shares)):
+                which = f"file {file!r}" if "file" in prediction else f"example {self._index}"
+                raise ValueError(
+                    f"the network's output for {which} is NaN or infinite: no predictions are written; check its "
+                    "weights and the normalisation of the data"
+                )
             known = [file, self.classes[found], found] if "file" in prediction else [named, self.classes[found]]
             rows.append([self._index, *known, *(f"{share:.7g}" for share in shares)])
             self._index += 1

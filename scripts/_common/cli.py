@@ -200,8 +200,25 @@ def _check_common(options: Mapping[str, Any]) -> None:
     output, seed = options.get("output"), options.get("seed")
     if output is not None and Path(output).exists() and not Path(output).is_dir():
         raise ValueError(f"--output must be a folder, found the file {output}")
+    if output is not None:
+        _check_writable(Path(output))
     if seed is not None and not 0 <= seed < 2**32:
         raise ValueError(f"--seed must be 0 to {2**32 - 1}, found {seed}")
+
+
+def _check_writable(output: Path) -> None:
+    """Make the folder and remove it again: the work may take long before there is something to write."""
+    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            folder.rmdir()
+    except OSError as error:
+        raise ValueError(
+            f"--output must be a folder that can be written, found {output} ({error.strerror}): choose another"
+        ) from error
+    if not os.access(output if not missing else missing[-1].parent, os.W_OK):
+        raise ValueError(f"--output must be a folder that can be written, found {output}: choose another")
 
 
 def _spelled(words: list[str], function: Callable[..., Any]) -> list[str]:

@@ -44,12 +44,25 @@ def find_run(cli: TrainCLI, words: Sequence[str] = ()) -> Run:
         keep_name(cli, run)
         return run
     if cli.config.init_from is not None:
-        read_weights(cli.config.init_from)
+        _check_init_from(cli.config.init_from, checkpoint)
     if cli.config.export is not None:
         check_exporter()
     run = Run.to_train(root, checkpoint, first_process(), name)
     keep_name(cli, run)
     return run
+
+
+def _check_init_from(weights: str, checkpoint: str | None) -> None:
+    """Refuse other first weights than those with which the checkpoint's run has begun."""
+    if checkpoint is None:
+        read_weights(weights)
+        return
+    folder = run_of(checkpoint)
+    begun = None if folder is None else (yaml.safe_load((folder / "config.yaml").read_text()) or {}).get("init_from")
+    if weights != begun:
+        raise ValueError(
+            f"--init_from has no effect with --ckpt_path, which has the weights, found {weights}: leave one of them out"
+        )
 
 
 def keep_name(cli: TrainCLI, run: Run) -> None:

@@ -72,9 +72,7 @@ def network_of(checkpoint: str, classifier: type[ImageClassifier], trust: str | 
     if not model.data_description:
         model.data_description = _of_run(checkpoint, trust)
     if model.class_names is None:
-        rank_zero_only(say)(
-            "classes     numbers: the checkpoint, of an older version or a training without names, has no names"
-        )
+        rank_zero_only(say)(f"classes     numbers: the checkpoint has no names for its {model.num_classes} classes")
     return model
 
 

@@ -1,5 +1,6 @@
 """The lines that say what is trained, before the first step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,20 @@ from _common.console import say
 from _common.threads import warn_if_busy
 from lightning_modules import Schedule
 from lightning_modules.callbacks.freezing import Freezing
+
+DEFAULT_EPOCHS = 1000
+"""Lightning's, where no other limit is given."""
+
+
+class AtStart(Callback):
+    """Calls a function when the first step is next: data, network and checkpoint are known to fit."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function = function
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Call it."""
+        self.function()
 
 
 class PrintStart(Callback):
@@ -32,6 +47,7 @@ class PrintStart(Callback):
             "data": data(trainer, self.counts_test),
             "optimizer": optimizer(trainer, pl_module),
             "device": device(trainer),
+            "length": length(trainer),
         }
         for name, line in lines.items():
             if not line:
@@ -39,6 +55,13 @@ class PrintStart(Callback):
             rank_zero_only(say)(f"{name:<11} {line}")
         if trainer.strategy.root_device.type == "cpu":
             rank_zero_only(warn_if_busy)()
+
+
+def length(trainer: Any) -> str:
+    """Return how long a training is that is as long as Lightning's default, which is seldom meant; else nothing."""
+    if trainer.max_epochs != DEFAULT_EPOCHS or trainer.max_steps != -1:
+        return ""
+    return f"{DEFAULT_EPOCHS:,} epochs, the default: --trainer.max_epochs N sets another"
 
 
 def network(module: Any) -> str:

@@ -210,6 +210,8 @@ EXPERIMENTS = {
     "cluster --n 200 --device gpu": "--device must be 'auto', 'cpu', 'cuda' or like 'cuda:0,1', found 'gpu'",
     "cluster --n 200 --seed -1": "--seed must be 0 to 4294967295, found -1",
     "cluster --n 200 --output notes.txt": "--output must be a folder, found the file notes.txt",
+    "cluster --n 200 --output notes.txt/x": "--output must be a folder that can be written, found notes.txt/x (Not a",
+    "cluster features --tolerance 0.2": "--tolerance 0.2 has no effect without --balanced",
     "cluster --n 200 --kk 3": "unrecognized arguments: --kk 3: did you mean --k?",
     "cluster nope": "unknown command 'nope'",
     "cluster fit": "the following arguments are required: data",

@@ -178,6 +178,15 @@ def test_mistakes_are_one_line(work, tmp_path, capsys, words, message):
     places["empty"].rmdir()
 
 
+def test_outputs_that_are_not_finite_are_refused(work, tmp_path, capsys):
+    model = torch.load(work / "copy.ckpt", weights_only=True)
+    last = list(model["state_dict"])[-1]
+    model["state_dict"][last][0] = torch.nan
+    torch.save(model, tmp_path / "nan.ckpt")
+    words = ["--data.predict_dir", str(work / "photos"), "--ckpt_path", str(tmp_path / "nan.ckpt")]
+    assert "is NaN or infinite: no predictions are written" in refused(capsys, tmp_path / "runs", *FOLDER, *words)
+
+
 def test_an_older_checkpoint_has_numbers_for_classes(work, tmp_path, capsys):
     """In the folder of its run the training data tell the names; elsewhere neither names nor mean are known."""
     old = torch.load(work / "copy.ckpt", weights_only=True)

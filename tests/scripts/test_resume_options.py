@@ -62,6 +62,23 @@ def test_options_count_and_config_yaml_says_what_was_run(tmp_path, capsys):
     assert cli.run.folder == folder
 
 
+def test_a_resume_that_fails_leaves_the_run_as_it_was(tmp_path, capsys):
+    folder = run(tmp_path, *SMALL, "--trainer.max_epochs", "2").run.folder
+    config = (folder / "config.yaml").read_bytes()
+    for words in (
+        ["--trainer.max_epochs", "3", "--model.backbone", "SmallConvNet"],
+        ["--trainer.max_epochs", "1"],
+        ["--trainer.max_epochs", "3", "--init_from", str(folder / "checkpoints" / "best.ckpt")],
+        ["--trainer.max_epochs", "3", "--data", "MNISTDataModule", "--data.data_dir", str(tmp_path / "none")],
+    ):
+        with pytest.raises(SystemExit):
+            again(tmp_path, *words)
+        assert capsys.readouterr().err.startswith("error: ")
+        assert (folder / "config.yaml").read_bytes() == config
+    assert again(tmp_path, "--trainer.max_epochs", "3").trainer.current_epoch == 3
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+
+
 def test_a_run_that_ended_by_steps_says_how_to_train_on(tmp_path, capsys):
     limit = ["--trainer.max_epochs", "-1", "--trainer.max_steps"]
     run(tmp_path, *SMALL, *limit, "7")
