@@ -85,12 +85,13 @@ setup(
         "threadpoolctl>=3.5",
         "eli5>=0.16",
         "tensorboard>=2.19",
-        "jsonargparse[signatures]>=4.50",
+        "jsonargparse[signatures]>=4.53",
         "rich>=13.9",
         "matplotlib>=3.9",
         # The curves of compare.py's report.
         "plotly>=6.0",
-        "scipy>=1.11.1",
+        "numpy>=2.0",
+        "scipy>=1.13",
         # TensorBoard's HParams and jsonargparse's configuration files.
         "pyyaml>=6.0",
     ],

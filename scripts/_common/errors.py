@@ -21,6 +21,8 @@ TRACEBACK = "LIGHTNING_BLOCKS_TRACEBACK"
 
 SCRIPTS = Path(__file__).parents[1]
 
+_DOES_NOT_FIT = "Error(s) in loading state_dict"
+"""How PyTorch says that weights have other names or shapes."""
 _LIGHTNINGS = ("MisconfigurationException", "NonFiniteLossError")
 """Lightning's errors, by name, so that no command imports Lightning only to tell them apart."""
 
@@ -77,6 +79,8 @@ def one_line(error: BaseException) -> str:
         return f"{error.strerror}: {error.filename}"
     text = shorten(str(error)) if isinstance(error, ArgumentError | ValueError) else str(error)
     text = " ".join(text.split()) or type(error).__name__
+    if text.startswith(_DOES_NOT_FIT):
+        text = f"the checkpoint's weights do not fit the network, which must be the one they were trained in: {text}"
     part = None if isinstance(error, ArgumentError) else part_of(error)
     text = part.said_in(text) if part is not None else text
     if not _is_a_mistake(error) and not (part is not None and part.option in text and (part.made or not part.ours)):
@@ -114,7 +118,7 @@ def _is_a_mistake(error: BaseException) -> bool:
     return (
         isinstance(error, (ValueError, OSError, ArgumentError))
         or type(error).__name__ in _LIGHTNINGS
-        or str(error).startswith("Error(s) in loading state_dict")
+        or str(error).startswith(_DOES_NOT_FIT)
     )
 
 

@@ -84,7 +84,7 @@ def test_a_wider_level_is_a_wider_band():
 @pytest.mark.parametrize("preds", [[0.1, 0.9, 0.8], [1.0, 0.0, 1.0], [[0.5, 0.5], [1.0, 0.0], [0.2, 0.8]]])
 def test_few_samples_are_drawn(preds):
     picture = to_rgb(reliability_diagram(preds, [0, 1, 1]))
-    assert picture.shape == (540, 460, 3)
+    assert picture.shape in ((540, 460, 3), (540, 459, 3))  # matplotlib 3.9 rounds down
     assert picture.std() > 10
     same = to_rgb(reliability_diagram(np.array(preds), torch.tensor([0, 1, 1])))
     assert np.array_equal(picture, same)
