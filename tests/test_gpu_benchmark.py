@@ -97,6 +97,7 @@ def test_a_pass_of_kmeans_beside_its_matrix_products(tmp_path):
     assert rows["flash-kmeans"]["skipped"] == "needs CUDA"
 
 
+@pytest.mark.slow
 def test_the_record_by_hand_and_by_train(tmp_path):
     rows = measured("record", tmp_path)
     assert {name for name, row in rows.items() if "error" in row} == set()
@@ -330,6 +331,7 @@ def test_item_calls_are_counted_also_after_a_step_that_failed():
     assert trace.traced(lambda: torch.ones(3).sum().item(), "cpu", 4) == {"items": 1.0}
 
 
+@pytest.mark.slow
 def test_a_part_that_hangs_is_killed_with_its_children_and_its_rows_stay(tmp_path):
     rows, processes = module("rows"), module("processes")
     program = f"""

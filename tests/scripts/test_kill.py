@@ -14,6 +14,7 @@ import torch
 
 from lightning_modules.runs.loggers import read_column
 
+pytestmark = pytest.mark.slow
 RUN = [
     *(
         "--model.backbone",
@@ -153,7 +154,6 @@ def test_the_run_logs_every_epoch(whole):
     assert sum(weight.numel() for weight in weights.values()) > 1000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_kills_at_random_moments(tmp_path, whole, seed):
     draw, kills = random.Random(seed), 0
@@ -179,7 +179,7 @@ def test_kills_at_random_moments(tmp_path, whole, seed):
 MOMENTS = ("step:0", "step:17", "validation:0", "validation:4", "before the rename:0", "before the rename:5")
 
 
-@pytest.mark.parametrize("kill_at", [*(pytest.param(one, marks=pytest.mark.slow) for one in MOMENTS), "half written:6"])
+@pytest.mark.parametrize("kill_at", [*MOMENTS, "half written:6"])
 def test_kills_at_chosen_moments(tmp_path, whole, kill_at):
     process = start(tmp_path, kill_at=kill_at)
     assert finish(process) == -signal.SIGKILL
@@ -188,7 +188,6 @@ def test_kills_at_chosen_moments(tmp_path, whole, kill_at):
     same(outcome(tmp_path), whole[0])
 
 
-@pytest.mark.slow
 def test_sigterm_saves_and_ends_cleanly(tmp_path, whole):
     process = start(tmp_path, kill_at="SIGTERM:17")
     assert finish(process) == 143
@@ -200,7 +199,6 @@ def test_sigterm_saves_and_ends_cleanly(tmp_path, whole):
     same(outcome(tmp_path), whole[0])
 
 
-@pytest.mark.slow
 def test_ctrl_c_prints_how_to_continue(tmp_path, whole):
     process = start(tmp_path, kill_at="SIGINT:17")
     assert finish(process) == 130
@@ -210,7 +208,6 @@ def test_ctrl_c_prints_how_to_continue(tmp_path, whole):
     same(outcome(tmp_path), whole[0])
 
 
-@pytest.mark.slow
 def test_sigterm_after_the_training(tmp_path, whole):
     """In the final test, and in a prediction, which leaves no half of a file."""
     assert finish(start(tmp_path, kill_at="SIGTERM in the test:0")) == 143
@@ -228,7 +225,6 @@ def test_sigterm_after_the_training(tmp_path, whole):
     assert sorted(next(tmp_path.glob("*/checkpoints")).parent.iterdir()) == before
 
 
-@pytest.mark.slow
 def test_resume_from_best_is_exact_and_has_a_new_folder(tmp_path, whole):
     assert finish(start(tmp_path, kill_at="validation:5")) == -signal.SIGKILL
     (best,) = tmp_path.glob("*/checkpoints/best.ckpt")
@@ -248,7 +244,6 @@ def test_last_without_a_run_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_last_skips_a_truncated_checkpoint(tmp_path):
     assert finish(start(tmp_path, "--trainer.max_epochs", "1")) == 0
     (good,) = tmp_path.glob("*/checkpoints/last.ckpt")

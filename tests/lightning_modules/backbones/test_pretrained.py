@@ -103,6 +103,7 @@ def test_a_backbone_with_options_is_timms_unless_it_is_ours(typed, name):
     assert with_timm(options[:1]) == options[:1]
 
 
+@pytest.mark.slow
 def test_the_command_line_tunes_pretrained_weights(stored, tmp_path, capsys):
     backbone = ["--model.backbone", "test_resnet", "--model.backbone.pretrained", "true", "--trainer.logger", "false"]
     tune = ["--model.freeze", "true", "--model.unfreeze", "1", "--model.layer_decay", "0.5", "--model.head_lr", "0.01"]

@@ -145,6 +145,15 @@ def test_a_time_limit_at_any_moment(tmp_path, options):
             compare(whole, train(folder, Told(), folder / "last.ckpt", **options))
 
 
+@pytest.fixture
+def listens_to_ctrl_c():
+    """Processes that a shell starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 def test_ctrl_c_once_saves_and_twice_ends_at_once(tmp_path):
     whole = train(tmp_path / "whole", Told(), max_epochs=2)
     for presses, done in ((1, 8), (2, 0)):
