@@ -30,8 +30,8 @@ def run(
 
     Args:
         checkpoint: Checkpoint of a run of train.py.
-        outside: Images of another kind: a data module's name (its test split), the folder of an ImageFolderDataModule,
-            or photos, pieces of scikit-learn's two photographs.
+        outside: Images of another kind: a data module's name (its test split), a folder of images (with a folder train
+            in it, its test split), or photos, pieces of scikit-learn's two photographs.
         alpha: Largest share of examples whose label may be outside of its conformal set, in (0, 1).
         k: Which neighbour among the features of the training split the score of features takes.
         output: Output folder; by default the run's uncertainty/.

@@ -115,13 +115,13 @@ def unlabelled_images(root: Path) -> list[str]:
     """
     if not root.is_dir():
         problem = f"{shown(root)} is not a folder" if root.exists() else f"there is no folder {shown(root)}"
-        raise FileNotFoundError(f"{problem}; name one with images by --data.predict_dir")
+        raise FileNotFoundError(f"{problem}; name a folder with images")
     left_out = LeftOut()
     start = len(os.path.join(root, ""))
     files = [path[start:] for path, _, _ in _images(root, left_out)]
     if not files:
         found = f" ({left_out})" if left_out.paths else ""
-        raise ValueError(f"{shown(root)} has no image{found}; name a folder with images by --data.predict_dir")
+        raise ValueError(f"{shown(root)} has no image{found}; name a folder with images")
     say(f"{shown(root)}: {len(files):,} image{'s' * (len(files) > 1)}{', ' * bool(left_out.paths)}{left_out}")
     return files
 

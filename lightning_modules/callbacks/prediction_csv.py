@@ -85,7 +85,8 @@ class PredictionCSV(BasePredictionWriter):
                     f"the network's output for {which} is NaN or infinite: no predictions are written; check its "
                     "weights and the normalisation of the data"
                 )
-            known = [file, self.classes[found], found] if "file" in prediction else [named, self.classes[found]]
+            name = self.classes[found]
+            known = [_no_formula(file), name, found] if "file" in prediction else [named, name]
             rows.append([self._index, *known, *(f"{share:.7g}" for share in shares)])
             self._index += 1
         csv.writer(self._file).writerows(rows)  # type: ignore[arg-type]  # not None: opened when predict starts

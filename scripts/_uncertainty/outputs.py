@@ -11,6 +11,10 @@ from torch.nn.functional import unfold
 from _common.names import known
 from _common.rebuild import AtPrecision, TrainedRun, build_data
 from datamodules import ImageFolderDataModule
+from datamodules.files.decoding import Decoding
+from datamodules.files.image_listing import unlabelled_images
+from datamodules.files.unlabelled import UnlabelledImages
+from datamodules.pipeline.batch import ImageBatch
 
 
 class Outputs(NamedTuple):
@@ -63,6 +67,9 @@ def outside_batches(run: TrainedRun, outside: str, count: int, seed: int) -> Ite
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
         pieces = (photo_pieces(data.image_shape, count, seed) - mean) / std
         return [(part, torch.zeros(len(part), dtype=torch.long)) for part in pieces.split(500)]
+    folder = Path(outside)
+    if folder.is_dir() and not (folder / "train").is_dir():
+        return unlabelled(folder, data)
     other = outside_data(outside, data.image_shape)
     if other.image_shape != data.image_shape:
         raise ValueError(
@@ -72,6 +79,25 @@ def outside_batches(run: TrainedRun, outside: str, count: int, seed: int) -> Ite
     other.setup("test")
     other.mean, other.std, other.trainer = data.mean, data.std, data.trainer
     return other.test_dataloader()
+
+
+def unlabelled(folder: Path, data: Any) -> Iterable[tuple[Tensor, Tensor]]:
+    """Yield the images below a folder, scaled and cut to the run's shape and normalised as its own.
+
+    Files that cannot be read are listed and left out.
+
+    Raises:
+        ValueError: If the run's examples are no images of one or three channels.
+        OSError: If none can be read.
+    """
+    shape = data.image_shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(f"--outside {folder} needs images of one or three channels, found {list(shape)}")
+    files = unlabelled_images(folder)
+    bounds = [(start, min(start + 500, len(files))) for start in range(0, len(files), 500)]
+    how, make_batch = Decoding(tuple(shape[1:]), grey=shape[0] == 1), ImageBatch(shape, data.mean, data.std)
+    for images, _ in UnlabelledImages(folder, files, how, make_batch, bounds, torch.device("cpu"), skip=True):
+        yield images, torch.zeros(len(images), dtype=torch.long)
 
 
 def outside_data(outside: str, shape: tuple[int, ...]) -> Any:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import train
@@ -37,6 +38,23 @@ def test_results_are_those_of_the_logits(checkpoint):
     folder = checkpoint.parent.parent / "uncertainty"
     assert json.loads((folder / "results.json").read_text()) == results
     assert (folder / "uncertainty.png").stat().st_size > 10_000
+
+
+def test_a_folder_of_any_images_is_outside_too(checkpoint, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        path = tmp_path / "photos" / str(number % 3) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20 + number, 31, 3), dtype=np.uint8)).save(path)
+    results = uncertainty.main(["--checkpoint", str(checkpoint), "--outside", str(tmp_path / "photos")])
+    assert results["outside"] == str(tmp_path / "photos")
+    run = rebuild(checkpoint, "cpu")
+    outputs_of(run, "test")  # which sets the data up
+    given = list(outside_batches(run, str(tmp_path / "photos"), 30, 0))
+    assert [len(labels) for _, labels in given] == [30]
+    assert given[0][0].shape[1:] == run.datamodule.image_shape
+    low, high = ((value - run.datamodule.mean[0]) / run.datamodule.std[0] for value in (0.0, 1.0))
+    assert low - 1e-4 <= given[0][0].min() < given[0][0].max() <= high + 1e-4
 
 
 def test_a_data_module_of_the_same_shape_is_outside_too(checkpoint):
