@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms import v2
 
+from benchmarks._gpu.one_by_one import OneByOne
 from datamodules.image import ImageDataModule
 
 SHAPE = (3, 32, 32)
@@ -31,19 +31,6 @@ class RandomImages(ImageDataModule):
         images = torch.empty(self.count, *SHAPE, dtype=torch.uint8)
         images.random_(generator=torch.Generator().manual_seed(0))
         return images, torch.arange(self.count) % 10
-
-
-class OneByOne(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's CIFAR10 gives them: from the array to PIL, through the transforms."""
-
-    def __init__(self, images: np.ndarray, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.images, self.transform = images, transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), index % 10
 
 
 def per_sample_v2(*before: Callable[..., Any], after: Sequence[Callable[..., Any]] = ()) -> Callable[..., Tensor]:

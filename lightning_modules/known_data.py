@@ -1,4 +1,4 @@
-"""What a network needs to know of its training data after them: in every checkpoint, as in an exported file."""
+"""Class names and normalisation of a network's training data, kept in every checkpoint as in an exported file."""
 
 import math
 from typing import Any

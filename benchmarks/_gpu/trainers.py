@@ -6,7 +6,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 
@@ -29,6 +28,7 @@ from train import TrainCLI, find_run  # the script
 from .clocked import Clocked
 from .data import RandomImages
 from .loops import Setting
+from .one_by_one import OneByOne
 
 
 @contextlib.contextmanager
@@ -90,19 +90,6 @@ class Idiom(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer of the other loops, as torch builds it by default."""
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
-
-
-class OneByOne(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's CIFAR10 gives them: from the array to PIL, through the transforms."""
-
-    def __init__(self, images: np.ndarray, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.images, self.transform = images, transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), index % 10
 
 
 @functools.cache

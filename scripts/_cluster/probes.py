@@ -1,4 +1,4 @@
-"""What a network's features know of the classes: nearest neighbours, and a linear classifier."""
+"""How well features tell the classes: by nearest neighbours, and by a linear classifier."""
 
 from typing import Any
 

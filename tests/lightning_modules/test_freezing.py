@@ -228,7 +228,7 @@ def test_an_optimizer_without_the_frozen_part_is_refused(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_end_as_one_and_resume_after_the_epoch(tmp_path):
-    """What is trained is synchronised, also where a resumed training begins with all parts."""
+    """All that is trained is synchronised, also where a resumed training begins with all parts."""
     root = Path(__file__).parents[2]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

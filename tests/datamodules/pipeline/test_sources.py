@@ -58,7 +58,7 @@ def test_interrupted_and_interleaved_iterations():
         pass
     first = iter(one)
     begun = [next(first)]
-    second = iter(one)  # while the other goes on
+    second = iter(one)  # before the other has ended
     both = [next(second)]
     begun += list(first)
     both += list(second)
