@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -160,12 +161,11 @@ def test_kills_at_random_moments(tmp_path, whole, seed):
     process = start(tmp_path)
     config = None
     while kills < 6:
-        time.sleep(draw.uniform(0.1, 1.0) * whole[1])
-        if process.exitcode is not None:  # it finished before the kill: resume its last checkpoint
-            assert process.exitcode == 0
-        else:
+        time.sleep(draw.uniform(0.1, 0.9) * whole[1])
+        with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
-            assert finish(process) == -signal.SIGKILL
+        killed = finish(process)
+        assert killed in (0, -signal.SIGKILL)  # 0: it has finished before the kill; its last checkpoint is resumed
         kills += 1
         for path in tmp_path.glob("*/checkpoints/last.ckpt"):
             config = config or (path.parent.parent / "config.yaml").read_text()
