@@ -36,6 +36,7 @@ def same(one, other):
     assert one.inertia_ == other.inertia_
 
 
+@pytest.mark.slow
 def test_every_layout_and_container_gives_the_same(rows, tmp_path):
     expected = fitted(rows)
     np.save(tmp_path / "rows.npy", rows)

@@ -370,6 +370,7 @@ def kinds(model: nn.Module) -> set[type[nn.Module]]:
     return {type(module) for module in model.modules()}
 
 
+@pytest.mark.slow
 def test_a_named_network_keeps_its_own_activation_unless_one_is_given():
     make = functools.partial(ImageClassifier, "vit_tiny_patch16_224", 3, (3, 32, 32))
     assert nn.GELU in kinds(make())

@@ -89,6 +89,7 @@ def test_figure_and_calibrated_checkpoint(run, results):
     assert model.backbone.scaler.temperature_.item() == pytest.approx(temperature)
 
 
+@pytest.mark.slow
 def test_numbers_agree_with_training_at_another_precision(tmp_path):
     run = training(tmp_path, "--trainer.precision", "bf16-mixed")
     checkpoint = str(run / "checkpoints" / "best.ckpt")

@@ -202,6 +202,7 @@ def test_a_stopped_comparison_resumes_and_ends_like_an_uninterrupted_one(tmp_pat
         assert len(list(seed.glob("*/"))) == 1
 
 
+@pytest.mark.slow
 def test_a_failing_run_is_reported_and_the_others_continue(tmp_path, capsys):
     values = ["SGD(lr=0.1)", "SGD(lr=1e30)"]
     arguments = [
@@ -240,6 +241,7 @@ def refused(capsys, arguments):
     return capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_another_command_in_the_same_folder_is_refused(whole, tmp_path, capsys):
     before = (whole / "results.json").read_bytes()
     line = refused(capsys, [*COMMAND, "--model.l2", "0.1", "--output", str(whole)])

@@ -166,6 +166,7 @@ def test_boston(tmp_path):
         assert set(sorted(shares, key=shares.get)[-2:]) == {"RM", "LSTAT"}
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tabular_models, "find_spec", lambda name: None)
     assert "XGBoost" not in tabular_models.regressors()

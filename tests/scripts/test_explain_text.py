@@ -131,6 +131,7 @@ def test_the_local_model_is_reproducible_and_its_fidelity_is_judged(corpus):
     assert text_models.LocalModel(0.05, 0.95, {}, result.explanation).warning == ""
 
 
+@pytest.mark.slow
 def test_a_poor_local_model_causes_a_warning(texts, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(text_models, "MIN_SCORE", 1.1)
     words = ["text", "--corpus", str(texts), "--documents", "1", "--samples", "100", "--output", str(tmp_path)]

@@ -117,6 +117,7 @@ def test_a_wrong_optimizer_ends_in_exit_code_1(quick, monkeypatch, tmp_path, cap
     assert "error: 1 of the gradients is wrong: optimizers: LAMB" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_new_optimizer_is_checked_once_it_has_a_twin(quick, monkeypatch, tmp_path, capsys):
     class Mine(torch.optim.SGD):
         """Plain gradient descent."""

@@ -240,6 +240,7 @@ def test_networks_that_differ_are_refused():
     check_same_network(one, nn.Sequential(nn.Linear(2, 3), nn.ReLU()), ["a", "b"])
 
 
+@pytest.mark.slow
 def test_an_inaccurate_eigenvalue_causes_a_warning(trained, tmp_path, capsys):
     paths = [row["checkpoint"] for row in trained[0]["networks"].values()]
     words = ["--examples", "50", "--points", "2", "--iterations", "1", "--output", str(tmp_path)]
